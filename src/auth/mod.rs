@@ -1,0 +1,202 @@
+//! From a bearer token to an [`Identity`]: the only door to a [`UserId`].
+//!
+//! The server signs nobody in. It trusts a token because the frontend's Better Auth signed it, and nothing else in a
+//! request says who is asking. The order of judgement is that of `specs/api/auth.md`; what a token says is not looked at
+//! before its signature holds, save the header, which names the algorithm.
+
+mod claims;
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, DecodingKey};
+use serde::Deserialize;
+
+use crate::http::Repeated;
+use crate::json::{Scalar, is_object};
+use claims::Claims;
+
+/// The longest token that is looked at, in bytes. A user's avatar can be a claim: 8 KB have been seen.
+pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
+/// The longest user id, in characters.
+pub const MAX_USER_ID_CHARS: usize = 255;
+
+/// The id of somebody whose token was verified.
+///
+/// There is no other way to have one, so no query, path or body can name a user:
+///
+/// ```compile_fail
+/// let forged = todo_backend::auth::UserId("somebody".to_owned());
+/// ```
+/// ```compile_fail
+/// let forged: todo_backend::auth::UserId = "somebody".to_owned().into();
+/// ```
+/// ```compile_fail
+/// let forged: todo_backend::auth::UserId = serde_json::from_str("\"somebody\"").unwrap();
+/// ```
+/// ```compile_fail
+/// let forged = todo_backend::auth::UserId::default();
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserId(String);
+
+impl UserId {
+    /// The id as Better Auth made it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Who is asking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Whose tasks are meant.
+    pub user: UserId,
+    /// The e-mail address, where the token carries one. Never an identity.
+    pub email: Option<String>,
+}
+
+/// Why a request has no identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// It shows no bearer token.
+    Missing,
+    /// Its token does not hold; says why.
+    Invalid(&'static str),
+    /// Its token has expired.
+    Expired,
+}
+
+impl Refusal {
+    /// The value of `WWW-Authenticate` (RFC 6750, section 3).
+    pub fn challenge(&self) -> String {
+        match self {
+            Refusal::Missing => "Bearer".to_owned(),
+            _ => format!("Bearer error=\"invalid_token\", error_description=\"{self}\""),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Missing => f.write_str("Not authenticated"),
+            Refusal::Invalid(why) => write!(f, "The token is not valid: {why}"),
+            Refusal::Expired => f.write_str("The token has expired"),
+        }
+    }
+}
+
+/// Verifies tokens.
+pub struct Verifier {
+    secret: DecodingKey,
+}
+
+/// The header of a token. An unknown member is ignored, as RFC 7515 has it.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Header {
+    alg: Scalar,
+    typ: Scalar,
+    crit: Scalar,
+}
+
+impl Header {
+    /// Whether the token is one of ours to judge, as far as its header says.
+    fn judge(&self) -> Result<(), Refusal> {
+        if self.crit != Scalar::Absent {
+            return Err(Refusal::Invalid("its header has critical extensions"));
+        }
+        match &self.typ {
+            Scalar::Absent => {}
+            Scalar::Text(typ) if typ.eq_ignore_ascii_case("JWT") => {}
+            _ => return Err(Refusal::Invalid("it is of another type")),
+        }
+        match &self.alg {
+            Scalar::Text(alg) if alg == "HS256" => Ok(()),
+            _ => Err(Refusal::Invalid("its algorithm is not accepted")),
+        }
+    }
+}
+
+impl Verifier {
+    /// A verifier of what was signed with this secret, taken as the bytes it is.
+    pub fn new(secret: &str) -> Self {
+        Self { secret: DecodingKey::from_secret(secret.as_bytes()) }
+    }
+
+    /// Who sent this `Authorization` header. `now` is in seconds since 1970.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub fn identify(
+        &self,
+        authorization: Result<Option<&str>, Repeated>,
+        now: f64,
+    ) -> Result<Identity, Refusal> {
+        let authorization =
+            authorization.map_err(|Repeated| Refusal::Invalid("more than one Authorization header"))?;
+        self.verify(bearer_token(authorization.unwrap_or_default())?, now)
+    }
+
+    /// The order of judgement: form, header, algorithm, signature, then what the claims say.
+    fn verify(&self, token: &str, now: f64) -> Result<Identity, Refusal> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(Refusal::Invalid("too long"));
+        }
+        let [header, claims, signature] = three_parts(token)?;
+        let header_json = decode(header)?;
+        let claims_json = decode(claims)?;
+        decode(signature)?;
+
+        let header_says: Header =
+            parse(&header_json).ok_or(Refusal::Invalid("its header is no proper JSON object"))?;
+        header_says.judge()?;
+        let signed = &token[..header.len() + 1 + claims.len()];
+        if !self.signature_holds(signature, signed) {
+            return Err(Refusal::Invalid("its signature does not hold"));
+        }
+        let claims: Claims =
+            parse(&claims_json).ok_or(Refusal::Invalid("its claims are no proper JSON object"))?;
+        claims.judge(&claims_json, header_says.typ == Scalar::Absent, now)
+    }
+
+    /// Compared in constant time by the library.
+    fn signature_holds(&self, signature: &str, signed: &str) -> bool {
+        jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &self.secret, Algorithm::HS256)
+            .unwrap_or(false)
+    }
+}
+
+/// The token of an `Authorization` header; the scheme's case does not matter (RFC 9110, section 11.1).
+fn bearer_token(authorization: &str) -> Result<&str, Refusal> {
+    let (scheme, token) = authorization.trim().split_once(' ').ok_or(Refusal::Missing)?;
+    if scheme.eq_ignore_ascii_case("Bearer") { Ok(token.trim_start()) } else { Err(Refusal::Missing) }
+}
+
+/// A signed token has three parts; an opaque session token has one or two, an encrypted one five.
+fn three_parts(token: &str) -> Result<[&str; 3], Refusal> {
+    let mut parts = token.split('.');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(header), Some(claims), Some(signature), None)
+            if !header.is_empty() && !claims.is_empty() && !signature.is_empty() =>
+        {
+            Ok([header, claims, signature])
+        }
+        _ => Err(Refusal::Invalid("it has not the three parts of a signed token")),
+    }
+}
+
+/// Strict: no padding, no blanks, no set bits behind the end.
+fn decode(part: &str) -> Result<Vec<u8>, Refusal> {
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| Refusal::Invalid("it is not proper base64url"))
+}
+
+/// A JSON object with the members that `T` knows.
+fn parse<'j, T: Deserialize<'j>>(json: &'j [u8]) -> Option<T> {
+    if is_object(json) { serde_json::from_slice(json).ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests;

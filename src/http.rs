@@ -1,0 +1,138 @@
+//! Our side of HTTP: the [`Response`] that the rest of the program makes, and the few things it reads of a request.
+//!
+//! With `server.rs` the only file that knows `tiny_http`.
+
+use std::borrow::Cow;
+use std::io::{Cursor, Read};
+
+use serde::Serialize;
+use tiny_http::{Header, Request, StatusCode};
+
+use crate::error::Error;
+
+/// The largest body a request may have, in bytes.
+pub const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// An answer: status, headers, and a body that is JSON or absent.
+#[derive(Debug, Clone)]
+pub struct Response {
+    status: u16,
+    headers: Vec<(&'static str, Cow<'static, str>)>,
+    body: Vec<u8>,
+}
+
+impl Response {
+    /// An answer without a body.
+    pub fn empty(status: u16) -> Self {
+        Self { status, headers: Vec::with_capacity(8), body: Vec::new() }
+    }
+
+    /// An answer whose body is `value` as JSON.
+    pub fn json(status: u16, value: &impl Serialize) -> Self {
+        let body = serde_json::to_vec(value).expect("our own types have string keys and serialise");
+        Self::json_text(status, body)
+    }
+
+    /// An answer whose body is JSON already.
+    pub fn json_text(status: u16, body: Vec<u8>) -> Self {
+        Self { body, ..Self::empty(status) }.with_header("Content-Type", "application/json")
+    }
+
+    /// The same with one header more.
+    pub fn with_header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// The status code.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The body, empty where there is none.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// The value of the first header of this name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_ref())
+    }
+
+    /// The same as `tiny_http` sends it.
+    pub fn into_tiny_http(self) -> tiny_http::Response<Cursor<Vec<u8>>> {
+        let headers = self
+            .headers
+            .iter()
+            .map(|(name, value)| {
+                Header::from_bytes(name.as_bytes(), value.as_bytes())
+                    .expect("names are ours, values are ours or were checked to be visible ASCII")
+            })
+            .collect();
+        let length = self.body.len();
+        tiny_http::Response::new(StatusCode(self.status), headers, Cursor::new(self.body), Some(length), None)
+    }
+}
+
+/// The value of the only header of this name; `Err` when there are several.
+pub fn sole_header<'r>(request: &'r Request, name: &'static str) -> Result<Option<&'r str>, Repeated> {
+    let mut values = request.headers().iter().filter(|header| header.field.equiv(name));
+    let first = values.next().map(|header| header.value.as_str());
+    if values.next().is_some() { Err(Repeated) } else { Ok(first) }
+}
+
+/// A header stands more than once where one was expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repeated;
+
+/// Path and query of a request target. A client behind a proxy may send the absolute form, with scheme and host
+/// (RFC 9112, section 3.2.2).
+pub fn split_target(target: &str) -> (&str, &str) {
+    let origin_form = match target.split_once("://") {
+        Some(("http" | "https", rest)) => rest.find(['/', '?']).map_or("/", |start| &rest[start..]),
+        _ => target,
+    };
+    origin_form.split_once('?').unwrap_or((origin_form, ""))
+}
+
+/// Reads the whole body.
+///
+/// # Errors
+/// [`Error::PayloadTooLarge`] past [`MAX_BODY_BYTES`], [`Error::BadRequest`] when the client stops in its midst or the
+/// body is no UTF-8.
+pub fn read_body(request: &mut Request) -> Result<String, Error> {
+    if request.body_length().is_some_and(|length| length > MAX_BODY_BYTES) {
+        return Err(Error::PayloadTooLarge(MAX_BODY_BYTES));
+    }
+    let mut body = Vec::with_capacity(request.body_length().unwrap_or(0));
+    request
+        .as_reader()
+        .take(MAX_BODY_BYTES as u64 + 1)
+        .read_to_end(&mut body)
+        .map_err(|_| Error::BadRequest("The body ended before its time"))?;
+    if body.len() > MAX_BODY_BYTES {
+        return Err(Error::PayloadTooLarge(MAX_BODY_BYTES));
+    }
+    String::from_utf8(body).map_err(|_| Error::BadRequest("The body is not valid UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_split_into_path_and_query() {
+        for (target, path, query) in [
+            ("/", "/", ""),
+            ("/api/tasks", "/api/tasks", ""),
+            ("/api/tasks?limit=2", "/api/tasks", "limit=2"),
+            ("/api/tasks?a?b", "/api/tasks", "a?b"),
+            ("http://example.com/api/tasks?limit=2", "/api/tasks", "limit=2"),
+            ("http://example.com", "/", ""),
+            ("http://example.com?x", "", "x"),
+            ("/a://b", "/a://b", ""),
+        ] {
+            assert_eq!(split_target(target), (path, query), "{target}");
+        }
+    }
+}
