@@ -7,6 +7,8 @@
 #![warn(clippy::unwrap_used)]
 
 pub mod auth;
+pub mod cors;
 pub mod error;
 pub mod http;
 mod json;
+pub mod router;

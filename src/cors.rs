@@ -1,0 +1,235 @@
+//! Cross-origin resource sharing: which pages may read our answers.
+//!
+//! Pure. The frontend sends credentials, so a browser takes `*` literally in each of these headers (Fetch standard,
+//! "CORS protocol and credentials"): everything is written out, and the origin is echoed.
+
+use std::fmt;
+
+use crate::http::Response;
+
+/// How long a browser may remember a preflight, in seconds. Chromium caps it at this value.
+const PREFLIGHT_MAX_AGE_SECONDS: &str = "7200";
+/// What a page may do.
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+/// What a page may always send; what a preflight asks for beyond is added.
+const REQUEST_HEADERS: [&str; 2] = ["Authorization", "Content-Type"];
+/// What a page may read beside the body.
+const RESPONSE_HEADERS: &str =
+    "WWW-Authenticate, Location, Retry-After, X-Total-Count, X-Request-Id, Server-Timing";
+
+/// The origins whose pages may read our answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    any: bool,
+    origins: Vec<Pattern>,
+}
+
+/// An origin, or the two halves of one around a `*` that stands for a part of one host label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Pattern {
+    Exact(String),
+    Around(String, String),
+}
+
+impl Pattern {
+    fn matches(&self, origin: &str) -> bool {
+        match self {
+            Pattern::Exact(exact) => origin == exact,
+            Pattern::Around(before, after) => origin
+                .strip_prefix(before.as_str())
+                .and_then(|rest| rest.strip_suffix(after.as_str()))
+                .is_some_and(|label| !label.is_empty() && label.bytes().all(is_label_byte)),
+        }
+    }
+}
+
+fn is_label_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'-'
+}
+
+/// An entry of the list of origins that is none; says which and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadOrigin {
+    entry: String,
+    why: &'static str,
+}
+
+impl fmt::Display for BadOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` {}", self.entry, self.why)
+    }
+}
+
+impl Policy {
+    /// Reads a comma-separated list of origins. Trailing slashes and default ports are dropped, as browsers do.
+    ///
+    /// # Errors
+    /// The entries that are no origin.
+    pub fn parse(list: &str) -> Result<Self, Vec<BadOrigin>> {
+        let mut policy = Self { any: false, origins: Vec::new() };
+        let mut bad = Vec::new();
+        for entry in list.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+            match entry {
+                "*" => policy.any = true,
+                _ => match parse_pattern(entry) {
+                    Ok(pattern) => policy.origins.push(pattern),
+                    Err(why) => bad.push(BadOrigin { entry: entry.to_owned(), why }),
+                },
+            }
+        }
+        if bad.is_empty() { Ok(policy) } else { Err(bad) }
+    }
+
+    /// The origin to name in the answer, or `None` when this page may not read it. `null`, the origin of sandboxed
+    /// and local pages, stands for everybody and is never allowed.
+    pub fn judge<'o>(&self, origin: Option<&'o str>) -> Option<&'o str> {
+        let origin = origin.filter(|origin| *origin != "null" && is_header_text(origin))?;
+        (self.any || self.origins.iter().any(|pattern| pattern.matches(origin))).then_some(origin)
+    }
+}
+
+/// Whether a value can be sent back in a header as it came.
+fn is_header_text(value: &str) -> bool {
+    !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn parse_pattern(entry: &str) -> Result<Pattern, &'static str> {
+    let origin = entry.trim_end_matches('/').to_ascii_lowercase();
+    let (scheme, authority) = origin.split_once("://").ok_or("has no scheme (http:// or https://)")?;
+    if authority.is_empty() || authority.contains(['/', '?', '#', '@']) || !is_header_text(authority) {
+        return Err("is not an origin (scheme://host or scheme://host:port, no path)");
+    }
+    let default_port = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        _ => "",
+    };
+    let authority = authority.strip_suffix(default_port).unwrap_or(authority);
+    match authority.split_once('*') {
+        None => Ok(Pattern::Exact(format!("{scheme}://{authority}"))),
+        Some((_, after)) if after.contains('*') => Err("has more than one `*`"),
+        Some((_, after)) if !after.contains('.') => Err("has its `*` outside a sub-domain"),
+        Some((before, after)) => Ok(Pattern::Around(format!("{scheme}://{before}"), after.to_owned())),
+    }
+}
+
+/// Adds to any answer, of any status, what lets an allowed page read it.
+pub fn with_headers(response: Response, allowed: Option<&str>) -> Response {
+    let response = response.with_header("Vary", "Origin");
+    match allowed {
+        None => response,
+        Some(origin) => response
+            .with_header("Access-Control-Allow-Origin", origin.to_owned())
+            .with_header("Access-Control-Allow-Credentials", "true")
+            .with_header("Access-Control-Expose-Headers", RESPONSE_HEADERS),
+    }
+}
+
+/// The answer to a preflight, without what [`with_headers`] adds. `asked_headers` is the value of
+/// `Access-Control-Request-Headers`.
+pub fn preflight(allowed: Option<&str>, asked_headers: Option<&str>) -> Response {
+    let response = Response::empty(204);
+    if allowed.is_none() {
+        return response;
+    }
+    response
+        .with_header("Access-Control-Allow-Methods", METHODS)
+        .with_header("Access-Control-Allow-Headers", allowed_headers(asked_headers.unwrap_or_default()))
+        .with_header("Access-Control-Max-Age", PREFLIGHT_MAX_AGE_SECONDS)
+}
+
+/// What a page may always send, then what it asked for beyond, each once; what is no header name is left out.
+fn allowed_headers(asked: &str) -> String {
+    let mut names = REQUEST_HEADERS.to_vec();
+    for name in asked.split(',').map(str::trim).filter(|name| is_header_name(name)) {
+        if !names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+            names.push(name);
+        }
+    }
+    names.join(", ")
+}
+
+/// A `token` of RFC 9110, section 5.6.2.
+fn is_header_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(list: &str) -> Policy {
+        Policy::parse(list).unwrap()
+    }
+
+    #[test]
+    fn an_origin_is_allowed_exactly_or_by_one_star_in_a_label() {
+        let table = [
+            ("http://localhost:3000", "http://localhost:3000", true),
+            ("http://localhost:3000/", "http://localhost:3000", true),
+            ("http://localhost:3000", "https://localhost:3000", false),
+            ("http://localhost:3000", "http://localhost:30001", false),
+            ("http://localhost:3000", "http://localhost:3000/", false),
+            ("https://a.example:443", "https://a.example", true),
+            ("http://a.example:80", "http://a.example", true),
+            ("https://A.Example", "https://a.example", true),
+            (" https://a.example , https://b.example,", "https://b.example", true),
+            ("https://my-app-*.vercel.app", "https://my-app-git-main.vercel.app", true),
+            ("https://my-app-*.vercel.app", "https://my-app-.vercel.app", false),
+            ("https://my-app-*.vercel.app", "https://my-app-x.evil.vercel.app", false),
+            ("https://my-app-*.vercel.app", "https://my-app-x.vercel.app.evil.example", false),
+            ("https://my-app-*.vercel.app", "https://evil.example/my-app-x.vercel.app", false),
+            ("https://*.example.com", "https://a.example.com", true),
+            ("https://*.example.com", "https://example.com", false),
+            ("https://*.example.com", "https://a.b.example.com", false),
+            ("*", "https://anything.example", true),
+            ("*", "null", false),
+            ("", "https://anything.example", false),
+        ];
+        for (list, origin, expected) in table {
+            assert_eq!(policy(list).judge(Some(origin)).is_some(), expected, "{list} / {origin}");
+        }
+        assert_eq!(policy("*").judge(None), None);
+    }
+
+    #[test]
+    fn an_entry_that_is_no_origin_is_named() {
+        for entry in [
+            "localhost:3000",
+            "null",
+            "https://",
+            "https://a/b",
+            "https://*.*.com",
+            "https://*",
+            "https://a b",
+        ] {
+            let bad = Policy::parse(entry).unwrap_err();
+            assert!(bad[0].to_string().contains(entry), "{entry}: {}", bad[0]);
+        }
+    }
+
+    #[test]
+    fn a_preflight_echoes_what_was_asked_for_and_only_header_names() {
+        let headers = |asked| {
+            preflight(Some("http://a"), asked)
+                .header("Access-Control-Allow-Headers")
+                .map(str::to_owned)
+                .unwrap()
+        };
+        assert_eq!(headers(None), "Authorization, Content-Type");
+        assert_eq!(headers(Some("authorization,x-trace, X-Trace")), "Authorization, Content-Type, x-trace");
+        assert_eq!(headers(Some("x y, z:\u{7f}, ,ok")), "Authorization, Content-Type, ok");
+        assert_eq!(preflight(None, Some("x")).header("Access-Control-Allow-Headers"), None);
+    }
+
+    #[test]
+    fn every_answer_varies_by_origin_and_only_an_allowed_page_may_read_it() {
+        let other = with_headers(Response::empty(200), None);
+        assert_eq!(other.header("Vary"), Some("Origin"));
+        assert_eq!(other.header("Access-Control-Allow-Origin"), None);
+        let allowed = with_headers(Response::empty(401), Some("http://a"));
+        assert_eq!(allowed.header("Access-Control-Allow-Origin"), Some("http://a"));
+        assert_eq!(allowed.header("Access-Control-Allow-Credentials"), Some("true"));
+    }
+}
