@@ -11,4 +11,6 @@ pub mod cors;
 pub mod error;
 pub mod http;
 mod json;
+pub mod listing;
 pub mod router;
+pub mod task;
