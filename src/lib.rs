@@ -6,11 +6,14 @@
 
 #![warn(clippy::unwrap_used)]
 
+pub mod api;
 pub mod auth;
 pub mod cors;
+pub mod database;
 pub mod error;
 pub mod http;
 mod json;
 pub mod listing;
 pub mod router;
+pub mod store;
 pub mod task;

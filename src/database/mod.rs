@@ -1,0 +1,344 @@
+//! Connections to PostgreSQL: how one is opened, checked and given up, and whether the database is there at all.
+//!
+//! Nothing here waits without a limit. While the database is known to be away no request waits for it: the pool tries to
+//! reach it in the background, and until it does every answer is "not now".
+
+pub mod transport;
+pub mod url;
+
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use log::{debug, error, info, warn};
+use postgres::error::SqlState;
+use postgres::fallible_iterator::FallibleIterator;
+use postgres::types::ToSql;
+use postgres::{Client, Row, Statement};
+use r2d2::{ManageConnection, NopErrorHandler, Pool, PooledConnection};
+use r2d2_postgres::PostgresConnectionManager;
+
+use crate::error::Error;
+use transport::{Deadline, Tls};
+use url::DatabaseUrl;
+
+/// How many connections there are at most. There are as many workers, so that none waits for another's.
+pub const POOL_SIZE: u32 = 8;
+/// How long a request waits for a connection before it is answered 503.
+const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a connection may take to be made: TCP, TLS and login together. Neon wakes a sleeping database meanwhile.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pause between two attempts to connect grows up to half of this.
+const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
+/// How long PostgreSQL works on a statement before it gives up, in milliseconds.
+const STATEMENT_TIMEOUT_MS: u32 = 5_000;
+/// How long we wait for it: some longer, so that it can say that it gave up.
+const STATEMENT_DEADLINE: Duration = Duration::from_millis(STATEMENT_TIMEOUT_MS as u64 + 1_000);
+/// When an unused connection goes. Neon suspends a database that nobody has been connected to for five minutes.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4 * 60);
+/// How long a connection may lie unused before it is looked at: whether the server has ended it meanwhile. That asks nobody
+/// and costs a millisecond, the grain of the client's clock.
+const UNSEEN_IDLE: Duration = Duration::from_millis(50);
+/// How long it may lie unused before the server is asked, for a network in between may have forgotten it.
+const TRUSTED_IDLE: Duration = Duration::from_secs(30);
+/// How long it has to say so, and to go when it is let go.
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long an answer of [`Database::is_ready`] holds.
+const READINESS_TTL: Duration = Duration::from_secs(1);
+
+/// Any number that is always the same: starts that race for the schema meet here.
+const SCHEMA_LOCK: i64 = 0x746f_646f;
+const SCHEMA: &str = include_str!("../../schema.sql");
+
+/// The pool of connections.
+pub struct Database {
+    pool: Pool<Sessions>,
+    health: Arc<Health>,
+    readiness: Mutex<Readiness>,
+}
+
+#[derive(Default)]
+struct Readiness {
+    asked_at: Option<Instant>,
+    ready: bool,
+}
+
+impl Database {
+    /// Connects when it is first used, so that a database which is away at the start is no hindrance.
+    pub fn new(url: DatabaseUrl) -> Self {
+        let health = Arc::new(Health::default());
+        let sessions = Sessions { url, health: Arc::clone(&health), schema_is_there: Mutex::new(false) };
+        let pool = Pool::builder()
+            .max_size(POOL_SIZE)
+            .min_idle(Some(0))
+            .max_lifetime(None)
+            .idle_timeout(Some(IDLE_TIMEOUT))
+            .connection_timeout(RECONNECT_PAUSE)
+            .test_on_check_out(true)
+            .error_handler(Box::new(NopErrorHandler)) // `Sessions::connect` says it better
+            .build_unchecked(sessions);
+        Self { pool, health, readiness: Mutex::default() }
+    }
+
+    /// Runs one statement that changes nothing. When the connection was lost, once more on another.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when there is no connection in time, and at once while the database is known to be away; what
+    /// [`judge`] makes of a failed statement.
+    pub fn read(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Error> {
+        let first = self.session()?.query(sql, params);
+        match first {
+            Err(error) if is_lost(&error) => {
+                debug!("once more, for the connection was lost: {}", Chain(&error));
+                self.session()?.query(sql, params)
+            }
+            answer => answer,
+        }
+        .map_err(|error| judge(&error))
+    }
+
+    /// Runs one statement that changes something. Never twice: when the connection was lost, it may have been done.
+    ///
+    /// # Errors
+    /// As for [`Database::read`].
+    pub fn write(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Error> {
+        self.session()?.query(sql, params).map_err(|error| judge(&error))
+    }
+
+    fn session(&self) -> Result<PooledConnection<Sessions>, Error> {
+        if self.health.is_away() && self.pool.state().idle_connections == 0 {
+            return Err(Error::Unavailable);
+        }
+        self.pool.get_timeout(CHECKOUT_TIMEOUT).map_err(|error| {
+            debug!("no connection in time: {error}");
+            Error::Unavailable
+        })
+    }
+
+    /// Whether the database answers. It is asked at most once in [`READINESS_TTL`], by one caller; meanwhile the others are
+    /// told what it said last.
+    pub fn is_ready(&self) -> bool {
+        let lock = || self.readiness.lock().expect("nothing panics while it holds this lock");
+        {
+            let mut readiness = lock();
+            if readiness.asked_at.is_some_and(|asked_at| asked_at.elapsed() < READINESS_TTL) {
+                return readiness.ready;
+            }
+            readiness.asked_at = Some(Instant::now());
+        }
+        let ready = self.session().is_ok_and(|mut session| session.ping().is_ok());
+        lock().ready = ready;
+        ready
+    }
+}
+
+/// What is known of the database, by all connections together. Says each change of it once.
+#[derive(Default)]
+struct Health {
+    state: AtomicU8,
+    /// A connection was lost, so the others may be: each is asked before it is used again, until one answers.
+    in_doubt: AtomicBool,
+}
+
+const AWAY: u8 = 1;
+const THERE: u8 = 2;
+
+impl Health {
+    fn is_away(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == AWAY
+    }
+
+    fn went_away(&self, error: &postgres::Error) {
+        if self.state.swap(AWAY, Ordering::Relaxed) != AWAY {
+            warn!("no connection to the database: {}", Chain(error));
+        }
+    }
+
+    fn is_there(&self) {
+        self.in_doubt.store(false, Ordering::Relaxed);
+        if self.state.swap(THERE, Ordering::Relaxed) != THERE {
+            info!("connected to the database");
+        }
+    }
+}
+
+/// Opens and checks connections.
+struct Sessions {
+    url: DatabaseUrl,
+    health: Arc<Health>,
+    schema_is_there: Mutex<bool>,
+}
+
+impl ManageConnection for Sessions {
+    type Connection = Session;
+    type Error = postgres::Error;
+
+    fn connect(&self) -> Result<Session, postgres::Error> {
+        let session = self.open(&self.url.tls).or_else(|error| match self.url.without_tls() {
+            Some(plain) if is_tls_error(&error) => {
+                warn!(
+                    "the database's certificate does not hold; going on without TLS, as sslmode=prefer allows"
+                );
+                self.open(&plain)
+            }
+            _ => Err(error),
+        });
+        session.inspect(|_| self.health.is_there()).inspect_err(|error| self.health.went_away(error))
+    }
+
+    /// Called when a connection is taken.
+    fn is_valid(&self, session: &mut Session) -> Result<(), postgres::Error> {
+        let idle = session.used_at.elapsed();
+        if idle > UNSEEN_IDLE {
+            session.client.notifications().timeout_iter(Duration::ZERO).next()?;
+        }
+        if idle > TRUSTED_IDLE || self.health.in_doubt.load(Ordering::Relaxed) || session.client.is_closed() {
+            session.ping()?;
+        }
+        Ok(())
+    }
+
+    fn has_broken(&self, session: &mut Session) -> bool {
+        session.client.is_closed()
+    }
+}
+
+impl Sessions {
+    fn open(&self, tls: &Tls) -> Result<Session, postgres::Error> {
+        let deadline = Arc::new(Deadline::default());
+        deadline.set(CONNECT_TIMEOUT);
+        let transport = tls.with_deadline(Arc::clone(&deadline));
+        let client = PostgresConnectionManager::new(self.url.config.clone(), transport).connect()?;
+        let health = Arc::clone(&self.health);
+        let mut session =
+            Session { client, deadline, health, statements: HashMap::new(), used_at: Instant::now() };
+        // `now()` becomes UTC in a column without time zone, too. PgBouncer keeps the time zone for each of its clients.
+        session
+            .client
+            .batch_execute(&format!("set time zone 'UTC'; set statement_timeout = {STATEMENT_TIMEOUT_MS}"))?;
+        self.apply_schema(&mut session.client)?;
+        session.deadline.clear();
+        Ok(session)
+    }
+
+    /// The first connection of this process makes the table where there is none. One that is there is served as it is: a
+    /// role that may not create one will do, and somebody else's migrations stay theirs.
+    fn apply_schema(&self, client: &mut Client) -> Result<(), postgres::Error> {
+        let mut schema_is_there =
+            self.schema_is_there.lock().expect("nothing panics while it holds this lock");
+        if *schema_is_there {
+            return Ok(());
+        }
+        let mut transaction = client.transaction()?;
+        transaction.execute("select pg_advisory_xact_lock($1)", &[&SCHEMA_LOCK])?;
+        let exists: bool =
+            transaction.query_one("select to_regclass('tasks') is not null", &[])?.try_get(0)?;
+        if !exists {
+            transaction.batch_execute(SCHEMA)?;
+            info!("created the table `tasks`");
+        }
+        transaction.commit()?;
+        *schema_is_there = true;
+        Ok(())
+    }
+}
+
+/// A connection, and the statements that were prepared on it.
+struct Session {
+    client: Client,
+    deadline: Arc<Deadline>,
+    health: Arc<Health>,
+    statements: HashMap<String, Statement>,
+    used_at: Instant,
+}
+
+impl Session {
+    /// Runs one statement in one round trip; in two when this connection sees it for the first time.
+    fn query(&mut self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, postgres::Error> {
+        self.in_time(STATEMENT_DEADLINE, |session| {
+            if !session.statements.contains_key(sql) {
+                let statement = session.client.prepare(sql)?;
+                session.statements.insert(sql.to_owned(), statement);
+            }
+            session.client.query(&session.statements[sql], params)
+        })
+    }
+
+    fn ping(&mut self) -> Result<(), postgres::Error> {
+        self.in_time(PING_TIMEOUT, |session| session.client.batch_execute(""))?;
+        self.health.is_there();
+        Ok(())
+    }
+
+    fn in_time<T>(
+        &mut self,
+        within: Duration,
+        ask: impl FnOnce(&mut Self) -> Result<T, postgres::Error>,
+    ) -> Result<T, postgres::Error> {
+        self.deadline.set(within);
+        let answer = ask(self);
+        self.deadline.clear();
+        self.used_at = Instant::now();
+        if self.client.is_closed() {
+            self.health.in_doubt.store(true, Ordering::Relaxed);
+        }
+        answer
+    }
+}
+
+impl Drop for Session {
+    /// The client says good-bye when it is dropped.
+    fn drop(&mut self) {
+        self.deadline.set(PING_TIMEOUT);
+    }
+}
+
+/// What a client is told of a failed statement; the log is told the whole.
+pub fn judge(error: &postgres::Error) -> Error {
+    let gone = error.is_closed() || io_error(error).is_some();
+    let passing = error.code().is_some_and(|code| {
+        matches!(*code, SqlState::READ_ONLY_SQL_TRANSACTION | SqlState::LOCK_NOT_AVAILABLE)
+            // connection, transaction rollback, resources, operator intervention
+            || ["08", "40", "53", "57"].contains(&&code.code()[..2])
+    });
+    if gone || passing {
+        warn!("the database could not answer: {}", Chain(error));
+        Error::Unavailable
+    } else {
+        error!("a statement failed: {}", Chain(error));
+        Error::Internal
+    }
+}
+
+/// Whether the connection ended, rather than the statement failed or took too long.
+fn is_lost(error: &postgres::Error) -> bool {
+    let ended_by_server = error.as_db_error().is_some_and(|error| error.severity() == "FATAL");
+    let ended_by_network = io_error(error).is_some_and(|error| error.kind() != io::ErrorKind::TimedOut);
+    error.is_closed() || ended_by_server || ended_by_network
+}
+
+fn is_tls_error(error: &postgres::Error) -> bool {
+    io_error(error).and_then(io::Error::get_ref).is_some_and(|inner| inner.is::<rustls::Error>())
+}
+
+fn io_error(error: &postgres::Error) -> Option<&io::Error> {
+    sources(error).find_map(|source| source.downcast_ref())
+}
+
+fn sources<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+    std::iter::successors(error.source(), |error: &&'e (dyn StdError + 'static)| (*error).source())
+}
+
+/// An error with all its sources: `postgres` says only "db error" by itself.
+struct Chain<'e>(&'e (dyn StdError + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        sources(self.0).try_for_each(|source| write!(f, ": {source}"))
+    }
+}

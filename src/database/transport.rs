@@ -1,0 +1,273 @@
+//! The socket to PostgreSQL: TLS as the database's URL asks for it, and a deadline on every wait.
+//!
+//! The synchronous client waits for an answer as long as the server keeps the connection open, so one that accepts and
+//! then says nothing would hold a worker for ever. The client hands its socket to whoever does TLS before it writes a
+//! byte, if told that TLS is all there is (`sslnegotiation=direct`): that is where the deadline goes in, and why the
+//! question whether the server offers TLS is asked here.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use postgres::Socket;
+use postgres::config::{Host, SslMode, SslNegotiation};
+use postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::Sleep;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// Whether the connection is encrypted. Where it is, the server's chain and name are always checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsMode {
+    /// Never.
+    Disable,
+    /// Where the server offers it.
+    Prefer,
+    /// Always.
+    Require,
+}
+
+/// The question whether a server speaks TLS: the length of the message, and a code in place of a protocol version.
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+
+/// What every connection to the database has in common.
+#[derive(Clone)]
+pub struct Tls {
+    mode: TlsMode,
+    rustls: MakeRustlsConnect,
+}
+
+impl Tls {
+    /// Trusts Mozilla's roots, and those in `ca_pem` (certificates in PEM) where it is given.
+    ///
+    /// # Errors
+    /// When `ca_pem` holds something else, or nothing.
+    pub fn new(mode: TlsMode, ca_pem: Option<&[u8]>) -> Result<Self, String> {
+        let mut roots = RootCertStore::empty();
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        let mut added = 0;
+        for certificate in ca_pem.into_iter().flat_map(CertificateDer::pem_slice_iter) {
+            let certificate = certificate.map_err(|error| format!("is not PEM: {error}"))?;
+            roots.add(certificate).map_err(|error| format!("has a certificate that is none: {error}"))?;
+            added += 1;
+        }
+        if ca_pem.is_some() && added == 0 {
+            return Err("has no certificate in PEM".to_owned());
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self { mode, rustls: MakeRustlsConnect::new(config) })
+    }
+
+    /// Has the client hand us its socket. A Unix socket has no TLS and no deadline of ours.
+    pub fn prepare(config: &mut postgres::Config) {
+        if config.get_hosts().iter().all(|host| matches!(host, Host::Tcp(_))) {
+            config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
+        } else {
+            config.ssl_mode(SslMode::Disable);
+        }
+    }
+
+    /// The same without TLS.
+    pub fn disabled(&self) -> Self {
+        Self { mode: TlsMode::Disable, rustls: self.rustls.clone() }
+    }
+
+    /// For one connection, which waits no longer than `deadline` says.
+    pub fn with_deadline(&self, deadline: Arc<Deadline>) -> Transport {
+        Transport { tls: self.clone(), deadline }
+    }
+}
+
+/// Until when a connection may wait for the server; for ever while none is set.
+#[derive(Debug, Default)]
+pub struct Deadline(Mutex<Option<Instant>>);
+
+impl Deadline {
+    /// From now on.
+    pub fn set(&self, within: Duration) {
+        *self.lock() = Some(Instant::now() + within);
+    }
+
+    /// Nothing is waited for.
+    pub fn clear(&self) {
+        *self.lock() = None;
+    }
+
+    fn get(&self) -> Option<Instant> {
+        *self.lock()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.0.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+/// How one connection is made.
+#[derive(Clone)]
+pub struct Transport {
+    tls: Tls,
+    deadline: Arc<Deadline>,
+}
+
+impl MakeTlsConnect<Socket> for Transport {
+    type Stream = Stream;
+    type TlsConnect = Handshake;
+    type Error = io::Error;
+
+    fn make_tls_connect(&mut self, host: &str) -> Result<Handshake, io::Error> {
+        Ok(Handshake { transport: self.clone(), host: host.to_owned() })
+    }
+}
+
+/// A connection that is about to be made to this host.
+pub struct Handshake {
+    transport: Transport,
+    host: String,
+}
+
+impl TlsConnect<Socket> for Handshake {
+    type Stream = Stream;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
+
+    fn connect(self, socket: Socket) -> Self::Future {
+        Box::pin(self.shake_hands(socket))
+    }
+}
+
+type Encrypted = <MakeRustlsConnect as MakeTlsConnect<Timed>>::Stream;
+
+impl Handshake {
+    async fn shake_hands(self, socket: Socket) -> io::Result<Stream> {
+        let Transport { tls: Tls { mode, mut rustls }, deadline } = self.transport;
+        let mut socket = Timed { socket, sleep: None, deadline };
+        if mode == TlsMode::Disable {
+            return Ok(Stream::Plain(socket));
+        }
+        socket.write_all(&SSL_REQUEST).await?;
+        match (socket.read_u8().await?, mode) {
+            (b'S', _) => {
+                let connect = MakeTlsConnect::<Timed>::make_tls_connect(&mut rustls, &self.host)
+                    .map_err(io::Error::other)?;
+                Ok(Stream::Encrypted(Box::new(connect.connect(socket).await?)))
+            }
+            (b'N', TlsMode::Prefer) => Ok(Stream::Plain(socket)),
+            (b'N', _) => Err(io::Error::other("the server offers no TLS, and sslmode asks for it")),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the server is no PostgreSQL")),
+        }
+    }
+}
+
+/// The socket, which fails when a wait outlasts the deadline.
+pub struct Timed {
+    socket: Socket,
+    sleep: Option<Pin<Box<Sleep>>>,
+    deadline: Arc<Deadline>,
+}
+
+impl Timed {
+    /// Passes on what is ready; what is not must come before the deadline.
+    fn in_time<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let Some(deadline) = self.deadline.get().filter(|_| polled.is_pending()).map(Into::into) else {
+            return polled;
+        };
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if sleep.deadline() != deadline {
+            sleep.as_mut().reset(deadline);
+        }
+        ready!(sleep.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the database did not answer in time")))
+    }
+}
+
+impl AsyncRead for Timed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.socket).poll_read(cx, buffer);
+        self.in_time(cx, polled)
+    }
+}
+
+impl AsyncWrite for Timed {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.in_time(cx, polled)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.socket).poll_flush(cx);
+        self.in_time(cx, polled)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.socket).poll_shutdown(cx);
+        self.in_time(cx, polled)
+    }
+}
+
+/// What the client speaks through.
+pub enum Stream {
+    /// As it is.
+    Plain(Timed),
+    /// By TLS.
+    Encrypted(Box<Encrypted>),
+}
+
+impl TlsStream for Stream {
+    fn channel_binding(&self) -> ChannelBinding {
+        match self {
+            Stream::Plain(_) => ChannelBinding::none(),
+            Stream::Encrypted(stream) => stream.channel_binding(),
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Stream::Encrypted(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Encrypted(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Encrypted(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Encrypted(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The tasks in PostgreSQL: every SQL text, and nothing else that knows one.
+//!
+//! [`Store`] itself cannot query tasks. [`Store::tasks`] gives the only handle that can, for one verified user, and in
+//! every statement `$1` is that user. One statement, one round trip a request; `returning` tells what happened, and
+//! nothing is checked first and acted upon later.
+
+use postgres::Row;
+use postgres::types::ToSql;
+
+use crate::auth::UserId;
+use crate::database::{Database, judge};
+use crate::error::Error;
+use crate::listing::{Listing, Page, Sort};
+use crate::task::{Completion, Description, NewTask, Task, TaskChange, TaskId, Title};
+
+macro_rules! columns {
+    () => {
+        "id, user_id, title, description, completed, created_at, updated_at"
+    };
+}
+
+const LIST: &str =
+    concat!("select ", columns!(), " from tasks where user_id = $1 order by created_at desc, id desc");
+
+// `position` takes `%` and `_` as they are.
+const LIST_FILTERED: &str = concat!(
+    "select ",
+    columns!(),
+    " from tasks where user_id = $1 and ($2::boolean is null or completed = $2) and ($3::text is null or ",
+    "position(lower($3) in lower(title)) > 0 or position(lower($3) in lower(description)) > 0)"
+);
+
+const GET: &str = concat!("select ", columns!(), " from tasks where user_id = $1 and id = $2");
+
+// Everything is written out, for a table made by SQLModel has no defaults.
+const INSERT: &str = concat!(
+    "insert into tasks (user_id, title, description, completed, created_at, updated_at) ",
+    "values ($1, $2, $3, $4, now(), now()) returning ",
+    columns!()
+);
+
+const UPDATE: &str = concat!(
+    "update tasks set title = coalesce($3, title), description = case when $4::boolean then $5 else description end, ",
+    "completed = coalesce($6, completed), updated_at = now() where user_id = $1 and id = $2 returning ",
+    columns!()
+);
+
+const SET_COMPLETED: &str = concat!(
+    "update tasks set completed = $3, updated_at = now() where user_id = $1 and id = $2 returning ",
+    columns!()
+);
+
+const TOGGLE_COMPLETED: &str = concat!(
+    "update tasks set completed = not completed, updated_at = now() where user_id = $1 and id = $2 returning ",
+    columns!()
+);
+
+const DELETE: &str = "delete from tasks where user_id = $1 and id = $2 returning id";
+
+/// The order of a list. Equal keys are told apart by `id`, so that pages neither repeat nor skip a task.
+fn order_by(sort: Sort, descending: bool) -> &'static str {
+    match (sort, descending) {
+        (Sort::CreatedAt, true) => "created_at desc, id desc",
+        (Sort::CreatedAt, false) => "created_at, id",
+        (Sort::UpdatedAt, true) => "updated_at desc, id desc",
+        (Sort::UpdatedAt, false) => "updated_at, id",
+        (Sort::Title, true) => "lower(title) desc, id desc",
+        (Sort::Title, false) => "lower(title), id",
+    }
+}
+
+/// A page of the list, and in each row how long the whole list is; a page without tasks is one row without a task.
+fn page_sql(order: &str) -> String {
+    format!(
+        "with matching as ({LIST_FILTERED}), \
+         page as (select * from matching order by {order} limit $4 offset $5) \
+         select page.*, total from (select count(*) as total from matching) as counted left join page on true \
+         order by {order}"
+    )
+}
+
+fn read_task(row: &Row) -> Result<Task, postgres::Error> {
+    Ok(Task {
+        id: row.try_get(0)?,
+        user_id: row.try_get(1)?,
+        title: row.try_get(2)?,
+        description: row.try_get(3)?,
+        completed: row.try_get(4)?,
+        created_at: row.try_get(5)?,
+        updated_at: row.try_get(6)?,
+    })
+}
+
+fn many<'r>(rows: impl IntoIterator<Item = &'r Row>) -> Result<Vec<Task>, Error> {
+    rows.into_iter().map(read_task).collect::<Result<_, _>>().map_err(|error| judge(&error))
+}
+
+fn one(rows: &[Row]) -> Result<Task, Error> {
+    many(rows)?.pop().ok_or(Error::UnknownTask)
+}
+
+/// A page without tasks is one row whose `id` is null.
+fn page(rows: &[Row]) -> Result<TaskList, Error> {
+    let total = rows.first().map(|row| row.try_get(7)).transpose().map_err(|error| judge(&error))?;
+    let has_task = |row: &&Row| !matches!(row.try_get::<_, Option<i32>>(0), Ok(None));
+    Ok(TaskList { tasks: many(rows.iter().filter(has_task))?, total })
+}
+
+/// All tasks of all users.
+pub struct Store {
+    database: Database,
+}
+
+impl Store {
+    /// The store in this database.
+    pub fn new(database: Database) -> Self {
+        Self { database }
+    }
+
+    /// The tasks of one user: the only way to any.
+    pub fn tasks<'s>(&'s self, user: &'s UserId) -> Tasks<'s> {
+        Tasks { database: &self.database, user: user.as_str() }
+    }
+
+    /// See [`Database::is_ready`].
+    pub fn is_ready(&self) -> bool {
+        self.database.is_ready()
+    }
+}
+
+/// The tasks of one user.
+pub struct Tasks<'s> {
+    database: &'s Database,
+    user: &'s str,
+}
+
+/// Tasks, and how many there are in all where a page was asked for.
+pub struct TaskList {
+    /// The tasks in their order.
+    pub tasks: Vec<Task>,
+    /// The length of the whole list.
+    pub total: Option<i64>,
+}
+
+/// Each method fails with [`Error::Unavailable`] when the database is away or too slow, and with [`Error::Internal`] when it
+/// refuses a statement of ours.
+#[allow(clippy::missing_errors_doc)]
+impl Tasks<'_> {
+    /// The tasks that a list shows.
+    pub fn list(&self, listing: &Listing) -> Result<TaskList, Error> {
+        let Listing { completed, search, sort, descending, page: wanted } = listing;
+        let order = order_by(*sort, *descending);
+        let newest_first = Listing { descending: true, ..Listing::default() };
+        let rows = match wanted {
+            None if *listing == newest_first => self.database.read(LIST, &self.bind(&[])),
+            None => {
+                let sql = format!("{LIST_FILTERED} order by {order}");
+                self.database.read(&sql, &self.bind(&[completed, search]))
+            }
+            Some(Page { limit, offset }) => {
+                let params = self.bind(&[completed, search, limit, offset]);
+                return page(&self.database.read(&page_sql(order), &params)?);
+            }
+        };
+        Ok(TaskList { tasks: many(&rows?)?, total: None })
+    }
+
+    /// Creates a task.
+    pub fn create(&self, new: &NewTask) -> Result<Task, Error> {
+        let description = new.description.as_ref().map(Description::as_str);
+        let title = new.title.as_str();
+        let params = self.bind(&[&title, &description, &new.completed]);
+        one(&self.database.write(INSERT, &params)?)
+    }
+
+    /// The task with this id. [`Error::UnknownTask`] also when it is somebody else's, as in all that follow.
+    pub fn get(&self, id: TaskId) -> Result<Task, Error> {
+        one(&self.database.read(GET, &self.bind(&[&id.get()]))?)
+    }
+
+    /// Changes what the change names. When it names nothing, nothing happens, and `updated_at` stays as it is.
+    pub fn update(&self, id: TaskId, change: &TaskChange) -> Result<Task, Error> {
+        if change.is_empty() {
+            return self.get(id);
+        }
+        let title = change.title.as_ref().map(Title::as_str);
+        let description = change.description.as_ref().and_then(Option::as_ref).map(Description::as_str);
+        let has_description = change.description.is_some();
+        let id = id.get();
+        let params = self.bind(&[&id, &title, &has_description, &description, &change.completed]);
+        one(&self.database.write(UPDATE, &params)?)
+    }
+
+    /// Sets or toggles whether a task is completed.
+    pub fn complete(&self, id: TaskId, completion: Completion) -> Result<Task, Error> {
+        match completion {
+            Completion::Set(value) => {
+                one(&self.database.write(SET_COMPLETED, &self.bind(&[&id.get(), &value]))?)
+            }
+            Completion::Toggle => one(&self.database.write(TOGGLE_COMPLETED, &self.bind(&[&id.get()]))?),
+        }
+    }
+
+    /// Deletes a task.
+    pub fn delete(&self, id: TaskId) -> Result<(), Error> {
+        let deleted = self.database.write(DELETE, &self.bind(&[&id.get()]))?;
+        if deleted.is_empty() { Err(Error::UnknownTask) } else { Ok(()) }
+    }
+
+    /// The parameters of a statement: the user is always `$1`.
+    fn bind<'p>(&'p self, others: &[&'p (dyn ToSql + Sync)]) -> Vec<&'p (dyn ToSql + Sync)> {
+        let mut params: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(1 + others.len());
+        params.push(&self.user);
+        params.extend_from_slice(others);
+        params
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_statement_is_bound_to_the_user() {
+        let source = include_str!("store.rs");
+        let code = source.split("#[cfg(test)]").next().unwrap();
+        let named = [
+            ("LIST", LIST),
+            ("LIST_FILTERED", LIST_FILTERED),
+            ("GET", GET),
+            ("INSERT", INSERT),
+            ("UPDATE", UPDATE),
+            ("SET_COMPLETED", SET_COMPLETED),
+            ("TOGGLE_COMPLETED", TOGGLE_COMPLETED),
+            ("DELETE", DELETE),
+        ];
+        for (name, sql) in named {
+            let bound = sql.contains("user_id = $1")
+                || sql.starts_with("insert into tasks (user_id, ") && sql.contains("values ($1, ");
+            assert!(bound, "{name} is not bound to the user: {sql}");
+            assert!(!sql.contains(" or user_id") && !sql.contains("user_id = $1 or "), "{name}");
+        }
+        assert_eq!(
+            code.matches("from tasks").count()
+                + code.matches("update tasks").count()
+                + code.matches("into tasks").count(),
+            named.len(),
+            "a statement that this test does not know"
+        );
+        assert_eq!(page_sql("id").matches("from tasks").count(), 1);
+        assert!(page_sql("id").contains(LIST_FILTERED));
+    }
+}
