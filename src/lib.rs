@@ -1,19 +1,22 @@
 //! A todo backend: several people keep their tasks in one service, and each sees only their own.
 //!
-//! The way of a request is one straight line: socket, `tiny_http`, worker (`server`), `cors`, `router`, `auth`,
-//! `api`, `store`, [`http::Response`], socket. The binary is `main.rs`; this library exists so that tests can reach
+//! The way of a request is one straight line: socket, `tiny_http`, worker ([`server`]), [`cors`], [`router`], [`auth`],
+//! [`api`], [`store`], [`http::Response`], socket. The binary is `main.rs`; this library exists so that tests can reach
 //! the parts.
 
 #![warn(clippy::unwrap_used)]
 
 pub mod api;
 pub mod auth;
+pub mod config;
 pub mod cors;
 pub mod database;
 pub mod error;
 pub mod http;
 mod json;
 pub mod listing;
+pub mod queue;
 pub mod router;
+pub mod server;
 pub mod store;
 pub mod task;
