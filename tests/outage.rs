@@ -1,0 +1,135 @@
+//! The database goes away, comes back, and falls silent: nothing hangs, nothing stays broken.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::{Answer, Cluster, Server, signal, token, wait_for};
+
+/// The longest that any request may take: a statement's deadline, and a little for a noisy machine.
+const LONGEST: Duration = Duration::from_secs(8);
+/// How soon after the database's return the first request must succeed.
+const RECOVERY: Duration = Duration::from_secs(2);
+/// What is instant, on a noisy machine.
+const INSTANT: Duration = Duration::from_millis(500);
+
+fn timed(work: impl FnOnce() -> Answer) -> (Answer, Duration) {
+    let begun = Instant::now();
+    let answer = work();
+    (answer, begun.elapsed())
+}
+
+fn list(server: &Server) -> Answer {
+    server.request("GET", "/api/tasks", Some(&token("ada")), None)
+}
+
+fn assert_unavailable(answer: &Answer) {
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert_eq!(answer.json()["error_code"], "SERVICE_UNAVAILABLE");
+    assert_eq!(answer.header("retry-after"), Some("1"));
+}
+
+fn assert_alive(server: &Server) {
+    let (health, took) = timed(|| server.request("GET", "/health", None, None));
+    assert_eq!(health.status, 200);
+    assert!(took < INSTANT, "/health took {took:?}");
+}
+
+fn assert_recovers(server: &Server) {
+    let begun = Instant::now();
+    wait_for("a first success", || (list(server).status == 200).then_some(()));
+    println!("first success {:?} after the return", begun.elapsed());
+    assert!(begun.elapsed() < RECOVERY, "took {:?}", begun.elapsed());
+    wait_for("/ready", || (server.request("GET", "/ready", None, None).status == 200).then_some(()));
+}
+
+#[test]
+fn a_database_that_is_away_at_the_start_is_waited_for() {
+    let mut cluster = Cluster::start();
+    cluster.stop();
+    let server = Server::start(&cluster.url());
+    assert_alive(&server);
+    assert_unavailable(&server.request("GET", "/ready", None, None));
+    for _ in 0..20 {
+        let (answer, took) = timed(|| list(&server));
+        assert_unavailable(&answer);
+        assert!(took < LONGEST, "took {took:?}");
+    }
+    cluster.resume();
+    assert_recovers(&server);
+}
+
+#[test]
+fn a_restart_is_survived_and_costs_no_more_than_itself() {
+    let mut cluster = Cluster::start();
+    let server = Server::start(&cluster.url());
+    assert_eq!(list(&server).status, 200);
+    cluster.stop();
+    for _ in 0..20 {
+        let (answer, took) = timed(|| list(&server));
+        assert_unavailable(&answer);
+        assert!(took < LONGEST, "took {took:?}");
+        assert_alive(&server);
+    }
+    cluster.resume();
+    assert_recovers(&server);
+}
+
+#[test]
+fn connections_that_were_ended_are_not_given_to_a_request() {
+    let cluster = Cluster::start();
+    let server = Server::start(&cluster.url());
+    for round in 0..10 {
+        assert_eq!(list(&server).status, 200, "round {round}");
+        let end_all = "select pg_terminate_backend(pid, 5000) from pg_stat_activity \
+                       where application_name = 'todo-backend'";
+        assert!(!cluster.client().query(end_all, &[]).unwrap().is_empty());
+    }
+}
+
+#[test]
+fn a_database_that_falls_silent_holds_nobody_for_long() {
+    let cluster = Cluster::start();
+    let server = Server::start(&cluster.url());
+    assert_eq!(list(&server).status, 200);
+    cluster.signal_all("STOP");
+    std::thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| {
+                let (answer, took) = timed(|| list(&server));
+                assert_unavailable(&answer);
+                assert!(took < LONGEST, "took {took:?}");
+            });
+        }
+        for _ in 0..20 {
+            assert_alive(&server);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+    cluster.signal_all("CONT");
+    let begun = Instant::now();
+    wait_for("a first success", || (list(&server).status == 200).then_some(()));
+    println!("first success {:?} after it spoke again", begun.elapsed());
+}
+
+#[test]
+fn sigterm_ends_the_server_and_what_is_under_way_is_answered() {
+    let cluster = Cluster::start();
+    let mut server = Server::start(&cluster.url());
+    let mut locker = cluster.client();
+    assert_eq!(list(&server).status, 200);
+    let mut transaction = locker.transaction().unwrap();
+    transaction.batch_execute("lock table tasks").unwrap();
+    let port = server.port;
+    let under_way =
+        std::thread::spawn(move || support::request_on(port, "GET", "/api/tasks", Some(&token("ada")), None));
+    let mut watcher = cluster.client();
+    wait_for("a statement that waits", || {
+        let waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock'";
+        (!watcher.query(waiting, &[]).unwrap().is_empty()).then_some(())
+    });
+    signal(server.id(), "TERM");
+    transaction.rollback().unwrap();
+    assert_eq!(under_way.join().unwrap().status, 200);
+    assert_eq!(server.wait(), Some(0));
+}

@@ -1,0 +1,339 @@
+//! Real parts for the process tests: a private PostgreSQL cluster, the server binary, tokens, and HTTP over a socket.
+//!
+//! Everything lives in a temporary folder and ends with the value that stands for it, also when a test panics.
+#![allow(dead_code)] // each test uses its share
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+/// How long anything may take to come up, or to go.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What the server and the tokens share.
+pub const SECRET: &str = "a secret of the tests, 32 bytes or more";
+
+/// Waits until `ready` gives something.
+pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = ready() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A port of the loopback address that nobody listens on just now.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A PostgreSQL cluster of its own.
+pub struct Cluster {
+    folder: PathBuf,
+    pub port: u16,
+    postgres: Option<Child>,
+    settings: Vec<String>,
+}
+
+impl Cluster {
+    pub fn start() -> Self {
+        Self::start_with(&[], |_| {})
+    }
+
+    /// With `settings` (`name=value`), once `prepare` has put files into its folder.
+    pub fn start_with(settings: &[&str], prepare: impl FnOnce(&Path)) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("todo-backend-test-{}-{number}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        if let Some((uid, gid)) = postgres_user() {
+            chown(&folder, Some(uid), Some(gid)).unwrap();
+        }
+        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
+        let mut cluster = Self { folder, port: free_port(), postgres: None, settings };
+        let data = cluster.data();
+        let mut initdb = postgres_command("initdb");
+        initdb.args([
+            "--auth=trust",
+            "--username=todo",
+            "--encoding=UTF8",
+            "--locale=C.UTF-8",
+            "--no-sync",
+            "-D",
+        ]);
+        let made = initdb.arg(&data).output().unwrap();
+        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        prepare(&data);
+        cluster.resume();
+        cluster
+    }
+
+    /// Writes a file that PostgreSQL can read and nobody else.
+    pub fn write_private(path: &Path, content: &str) {
+        fs::write(path, content).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+        if let Some((uid, gid)) = postgres_user() {
+            chown(path, Some(uid), Some(gid)).unwrap();
+        }
+    }
+
+    /// From now on whoever comes by TLS as somebody else than `todo` is asked for a password.
+    pub fn require_password(&self) {
+        let rules = "host all todo all trust\nhostssl all all all scram-sha-256\n";
+        Self::write_private(&self.data().join("pg_hba.conf"), rules);
+        signal(self.postgres.as_ref().expect("it runs").id(), "HUP");
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// Starts PostgreSQL (again), and waits until it answers.
+    pub fn resume(&mut self) {
+        let mut postgres = postgres_command("postgres");
+        postgres.arg("-D").arg(self.data()).arg("-k").arg(&self.folder).arg("-p").arg(self.port.to_string());
+        postgres.args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]);
+        postgres.args(self.settings.iter().flat_map(|setting| ["-c", setting]));
+        postgres.stdout(Stdio::null()).stderr(fs::File::create(self.folder.join("log")).unwrap());
+        self.postgres = Some(postgres.spawn().unwrap());
+        wait_for("PostgreSQL", || postgres::Client::connect(&self.url(), postgres::NoTls).ok());
+    }
+
+    /// Stops PostgreSQL at once and leaves its files: an immediate shutdown, as after a crash.
+    pub fn stop(&mut self) {
+        if let Some(mut postgres) = self.postgres.take() {
+            signal(postgres.id(), "CONT"); // a test may have stopped it
+            signal(postgres.id(), "QUIT");
+            postgres.wait().unwrap();
+        }
+    }
+
+    /// Sends a signal to PostgreSQL and all its processes.
+    pub fn signal_all(&self, name: &str) {
+        let main = self.postgres.as_ref().expect("it runs").id();
+        let children = fs::read_to_string(format!("/proc/{main}/task/{main}/children")).unwrap();
+        for process in children.split_whitespace().map(|id| id.parse().unwrap()).chain([main]) {
+            signal(process, name);
+        }
+    }
+
+    pub fn url(&self) -> String {
+        format!("postgresql://todo@127.0.0.1:{}/postgres", self.port)
+    }
+
+    pub fn client(&self) -> postgres::Client {
+        postgres::Client::connect(&self.url(), postgres::NoTls).unwrap()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.stop();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+pub fn signal(process: u32, name: &str) {
+    let sent = Command::new("kill").arg(format!("-{name}")).arg(process.to_string()).status().unwrap();
+    assert!(sent.success(), "kill -{name} {process}");
+}
+
+/// A program of PostgreSQL, run by somebody else where we are root: PostgreSQL refuses to run as root.
+fn postgres_command(program: &str) -> Command {
+    let mut command = Command::new(postgres_folder().join(program));
+    if let Some((uid, gid)) = postgres_user() {
+        command.uid(uid).gid(gid).current_dir("/");
+    }
+    command
+}
+
+/// Debian keeps the programs out of the search path, a folder a version.
+fn postgres_folder() -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let newest = versions
+        .filter_map(|entry| {
+            Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path().join("bin")))
+        })
+        .filter(|(_, folder)| folder.join("initdb").exists())
+        .max();
+    let from_path = || {
+        let path = std::env::var_os("PATH")?;
+        std::env::split_paths(&path).find(|folder| folder.join("initdb").exists())
+    };
+    newest
+        .map(|(_, folder)| folder)
+        .or_else(from_path)
+        .expect("PostgreSQL is installed: ./dev test sees to that")
+}
+
+fn postgres_user() -> Option<(u32, u32)> {
+    let we_are_root =
+        fs::metadata("/proc/self").ok().map(|own| std::os::unix::fs::MetadataExt::uid(&own))? == 0;
+    let users = fs::read_to_string("/etc/passwd").ok().filter(|_| we_are_root)?;
+    let ids = |name: &str| {
+        let line = users.lines().find(|line| line.split(':').next() == Some(name))?;
+        let mut fields = line.split(':').skip(2);
+        Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+    };
+    ids("postgres").or_else(|| ids("nobody"))
+}
+
+/// The server binary, serving.
+pub struct Server {
+    process: Child,
+    pub port: u16,
+}
+
+impl Server {
+    /// Starts it over the database at `url`, and waits until it answers.
+    pub fn start(url: &str) -> Self {
+        Self::start_with(url, &[])
+    }
+
+    /// The same with more variables in its environment.
+    pub fn start_with(url: &str, variables: &[(&str, &str)]) -> Self {
+        let port = free_port();
+        let process = Command::new(env!("CARGO_BIN_EXE_todo-backend"))
+            .env("NEON_DATABASE_URL", url)
+            .env("BETTER_AUTH_SECRET", SECRET)
+            .env("HOST", "127.0.0.1")
+            .env("PORT", port.to_string())
+            .env_remove("ALLOWED_ORIGINS")
+            .env("RUST_LOG", std::env::var("SERVER_LOG").unwrap_or_else(|_| "error".to_owned()))
+            .envs(variables.iter().copied())
+            .spawn()
+            .unwrap();
+        let server = Self { process, port };
+        wait_for("the server", || TcpStream::connect(("127.0.0.1", port)).ok());
+        server
+    }
+
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Waits until the process has ended; its exit code.
+    pub fn wait(&mut self) -> Option<i32> {
+        wait_for("the end of the server", || self.process.try_wait().unwrap()).code()
+    }
+
+    /// Sends one request on a connection of its own.
+    pub fn request(&self, method: &str, target: &str, token: Option<&str>, body: Option<&str>) -> Answer {
+        request_on(self.port, method, target, token, body)
+    }
+}
+
+/// Sends one request to this port of the loopback address, on a connection of its own.
+pub fn request_on(port: u16, method: &str, target: &str, token: Option<&str>, body: Option<&str>) -> Answer {
+    let mut request = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
+    if let Some(token) = token {
+        request.push_str(&format!("Authorization: Bearer {token}\r\n"));
+    }
+    if let Some(body) = body {
+        request.push_str(&format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len()));
+    }
+    request.push_str("\r\n");
+    request.push_str(body.unwrap_or_default());
+    exchange(port, request.as_bytes())
+}
+
+/// Sends bytes as they are and reads until the server closes.
+pub fn exchange(port: u16, bytes: &[u8]) -> Answer {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(bytes).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    Answer::parse(&answer)
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// An answer as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Answer {
+    fn parse(bytes: &[u8]) -> Self {
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head in {text:?}"));
+        let mut lines = head.lines();
+        let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok());
+        let headers = lines.filter_map(|line| line.split_once(": "));
+        Self {
+            status: status.unwrap_or_else(|| panic!("no status in {head:?}")),
+            headers: headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect(),
+            body: body.to_owned(),
+        }
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {:?}", self.body))
+    }
+}
+
+/// A token of this user, good for an hour.
+pub fn token(user: &str) -> String {
+    let expiry = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 3600;
+    let claims = json!({"sub": user, "email": format!("{user}@example.com"), "exp": expiry});
+    let signed = format!(
+        "{}.{}",
+        URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","typ":"JWT"}"#),
+        URL_SAFE_NO_PAD.encode(claims.to_string())
+    );
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+    let signature =
+        jsonwebtoken::crypto::sign(signed.as_bytes(), &key, jsonwebtoken::Algorithm::HS256).unwrap();
+    format!("{signed}.{signature}")
+}
+
+/// Numbers that look random and are the same in every run from the same seed (xorshift64*).
+pub struct Random(u64);
+
+impl Random {
+    /// From the variable `SEED`, or the clock; the test prints it.
+    pub fn from_env() -> Self {
+        let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = seed
+            .unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 | 1);
+        println!("SEED={seed}");
+        Self(seed)
+    }
+
+    pub fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % limit
+    }
+
+    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[self.below(from.len())]
+    }
+}
