@@ -5,10 +5,10 @@
 //! nothing is checked first and acted upon later.
 
 use postgres::Row;
-use postgres::types::ToSql;
+use postgres::types::{ToSql, Type};
 
 use crate::auth::UserId;
-use crate::database::{Database, judge};
+use crate::database::{Database, Param, judge};
 use crate::error::Error;
 use crate::listing::{Listing, Page, Sort};
 use crate::task::{Completion, Description, NewTask, Task, TaskChange, TaskId, Title};
@@ -77,6 +77,22 @@ fn page_sql(order: &str) -> String {
          select page.*, total from (select count(*) as total from matching) as counted left join page on true \
          order by {order}"
     )
+}
+
+fn text<'p>(value: &'p (dyn ToSql + Sync)) -> Param<'p> {
+    (value, Type::TEXT)
+}
+
+fn flag<'p>(value: &'p (dyn ToSql + Sync)) -> Param<'p> {
+    (value, Type::BOOL)
+}
+
+fn number<'p>(value: &'p (dyn ToSql + Sync)) -> Param<'p> {
+    (value, Type::INT8)
+}
+
+fn id_of(value: &i32) -> Param<'_> {
+    (value, Type::INT4)
 }
 
 fn read_task(row: &Row) -> Result<Task, postgres::Error> {
@@ -155,10 +171,10 @@ impl Tasks<'_> {
             None if *listing == newest_first => self.database.read(LIST, &self.bind(&[])),
             None => {
                 let sql = format!("{LIST_FILTERED} order by {order}");
-                self.database.read(&sql, &self.bind(&[completed, search]))
+                self.database.read(&sql, &self.bind(&[flag(completed), text(search)]))
             }
             Some(Page { limit, offset }) => {
-                let params = self.bind(&[completed, search, limit, offset]);
+                let params = self.bind(&[flag(completed), text(search), number(limit), number(offset)]);
                 return page(&self.database.read(&page_sql(order), &params)?);
             }
         };
@@ -169,13 +185,13 @@ impl Tasks<'_> {
     pub fn create(&self, new: &NewTask) -> Result<Task, Error> {
         let description = new.description.as_ref().map(Description::as_str);
         let title = new.title.as_str();
-        let params = self.bind(&[&title, &description, &new.completed]);
+        let params = self.bind(&[text(&title), text(&description), flag(&new.completed)]);
         one(&self.database.write(INSERT, &params)?)
     }
 
     /// The task with this id. [`Error::UnknownTask`] also when it is somebody else's, as in all that follow.
     pub fn get(&self, id: TaskId) -> Result<Task, Error> {
-        one(&self.database.read(GET, &self.bind(&[&id.get()]))?)
+        one(&self.database.read(GET, &self.bind(&[id_of(&id.get())]))?)
     }
 
     /// Changes what the change names. When it names nothing, nothing happens, and `updated_at` stays as it is.
@@ -187,7 +203,13 @@ impl Tasks<'_> {
         let description = change.description.as_ref().and_then(Option::as_ref).map(Description::as_str);
         let has_description = change.description.is_some();
         let id = id.get();
-        let params = self.bind(&[&id, &title, &has_description, &description, &change.completed]);
+        let params = self.bind(&[
+            id_of(&id),
+            text(&title),
+            flag(&has_description),
+            text(&description),
+            flag(&change.completed),
+        ]);
         one(&self.database.write(UPDATE, &params)?)
     }
 
@@ -195,22 +217,24 @@ impl Tasks<'_> {
     pub fn complete(&self, id: TaskId, completion: Completion) -> Result<Task, Error> {
         match completion {
             Completion::Set(value) => {
-                one(&self.database.write(SET_COMPLETED, &self.bind(&[&id.get(), &value]))?)
+                one(&self.database.write(SET_COMPLETED, &self.bind(&[id_of(&id.get()), flag(&value)]))?)
             }
-            Completion::Toggle => one(&self.database.write(TOGGLE_COMPLETED, &self.bind(&[&id.get()]))?),
+            Completion::Toggle => {
+                one(&self.database.write(TOGGLE_COMPLETED, &self.bind(&[id_of(&id.get())]))?)
+            }
         }
     }
 
     /// Deletes a task.
     pub fn delete(&self, id: TaskId) -> Result<(), Error> {
-        let deleted = self.database.write(DELETE, &self.bind(&[&id.get()]))?;
+        let deleted = self.database.write(DELETE, &self.bind(&[id_of(&id.get())]))?;
         if deleted.is_empty() { Err(Error::UnknownTask) } else { Ok(()) }
     }
 
     /// The parameters of a statement: the user is always `$1`.
-    fn bind<'p>(&'p self, others: &[&'p (dyn ToSql + Sync)]) -> Vec<&'p (dyn ToSql + Sync)> {
-        let mut params: Vec<&(dyn ToSql + Sync)> = Vec::with_capacity(1 + others.len());
-        params.push(&self.user);
+    fn bind<'p>(&'p self, others: &[Param<'p>]) -> Vec<Param<'p>> {
+        let mut params = Vec::with_capacity(1 + others.len());
+        params.push(text(&self.user));
         params.extend_from_slice(others);
         params
     }

@@ -3,6 +3,7 @@
 //! Nothing here waits without a limit. While the database is known to be away no request waits for it: the pool tries to
 //! reach it in the background, and until it does every answer is "not now".
 
+mod schema;
 pub mod transport;
 pub mod url;
 
@@ -17,8 +18,8 @@ use std::time::{Duration, Instant};
 use log::{debug, error, info, warn};
 use postgres::error::SqlState;
 use postgres::fallible_iterator::FallibleIterator;
-use postgres::types::ToSql;
-use postgres::{Client, Row, Statement};
+use postgres::types::{ToSql, Type};
+use postgres::{Client, Row, SimpleQueryMessage, Statement};
 use r2d2::{ManageConnection, NopErrorHandler, Pool, PooledConnection};
 use r2d2_postgres::PostgresConnectionManager;
 
@@ -50,9 +51,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long an answer of [`Database::is_ready`] holds.
 const READINESS_TTL: Duration = Duration::from_secs(1);
 
-/// Any number that is always the same: starts that race for the schema meet here.
-const SCHEMA_LOCK: i64 = 0x746f_646f;
-const SCHEMA: &str = include_str!("../../schema.sql");
+/// A parameter of a statement, and its type: said beforehand, an unnamed statement needs no round trip to learn it.
+pub type Param<'p> = (&'p (dyn ToSql + Sync), Type);
 
 /// The pool of connections.
 pub struct Database {
@@ -89,7 +89,7 @@ impl Database {
     /// # Errors
     /// [`Error::Unavailable`] when there is no connection in time, and at once while the database is known to be away; what
     /// [`judge`] makes of a failed statement.
-    pub fn read(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Error> {
+    pub fn read(&self, sql: &str, params: &[Param]) -> Result<Vec<Row>, Error> {
         let first = self.session()?.query(sql, params);
         match first {
             Err(error) if is_lost(&error) => {
@@ -105,7 +105,7 @@ impl Database {
     ///
     /// # Errors
     /// As for [`Database::read`].
-    pub fn write(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Error> {
+    pub fn write(&self, sql: &str, params: &[Param]) -> Result<Vec<Row>, Error> {
         self.session()?.query(sql, params).map_err(|error| judge(&error))
     }
 
@@ -211,60 +211,71 @@ impl Sessions {
     fn open(&self, tls: &Tls) -> Result<Session, postgres::Error> {
         let deadline = Arc::new(Deadline::default());
         deadline.set(CONNECT_TIMEOUT);
-        let transport = tls.with_deadline(Arc::clone(&deadline));
-        let client = PostgresConnectionManager::new(self.url.config.clone(), transport).connect()?;
-        let health = Arc::clone(&self.health);
-        let mut session =
-            Session { client, deadline, health, statements: HashMap::new(), used_at: Instant::now() };
+        let transport = tls.transport(Arc::clone(&deadline));
+        let announced = transport.backend();
+        let mut client = PostgresConnectionManager::new(self.url.config.clone(), transport).connect()?;
         // `now()` becomes UTC in a column without time zone, too. PgBouncer keeps the time zone for each of its clients.
-        session
-            .client
-            .batch_execute(&format!("set time zone 'UTC'; set statement_timeout = {STATEMENT_TIMEOUT_MS}"))?;
-        self.apply_schema(&mut session.client)?;
-        session.deadline.clear();
-        Ok(session)
+        let answers = client.simple_query("set time zone 'UTC'; select pg_backend_pid()")?;
+        let is_dedicated = backend_of(&answers).is_some_and(|backend| announced.is(backend));
+        if is_dedicated {
+            client.batch_execute(&format!("set statement_timeout = {STATEMENT_TIMEOUT_MS}"))?;
+        }
+        self.apply_schema(&mut client)?;
+        deadline.clear();
+        let statements = is_dedicated.then(HashMap::new);
+        Ok(Session {
+            client,
+            deadline,
+            health: Arc::clone(&self.health),
+            statements,
+            used_at: Instant::now(),
+        })
     }
 
-    /// The first connection of this process makes the table where there is none. One that is there is served as it is: a
-    /// role that may not create one will do, and somebody else's migrations stay theirs.
+    /// The first connection of this process sees to the schema; others wait for it.
     fn apply_schema(&self, client: &mut Client) -> Result<(), postgres::Error> {
         let mut schema_is_there =
             self.schema_is_there.lock().expect("nothing panics while it holds this lock");
-        if *schema_is_there {
-            return Ok(());
+        if !*schema_is_there {
+            schema::apply(client)?;
+            *schema_is_there = true;
         }
-        let mut transaction = client.transaction()?;
-        transaction.execute("select pg_advisory_xact_lock($1)", &[&SCHEMA_LOCK])?;
-        let exists: bool =
-            transaction.query_one("select to_regclass('tasks') is not null", &[])?.try_get(0)?;
-        if !exists {
-            transaction.batch_execute(SCHEMA)?;
-            info!("created the table `tasks`");
-        }
-        transaction.commit()?;
-        *schema_is_there = true;
         Ok(())
     }
 }
 
-/// A connection, and the statements that were prepared on it.
+/// The number of the backend that answered `select pg_backend_pid()`.
+fn backend_of(answers: &[SimpleQueryMessage]) -> Option<u32> {
+    answers.iter().find_map(|answer| match answer {
+        SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+        _ => None,
+    })
+}
+
+/// A connection.
 struct Session {
     client: Client,
     deadline: Arc<Deadline>,
     health: Arc<Health>,
-    statements: HashMap<String, Statement>,
+    /// What was prepared on it. `None` behind a pooler, which gives each statement whatever backend is free: there a
+    /// name may be unknown, or another client's.
+    statements: Option<HashMap<String, Statement>>,
     used_at: Instant,
 }
 
 impl Session {
-    /// Runs one statement in one round trip; in two when this connection sees it for the first time.
-    fn query(&mut self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, postgres::Error> {
+    /// Runs one statement in one round trip; in two when it is prepared on this connection first.
+    fn query(&mut self, sql: &str, params: &[Param]) -> Result<Vec<Row>, postgres::Error> {
         self.in_time(STATEMENT_DEADLINE, |session| {
-            if !session.statements.contains_key(sql) {
-                let statement = session.client.prepare(sql)?;
-                session.statements.insert(sql.to_owned(), statement);
+            let Some(statements) = &mut session.statements else {
+                return session.client.query_typed(sql, params);
+            };
+            if !statements.contains_key(sql) {
+                let types: Vec<Type> = params.iter().map(|(_, kind)| kind.clone()).collect();
+                statements.insert(sql.to_owned(), session.client.prepare_typed(sql, &types)?);
             }
-            session.client.query(&session.statements[sql], params)
+            let values: Vec<_> = params.iter().map(|(value, _)| *value).collect();
+            session.client.query(&statements[sql], &values)
         })
     }
 

@@ -8,7 +8,8 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,9 @@ pub enum TlsMode {
 
 /// The question whether a server speaks TLS: the length of the message, and a code in place of a protocol version.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+
+/// The longest message that is listened to while the server lets us in, in bytes.
+const MAX_LOGIN_MESSAGE_BYTES: usize = 64 * 1024;
 
 /// What every connection to the database has in common.
 #[derive(Clone)]
@@ -84,8 +88,8 @@ impl Tls {
     }
 
     /// For one connection, which waits no longer than `deadline` says.
-    pub fn with_deadline(&self, deadline: Arc<Deadline>) -> Transport {
-        Transport { tls: self.clone(), deadline }
+    pub fn transport(&self, deadline: Arc<Deadline>) -> Transport {
+        Transport { tls: self.clone(), deadline, backend: Arc::default() }
     }
 }
 
@@ -108,8 +112,20 @@ impl Deadline {
         *self.lock()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
         self.0.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+/// The number of the backend that the server announced at login. A pooler announces one of its own making, so when another
+/// one answers, there is a pooler in between.
+#[derive(Debug, Default)]
+pub struct Backend(AtomicU32);
+
+impl Backend {
+    /// Whether it is this one.
+    pub fn is(&self, number: u32) -> bool {
+        self.0.load(Ordering::Relaxed) == number
     }
 }
 
@@ -118,6 +134,14 @@ impl Deadline {
 pub struct Transport {
     tls: Tls,
     deadline: Arc<Deadline>,
+    backend: Arc<Backend>,
+}
+
+impl Transport {
+    /// Known when the connection is made.
+    pub fn backend(&self) -> Arc<Backend> {
+        Arc::clone(&self.backend)
+    }
 }
 
 impl MakeTlsConnect<Socket> for Transport {
@@ -146,23 +170,22 @@ impl TlsConnect<Socket> for Handshake {
     }
 }
 
-type Encrypted = <MakeRustlsConnect as MakeTlsConnect<Timed>>::Stream;
-
 impl Handshake {
     async fn shake_hands(self, socket: Socket) -> io::Result<Stream> {
-        let Transport { tls: Tls { mode, mut rustls }, deadline } = self.transport;
+        let Transport { tls: Tls { mode, mut rustls }, deadline, backend } = self.transport;
         let mut socket = Timed { socket, sleep: None, deadline };
         if mode == TlsMode::Disable {
-            return Ok(Stream::Plain(socket));
+            return Ok(Stream::new(socket, backend));
         }
         socket.write_all(&SSL_REQUEST).await?;
         match (socket.read_u8().await?, mode) {
             (b'S', _) => {
                 let connect = MakeTlsConnect::<Timed>::make_tls_connect(&mut rustls, &self.host)
                     .map_err(io::Error::other)?;
-                Ok(Stream::Encrypted(Box::new(connect.connect(socket).await?)))
+                let encrypted = connect.connect(socket).await?;
+                Ok(Stream::new(encrypted, backend))
             }
-            (b'N', TlsMode::Prefer) => Ok(Stream::Plain(socket)),
+            (b'N', TlsMode::Prefer) => Ok(Stream::new(socket, backend)),
             (b'N', _) => Err(io::Error::other("the server offers no TLS, and sslmode asks for it")),
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the server is no PostgreSQL")),
         }
@@ -219,55 +242,109 @@ impl AsyncWrite for Timed {
     }
 }
 
-/// What the client speaks through.
-pub enum Stream {
-    /// As it is.
-    Plain(Timed),
-    /// By TLS.
-    Encrypted(Box<Encrypted>),
+impl TlsStream for Timed {
+    fn channel_binding(&self) -> ChannelBinding {
+        ChannelBinding::none()
+    }
+}
+
+/// What the client speaks through: the socket, as it is or by TLS.
+pub struct Stream {
+    layer: Box<dyn Layer>,
+    login: Option<Login>,
+}
+
+trait Layer: TlsStream + Send + Unpin {}
+impl<T: TlsStream + Send + Unpin> Layer for T {}
+
+impl Stream {
+    fn new(layer: impl Layer + 'static, backend: Arc<Backend>) -> Self {
+        Self { layer: Box::new(layer), login: Some(Login { unread: Vec::new(), backend }) }
+    }
 }
 
 impl TlsStream for Stream {
     fn channel_binding(&self) -> ChannelBinding {
-        match self {
-            Stream::Plain(_) => ChannelBinding::none(),
-            Stream::Encrypted(stream) => stream.channel_binding(),
-        }
+        self.layer.channel_binding()
     }
 }
 
 impl AsyncRead for Stream {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Stream::Encrypted(stream) => Pin::new(stream).poll_read(cx, buffer),
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut *self.layer).poll_read(cx, buffer))?;
+        if self.login.as_mut().is_some_and(|login| login.is_over(&buffer.filled()[before..])) {
+            self.login = None;
         }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Stream::Encrypted(stream) => Pin::new(stream).poll_write(cx, bytes),
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.layer).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.layer).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.layer).poll_shutdown(cx)
+    }
+}
+
+/// Listens to what the server says at login, for the client keeps the backend's number to itself. Each message is a letter, a
+/// length of four bytes that counts itself, and content; `K` (BackendKeyData) begins with the number, `Z` ends the login.
+struct Login {
+    unread: Vec<u8>,
+    backend: Arc<Backend>,
+}
+
+impl Login {
+    /// Hears more bytes; says whether there is nothing more to hear.
+    fn is_over(&mut self, bytes: &[u8]) -> bool {
+        self.unread.extend_from_slice(bytes);
+        while let Some((&[letter, a, b, c, d], content)) = self.unread.split_first_chunk() {
+            let length = u32::from_be_bytes([a, b, c, d]) as usize;
+            let Some(content) = length.checked_sub(4).and_then(|length| content.get(..length)) else {
+                // No login message is long; one that seems so is none.
+                return length > MAX_LOGIN_MESSAGE_BYTES;
+            };
+            match (letter, content.first_chunk()) {
+                (b'K', Some(number)) => self.backend.0.store(u32::from_be_bytes(*number), Ordering::Relaxed),
+                (b'Z', _) => return true,
+                _ => {}
+            }
+            self.unread.drain(..1 + length);
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_backend_is_heard_in_whatever_pieces_the_login_comes() {
+        let login = b"R\0\0\0\x08\0\0\0\0S\0\0\0\x09a\0b\0\0K\0\0\0\x0c\0\x01\x02\x03\0\0\0\0Z\0\0\0\x05I";
+        for cut in 0..login.len() {
+            let backend = Arc::new(Backend::default());
+            let mut listener = Login { unread: Vec::new(), backend: Arc::clone(&backend) };
+            assert!(!listener.is_over(&login[..cut]), "{cut}");
+            assert!(listener.is_over(&login[cut..]), "{cut}");
+            assert!(backend.is(0x0001_0203), "{cut}");
         }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Encrypted(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Encrypted(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+    #[test]
+    fn what_is_no_login_is_not_listened_to_for_ever() {
+        let mut listener = Login { unread: Vec::new(), backend: Arc::default() };
+        assert!(listener.is_over(b"HTTP/1.1 400 Bad Request"));
     }
 }

@@ -179,7 +179,8 @@ fn postgres_folder() -> PathBuf {
         .expect("PostgreSQL is installed: ./dev test sees to that")
 }
 
-fn postgres_user() -> Option<(u32, u32)> {
+/// The user that PostgreSQL's programs run as, where we are root.
+pub fn postgres_user() -> Option<(u32, u32)> {
     let we_are_root =
         fs::metadata("/proc/self").ok().map(|own| std::os::unix::fs::MetadataExt::uid(&own))? == 0;
     let users = fs::read_to_string("/etc/passwd").ok().filter(|_| we_are_root)?;
