@@ -4,7 +4,7 @@
 #![allow(dead_code)] // each test uses its share
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -121,13 +121,25 @@ impl Cluster {
         }
     }
 
+    /// Kills all of PostgreSQL at once, as a machine that loses its power would, but for its disk.
+    pub fn kill(&mut self) {
+        self.signal_all("KILL");
+        if let Some(mut postgres) = self.postgres.take() {
+            postgres.wait().unwrap();
+        }
+    }
+
     /// Sends a signal to PostgreSQL and all its processes.
     pub fn signal_all(&self, name: &str) {
         let main = self.postgres.as_ref().expect("it runs").id();
         let children = fs::read_to_string(format!("/proc/{main}/task/{main}/children")).unwrap();
-        for process in children.split_whitespace().map(|id| id.parse().unwrap()).chain([main]) {
-            signal(process, name);
-        }
+        // The main process first: it must not tidy up after the others. One of them may end meanwhile by itself.
+        let _ = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(main.to_string())
+            .args(children.split_whitespace())
+            .stderr(Stdio::null())
+            .status();
     }
 
     pub fn url(&self) -> String {
@@ -239,6 +251,17 @@ impl Server {
 
 /// Sends one request to this port of the loopback address, on a connection of its own.
 pub fn request_on(port: u16, method: &str, target: &str, token: Option<&str>, body: Option<&str>) -> Answer {
+    try_request_on(port, method, target, token, body).unwrap()
+}
+
+/// The same where the server may die meanwhile.
+pub fn try_request_on(
+    port: u16,
+    method: &str,
+    target: &str,
+    token: Option<&str>,
+    body: Option<&str>,
+) -> io::Result<Answer> {
     let mut request = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
     if let Some(token) = token {
         request.push_str(&format!("Authorization: Bearer {token}\r\n"));
@@ -248,17 +271,13 @@ pub fn request_on(port: u16, method: &str, target: &str, token: Option<&str>, bo
     }
     request.push_str("\r\n");
     request.push_str(body.unwrap_or_default());
-    exchange(port, request.as_bytes())
-}
 
-/// Sends bytes as they are and reads until the server closes.
-pub fn exchange(port: u16, bytes: &[u8]) -> Answer {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(bytes).unwrap();
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    Answer::parse(&answer)
+    stream.read_to_end(&mut answer)?;
+    Answer::parse(&answer).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
 impl Drop for Server {
@@ -277,17 +296,20 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn parse(bytes: &[u8]) -> Self {
-        let text = String::from_utf8(bytes.to_vec()).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head in {text:?}"));
+    /// `None` for one that was cut off.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let text = String::from_utf8(bytes.to_vec()).ok()?;
+        let (head, body) = text.split_once("\r\n\r\n")?;
         let mut lines = head.lines();
-        let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|code| code.parse().ok());
+        let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
         let headers = lines.filter_map(|line| line.split_once(": "));
-        Self {
-            status: status.unwrap_or_else(|| panic!("no status in {head:?}")),
+        let answer = Self {
+            status,
             headers: headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect(),
             body: body.to_owned(),
-        }
+        };
+        let length = answer.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        (answer.body.len() >= length).then_some(answer)
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
