@@ -1,0 +1,403 @@
+//! One connection: a state machine between bytes and requests.
+//!
+//! Every method returns at once: what the socket does not give or take now waits for its next event. One request is served
+//! at a time; while it is, nothing is read, so that a client which sends and never reads fills its own buffers, not ours.
+
+use std::mem::{self, MaybeUninit};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::event::epoll::EventFlags;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+
+use crate::answer::{Answer, Progress};
+use crate::body::{ChunkedDecoder, Piece};
+use crate::budget::{Counted, OverBudget};
+use crate::engine::{Engine, Stage};
+use crate::head::{Fault, Framing, Head, HeadReader, Refused};
+use crate::slots::Waiting;
+
+/// Bytes taken from a socket at a time.
+const READ_BYTES: usize = 16 * 1024;
+/// Reads in one turn of a connection.
+const READS_PER_TURN: usize = 16;
+
+const TOO_SLOW: Fault = Fault::new(408, "The request took too long to arrive");
+const BODY_TOO_LARGE: Fault = Fault::new(413, "The request body is too large");
+const STOPPING: Fault = Fault::new(503, "The server is stopping");
+pub(crate) const NO_MEMORY_FOR_IT: Fault = Fault::new(503, "The server holds too many request bytes");
+pub(crate) const TOO_MANY_CONNECTIONS: Fault = Fault::new(503, "The server has too many connections");
+
+/// A complete request, for the program.
+pub(crate) struct Received {
+    pub(crate) head: Head,
+    pub(crate) body: Counted,
+}
+
+/// What is to be done with a connection after it did what it could.
+pub(crate) enum Outcome {
+    /// Wait for an event or the deadline.
+    Wait,
+    /// Let others take their turn, then go on.
+    Again,
+    /// Hand this to the program.
+    Request(Received),
+    /// Close it.
+    Close,
+}
+
+enum Phase {
+    Head(HeadReader),
+    Body(Box<Receiving>),
+    /// The program has the request.
+    Serving,
+    Sending {
+        answer: Box<Answer>,
+        started: u64,
+    },
+    /// We are done; bytes are read over so that the last answer is not lost to a reset (RFC 9112, section 9.6).
+    Lingering {
+        left: usize,
+    },
+}
+
+/// A request whose body is arriving.
+struct Receiving {
+    head: Head,
+    body: Counted,
+    chunked: Option<ChunkedDecoder>,
+}
+
+pub(crate) struct Connection {
+    socket: OwnedFd,
+    peer: SocketAddr,
+    /// Bytes that came and belong to no complete request yet.
+    input: Counted,
+    phase: Phase,
+    /// The socket may have bytes or an end that were not read.
+    readable: bool,
+    /// The client has sent its last byte.
+    half_closed: bool,
+    /// The tick by which something must have happened, and what.
+    pub(crate) deadline: Option<(Waiting, u64)>,
+}
+
+impl Connection {
+    pub(crate) fn new(socket: OwnedFd, peer: SocketAddr, engine: &Engine) -> Connection {
+        Connection {
+            socket,
+            peer,
+            input: Counted::default(),
+            phase: Phase::Head(HeadReader::default()),
+            readable: false,
+            half_closed: false,
+            deadline: Some((Waiting::Idle, engine.clock.after(engine.limits.idle_timeout))),
+        }
+    }
+
+    pub(crate) fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    pub(crate) fn into_socket(self) -> OwnedFd {
+        self.socket
+    }
+
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Bytes of a body that is not whole yet.
+    pub(crate) fn unfinished_bytes(&self) -> usize {
+        match &self.phase {
+            Phase::Body(receiving) => receiving.body.len(),
+            _ => 0,
+        }
+    }
+
+    /// Takes note of what the socket reports and does what can be done.
+    pub(crate) fn on_event(&mut self, flags: EventFlags, engine: &Engine) -> Outcome {
+        if flags.intersects(EventFlags::ERR | EventFlags::HUP) {
+            return Outcome::Close;
+        }
+        self.readable |= flags.intersects(EventFlags::IN | EventFlags::RDHUP);
+        self.half_closed |= flags.contains(EventFlags::RDHUP);
+        self.proceed(engine)
+    }
+
+    /// Does what can be done now.
+    pub(crate) fn proceed(&mut self, engine: &Engine) -> Outcome {
+        match &mut self.phase {
+            Phase::Head(_) | Phase::Body(_) => self.receive(engine),
+            Phase::Serving => Outcome::Wait,
+            Phase::Sending { answer, started } => {
+                let (started, progress) = (*started, answer.write(self.socket.as_fd()));
+                let (close, total_bytes) = (answer.close, answer.total_bytes);
+                self.after_write(progress, close, total_bytes, started, engine)
+            }
+            Phase::Lingering { .. } => self.linger(),
+        }
+    }
+
+    /// The deadline has passed.
+    pub(crate) fn expire(&mut self, engine: &Engine) -> Outcome {
+        match self.deadline {
+            Some((Waiting::Receiving, _)) if engine.stage() == Stage::Ended => {
+                self.reject(STOPPING.into(), engine)
+            }
+            Some((Waiting::Receiving, _)) => self.reject(TOO_SLOW.into(), engine),
+            _ => Outcome::Close,
+        }
+    }
+
+    /// Its place is needed: an unfinished request is told so, as far as that goes without waiting.
+    pub(crate) fn evict(&mut self, engine: &Engine) {
+        if matches!(self.deadline, Some((Waiting::Receiving, _))) {
+            self.reject(TOO_MANY_CONNECTIONS.into(), engine);
+        }
+    }
+
+    /// Starts to send `answer` to the request that was handed out.
+    pub(crate) fn send(&mut self, mut answer: Answer, engine: &Engine) -> Outcome {
+        let started = engine.clock.now();
+        let progress = answer.write(self.socket.as_fd());
+        let (close, total_bytes) = (answer.close, answer.total_bytes);
+        if matches!(progress, Progress::Blocked | Progress::Turn) {
+            self.phase = Phase::Sending { answer: Box::new(answer), started };
+        }
+        self.after_write(progress, close, total_bytes, started, engine)
+    }
+
+    /// Answers a request that will not be served. Nothing more is read of it.
+    pub(crate) fn reject(&mut self, refused: Refused, engine: &Engine) -> Outcome {
+        self.input = Counted::default();
+        self.phase = match mem::replace(&mut self.phase, Phase::Serving) {
+            Phase::Body(receiving) if refused.head.is_none() => {
+                let answer = engine.refuse(refused.fault, Some(&receiving.head));
+                return self.send(answer, engine);
+            }
+            _ => Phase::Serving,
+        };
+        self.send(engine.refuse(refused.fault, refused.head.as_deref()), engine)
+    }
+
+    fn after_write(
+        &mut self,
+        progress: Progress,
+        close: bool,
+        total_bytes: u64,
+        started: u64,
+        engine: &Engine,
+    ) -> Outcome {
+        let (limits, clock) = (&engine.limits, &engine.clock);
+        match progress {
+            Progress::Broken => Outcome::Close,
+            Progress::Blocked | Progress::Turn => {
+                // A stalled client is given `write_timeout`; one that takes a little now and then, no more than that on
+                // top of what the lowest rate allows.
+                let seconds = total_bytes / u64::from(limits.min_write_bytes_per_second.max(1));
+                let whole = started
+                    + crate::clock::ticks_in(limits.write_timeout)
+                    + crate::clock::ticks_in(std::time::Duration::from_secs(seconds));
+                self.deadline = Some((Waiting::Sending, clock.after(limits.write_timeout).min(whole)));
+                if matches!(progress, Progress::Turn) { Outcome::Again } else { Outcome::Wait }
+            }
+            Progress::Done if close => {
+                // It fails when the client is gone, which the next read finds out.
+                let _ = shutdown(&self.socket, Shutdown::Write);
+                self.input = Counted::default();
+                self.phase = Phase::Lingering { left: limits.max_linger_bytes };
+                self.deadline = Some((Waiting::Closing, clock.after(limits.linger_timeout)));
+                if self.readable { Outcome::Again } else { Outcome::Wait }
+            }
+            Progress::Done => {
+                self.phase = Phase::Head(HeadReader::default());
+                self.deadline = Some((Waiting::Idle, clock.after(limits.idle_timeout)));
+                if self.readable || !self.input.is_empty() { Outcome::Again } else { Outcome::Wait }
+            }
+        }
+    }
+
+    /// Reads until there is a request or nothing more to read.
+    fn receive(&mut self, engine: &Engine) -> Outcome {
+        if !self.input.is_empty() {
+            match self.take(&[], engine) {
+                Ok(Some(request)) => return Outcome::Request(request),
+                Ok(None) => {}
+                Err(refused) => return self.reject(refused, engine),
+            }
+        }
+        let mut buffer = [const { MaybeUninit::uninit() }; READ_BYTES];
+        for _ in 0..READS_PER_TURN {
+            if !self.readable {
+                return Outcome::Wait;
+            }
+            let bytes = match self.read(&mut buffer) {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => return Outcome::Wait,
+                Err(Gone) => return Outcome::Close,
+            };
+            match self.take(bytes, engine) {
+                Ok(Some(request)) => return Outcome::Request(request),
+                Ok(None) => {}
+                Err(refused) => return self.reject(refused, engine),
+            }
+        }
+        Outcome::Again
+    }
+
+    /// Reads once. Fewer bytes than asked for means that the socket is empty, and its next event will say when it is not
+    /// (epoll(7)); except after the last byte, when no event will come.
+    fn read<'b>(&mut self, buffer: &'b mut [MaybeUninit<u8>; READ_BYTES]) -> Result<Option<&'b [u8]>, Gone> {
+        match recv(&self.socket, buffer, RecvFlags::empty()) {
+            Ok((_, 0)) => Err(Gone),
+            Ok(((bytes, _), count)) => {
+                self.readable = count == READ_BYTES || self.half_closed;
+                Ok(Some(bytes))
+            }
+            Err(Errno::INTR) => Ok(Some(&[])),
+            Err(Errno::AGAIN) => {
+                self.readable = false;
+                Ok(None)
+            }
+            Err(_) => Err(Gone),
+        }
+    }
+
+    /// Takes `bytes` after those that are here already. What follows a complete request is kept for the next.
+    fn take(&mut self, bytes: &[u8], engine: &Engine) -> Result<Option<Received>, Refused> {
+        let most = engine.limits.max_head_bytes + READ_BYTES;
+        if self.input.is_empty() {
+            let (used, received) = self.advance(bytes, engine)?;
+            self.input.extend(&bytes[used..], most, &engine.budget).map_err(|OverBudget| NO_MEMORY_FOR_IT)?;
+            return Ok(received);
+        }
+        let mut input = mem::take(&mut self.input);
+        input.extend(bytes, most, &engine.budget).map_err(|OverBudget| NO_MEMORY_FOR_IT)?;
+        let (used, received) = self.advance(&input, engine)?;
+        input.consume(used);
+        self.input = input;
+        Ok(received)
+    }
+
+    /// Moves on by as much of `bytes` as this request takes; gives how many bytes that were.
+    fn advance(&mut self, bytes: &[u8], engine: &Engine) -> Result<(usize, Option<Received>), Refused> {
+        let mut used = 0;
+        if let Phase::Head(reader) = &mut self.phase {
+            let Some((head, length)) = reader.read(bytes, &engine.limits)? else {
+                if !matches!(self.deadline, Some((Waiting::Receiving, _))) && !bytes.is_empty() {
+                    self.deadline =
+                        Some((Waiting::Receiving, engine.clock.after(engine.limits.head_timeout)));
+                }
+                return Ok((0, None));
+            };
+            used = length;
+            if let Some(received) = self.begin_body(head, &bytes[used..], engine)? {
+                return Ok((used, Some(received)));
+            }
+        }
+        let Phase::Body(receiving) = &mut self.phase else {
+            return Ok((used, None));
+        };
+        let (taken, is_whole) = receiving.take(&bytes[used..], engine)?;
+        used += taken;
+        if !is_whole {
+            return Ok((used, None));
+        }
+        match mem::replace(&mut self.phase, Phase::Serving) {
+            Phase::Body(receiving) => Ok((used, Some(self.hand_out(receiving.head, receiving.body)))),
+            _ => Ok((used, None)),
+        }
+    }
+
+    /// Gets ready for the body of `head`; gives the request if it has none.
+    fn begin_body(&mut self, head: Head, rest: &[u8], engine: &Engine) -> Result<Option<Received>, Refused> {
+        let limits = &engine.limits;
+        let chunked = match head.framing {
+            Framing::Absent | Framing::Length(0) => return Ok(Some(self.hand_out(head, Counted::default()))),
+            Framing::Length(length) if length > limits.max_body_bytes as u64 => {
+                return Err(Refused { fault: BODY_TOO_LARGE, head: Some(Box::new(head)) });
+            }
+            Framing::Length(_) => None,
+            Framing::Chunked => Some(ChunkedDecoder::new(limits.max_chunk_extra_bytes)),
+        };
+        if head.expects_continue && rest.is_empty() {
+            // Nothing else is being sent, so the socket takes these few bytes; a client that is gone is found out later.
+            let _ = send(&self.socket, b"HTTP/1.1 100 Continue\r\n\r\n", SendFlags::NOSIGNAL);
+        }
+        self.deadline = Some((Waiting::Receiving, engine.clock.after(limits.body_timeout)));
+        self.phase = Phase::Body(Box::new(Receiving { head, body: Counted::default(), chunked }));
+        Ok(None)
+    }
+
+    fn hand_out(&mut self, head: Head, body: Counted) -> Received {
+        self.phase = Phase::Serving;
+        self.deadline = None;
+        Received { head, body }
+    }
+
+    fn linger(&mut self) -> Outcome {
+        let mut buffer = [const { MaybeUninit::uninit() }; READ_BYTES];
+        while self.readable {
+            let count = match self.read(&mut buffer) {
+                Ok(Some(bytes)) => bytes.len(),
+                Ok(None) => return Outcome::Wait,
+                Err(Gone) => return Outcome::Close,
+            };
+            match &mut self.phase {
+                Phase::Lingering { left } if *left > count => *left -= count,
+                _ => return Outcome::Close,
+            }
+        }
+        Outcome::Wait
+    }
+}
+
+/// The client has closed, or reset, the connection.
+struct Gone;
+
+impl Receiving {
+    /// Takes what belongs to the body from the start of `bytes`; gives how much that was, and whether the body is whole.
+    fn take(&mut self, bytes: &[u8], engine: &Engine) -> Result<(usize, bool), Fault> {
+        let Some(decoder) = &mut self.chunked else {
+            let Framing::Length(length) = self.head.framing else {
+                return Ok((0, true));
+            };
+            // It is at most `max_body_bytes`, or the body would not have been begun.
+            let length = length as usize;
+            let count = (length - self.body.len()).min(bytes.len());
+            append(&mut self.body, &bytes[..count], length, engine)?;
+            return Ok((count, self.body.len() == length));
+        };
+        let most = engine.limits.max_body_bytes;
+        let mut used = 0;
+        loop {
+            let (taken, piece) = decoder.next(&bytes[used..])?;
+            used += taken;
+            let data = match piece {
+                Piece::Data(data) => data,
+                Piece::More => &[],
+                Piece::End => return Ok((used, true)),
+            };
+            let promised = (self.body.len() as u64).saturating_add(data.len() as u64);
+            if promised.saturating_add(decoder.promised()) > most as u64 {
+                return Err(BODY_TOO_LARGE);
+            }
+            if data.is_empty() {
+                return Ok((used, false));
+            }
+            append(&mut self.body, data, most, engine)?;
+        }
+    }
+}
+
+/// Appends to a body. When all bodies together are too large, the largest unfinished one goes first, be it this one.
+fn append(body: &mut Counted, bytes: &[u8], most: usize, engine: &Engine) -> Result<(), Fault> {
+    while body.extend(bytes, most, &engine.budget) == Err(OverBudget) {
+        if !engine.drop_larger_body(body.len()) {
+            return Err(NO_MEMORY_FOR_IT);
+        }
+    }
+    Ok(())
+}

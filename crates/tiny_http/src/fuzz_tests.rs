@@ -1,0 +1,150 @@
+//! Mutated input for the two parsers: they must not panic, and must read the same in one piece as byte by byte.
+//!
+//! Deterministic: the same seed, the same inputs in the same order. `FUZZ_SECONDS` says for how long (default: 1).
+
+use std::time::{Duration, Instant};
+
+use crate::body::{ChunkedDecoder, Piece};
+use crate::head::HeadReader;
+use crate::limits::Limits;
+
+/// Marsaglia's xorshift, 64 bits: enough for choosing bytes.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % bound as u64) as usize
+    }
+}
+
+/// Pieces that mean something to one grammar or the other.
+const WORDS: [&[u8]; 22] = [
+    b"\r\n",
+    b"\r",
+    b"\n",
+    b"\r\n\r\n",
+    b" ",
+    b"\t",
+    b":",
+    b",",
+    b";",
+    b"0",
+    b"\0",
+    b"\x80",
+    b"HTTP/1.1",
+    b"HTTP/1.0",
+    b"Host: h\r\n",
+    b"Content-Length: 1\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Connection: close\r\n",
+    b"X: y\r\n",
+    b"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    b"0\r\n\r\n",
+    b"1\r\na\r\n",
+];
+
+fn mutate(random: &mut Random, corpus: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = corpus[random.below(corpus.len())].to_vec();
+    for _ in 0..random.below(6) {
+        let at = random.below(bytes.len() + 1);
+        let end = at + random.below(bytes.len() - at + 1).min(8);
+        match random.below(4) {
+            0 => drop(bytes.drain(at..end)),
+            1 => drop(bytes.splice(at..at, WORDS[random.below(WORDS.len())].iter().copied())),
+            2 if at < bytes.len() => bytes[at] = random.below(256) as u8,
+            _ => {
+                let copied = bytes[at..end].to_vec();
+                bytes.splice(at..at, copied);
+            }
+        }
+    }
+    bytes
+}
+
+/// Calls `check` with mutated inputs until the time is over, but at least a few thousand times.
+fn fuzz(corpus: &[&[u8]], check: impl Fn(&[u8])) {
+    let seconds = std::env::var("FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut rounds = 0;
+    while rounds < 5_000 || Instant::now() < end {
+        check(&mutate(&mut random, corpus));
+        rounds += 1;
+    }
+}
+
+/// What is compared of a head: how it ends, or the status of the answer.
+fn read_head(bytes: &[u8], step: usize, limits: &Limits) -> Result<Option<(usize, String)>, u16> {
+    let mut reader = HeadReader::default();
+    for end in (step..bytes.len()).step_by(step).chain([bytes.len()]) {
+        match reader.read(&bytes[..end], limits) {
+            Ok(Some((head, length))) => {
+                assert!(head.target().bytes().all(|byte| byte.is_ascii_graphic()));
+                return Ok(Some((length, format!("{head:?} {:?}", head.headers()))));
+            }
+            Ok(None) => {}
+            Err(refused) => return Err(refused.fault.status),
+        }
+    }
+    Ok(None)
+}
+
+#[test]
+fn a_head_reads_the_same_in_one_piece_and_byte_by_byte() {
+    let corpus: [&[u8]; 7] = [
+        include_bytes!("../fuzz/corpus/head/get"),
+        include_bytes!("../fuzz/corpus/head/post"),
+        include_bytes!("../fuzz/corpus/head/chunked"),
+        include_bytes!("../fuzz/corpus/head/old"),
+        include_bytes!("../fuzz/corpus/head/absolute"),
+        include_bytes!("../fuzz/corpus/head/preface"),
+        include_bytes!("../fuzz/corpus/head/fold"),
+    ];
+    let small = Limits { max_head_bytes: 150, max_headers: 4, max_url_bytes: 40, ..Limits::default() };
+    fuzz(&corpus, |bytes| {
+        let whole = read_head(bytes, bytes.len().max(1), &small);
+        let by_bytes = read_head(bytes, 1, &small);
+        // Of a head that is not whole, `httparse` may find a fault before its line has ended.
+        if whole != by_bytes && by_bytes != Ok(None) {
+            panic!("{:?}: {whole:?}, byte by byte {by_bytes:?}", String::from_utf8_lossy(bytes));
+        }
+    });
+}
+
+/// The content and the length of a chunked body, or that it is malformed.
+fn decode(bytes: &[u8], step: usize) -> Result<Option<(Vec<u8>, usize)>, ()> {
+    let mut decoder = ChunkedDecoder::new(32);
+    let (mut content, mut used) = (Vec::new(), 0);
+    for end in (step..bytes.len()).step_by(step).chain([bytes.len()]) {
+        loop {
+            let (taken, piece) = decoder.next(&bytes[used..end]).map_err(drop)?;
+            used += taken;
+            match piece {
+                Piece::Data(data) => content.extend_from_slice(data),
+                Piece::More => break,
+                Piece::End => return Ok(Some((content, used))),
+            }
+        }
+    }
+    Ok(None)
+}
+
+#[test]
+fn a_chunked_body_reads_the_same_in_one_piece_and_byte_by_byte() {
+    let corpus: [&[u8]; 4] = [
+        include_bytes!("../fuzz/corpus/chunked/plain"),
+        include_bytes!("../fuzz/corpus/chunked/extension"),
+        include_bytes!("../fuzz/corpus/chunked/huge"),
+        include_bytes!("../fuzz/corpus/chunked/zeros"),
+    ];
+    fuzz(&corpus, |bytes| {
+        let whole = decode(bytes, bytes.len().max(1));
+        assert_eq!(whole, decode(bytes, 1), "{:?}", String::from_utf8_lossy(bytes));
+        if let Ok(Some((content, used))) = whole {
+            assert!(content.len() < used && used <= bytes.len());
+        }
+    });
+}

@@ -1,0 +1,424 @@
+//! Reads a request head: bytes in, a validated [`Head`] or a [`Fault`] out.
+//!
+//! Pure: no socket, no clock. It must never let pass what another HTTP implementation could read as a different
+//! request (RFC 9112, section 11.2), and never cost more than a constant a byte, however the bytes arrive.
+//! `httparse` knows the grammar of a line; what it forgives is refused here.
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use ascii::AsciiString;
+
+use crate::header::{Header, HeaderField};
+use crate::limits::Limits;
+use crate::message::{HTTPVersion, Method};
+
+/// No more headers than this are ever parsed, whatever the limits say.
+const MAX_HEADERS_CEILING: usize = 256;
+
+/// How a request's body is delimited (RFC 9112, section 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// Neither `Content-Length` nor `Transfer-Encoding`: there is none.
+    Absent,
+    /// `Content-Length`, in bytes; a number past 64 bits reads as the largest.
+    Length(u64),
+    /// `Transfer-Encoding: chunked`.
+    Chunked,
+}
+
+/// Why a request is not served: the status to answer, and one sentence for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) status: u16,
+    pub(crate) reason: &'static str,
+}
+
+impl Fault {
+    pub(crate) const fn new(status: u16, reason: &'static str) -> Fault {
+        Fault { status, reason }
+    }
+
+    pub(crate) const fn bad(reason: &'static str) -> Fault {
+        Fault::new(400, reason)
+    }
+}
+
+/// A fault, and the head if it was understood that far.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) fault: Fault,
+    pub(crate) head: Option<Box<Head>>,
+}
+
+impl From<Fault> for Refused {
+    fn from(fault: Fault) -> Refused {
+        Refused { fault, head: None }
+    }
+}
+
+/// Where a name and its value stand in [`Head::bytes`].
+#[derive(Debug)]
+struct Field {
+    name: Range<u32>,
+    value: Range<u32>,
+}
+
+/// A validated request head.
+#[derive(Debug)]
+pub(crate) struct Head {
+    bytes: Vec<u8>,
+    target: Range<u32>,
+    fields: Vec<Field>,
+    pub(crate) method: Method,
+    pub(crate) version: HTTPVersion,
+    pub(crate) framing: Framing,
+    /// The connection may serve another request after this one (RFC 9112, section 9.3).
+    pub(crate) keep_alive: bool,
+    /// `Expect: 100-continue` was asked for. Any other expectation is passed over (RFC 9110, section 10.1.1 allows it).
+    pub(crate) expects_continue: bool,
+}
+
+impl Head {
+    /// The request target as it was sent.
+    pub(crate) fn target(&self) -> &str {
+        std::str::from_utf8(self.slice(&self.target)).expect("`check_target` lets only ASCII pass")
+    }
+
+    /// The headers as the API gives them. A byte past ASCII in a value (obs-text) becomes `?`: such a value is legal, and
+    /// opaque (RFC 9110, section 5.5), but `AsciiString` cannot hold it.
+    pub(crate) fn headers(&self) -> Vec<Header> {
+        let header = |field: &Field| {
+            let name = AsciiString::from_ascii(self.slice(&field.name)).ok()?;
+            let value = AsciiString::from_ascii(self.slice(&field.value)).unwrap_or_else(|error| {
+                error
+                    .into_source()
+                    .iter()
+                    .map(|byte| ascii::AsciiChar::from_ascii(*byte).unwrap_or(ascii::AsciiChar::Question))
+                    .collect()
+            });
+            Some(Header { field: HeaderField::from_ascii(name), value })
+        };
+        self.fields.iter().filter_map(header).collect()
+    }
+
+    fn slice(&self, range: &Range<u32>) -> &[u8] {
+        &self.bytes[range.start as usize..range.end as usize]
+    }
+}
+
+/// Finds the end of a head in bytes that arrive piece by piece, without looking at any of them twice.
+#[derive(Debug, Default)]
+pub(crate) struct HeadReader {
+    tried: bool,
+    lines: LineScanner,
+}
+
+impl HeadReader {
+    /// Reads the head at the start of `bytes`, which are all that arrived so far: the same bytes as last time and perhaps
+    /// more. Gives the head and its length in bytes, or `None` as long as it is not whole.
+    pub(crate) fn read(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>, Refused> {
+        if !self.tried {
+            // The common case: the head came whole, and one pass is enough.
+            self.tried = true;
+            if let Some(parsed) = parse(bytes, limits)? {
+                return Ok(Some(parsed));
+            }
+        }
+        match self.lines.scan(bytes, limits)? {
+            Some(length) => parse(&bytes[..length], limits),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Splits a head into lines, byte by byte. It is the judge of line ends and sizes.
+#[derive(Debug, Default)]
+struct LineScanner {
+    scanned: usize,
+    /// Bytes of the current line, without its end.
+    line: usize,
+    after_cr: bool,
+    /// Lines seen, not counting empty ones before the request line (RFC 9112, section 2.2).
+    lines: usize,
+    spaces: usize,
+    target: usize,
+}
+
+impl LineScanner {
+    /// The length of the head once its empty line has come.
+    fn scan(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<usize>, Fault> {
+        while let Some(&byte) = bytes.get(self.scanned) {
+            if self.scanned >= limits.max_head_bytes {
+                return Err(HEAD_TOO_LARGE);
+            }
+            self.scanned += 1;
+            if self.take(byte, limits)? {
+                return Ok(Some(self.scanned));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether `byte` ends the head.
+    fn take(&mut self, byte: u8, limits: &Limits) -> Result<bool, Fault> {
+        match (self.after_cr, byte) {
+            (true, b'\n') => return Ok(self.end_line()),
+            (true, _) => return Err(Fault::bad("A line has a CR that no LF follows")),
+            (false, b'\n') => return Err(Fault::bad("A line ends with LF alone")),
+            (false, b'\r') => {
+                self.after_cr = true;
+                return Ok(false);
+            }
+            (false, b'\t' | b' ') if self.line == 0 => {
+                return Err(Fault::bad("A line starts with white space"));
+            }
+            (false, 0..=8 | 10..=31 | 127) => return Err(Fault::bad("The head has a control character")),
+            (false, _) => self.line += 1,
+        }
+        if self.lines == 0 {
+            self.take_of_request_line(byte, limits)?;
+        }
+        Ok(false)
+    }
+
+    fn take_of_request_line(&mut self, byte: u8, limits: &Limits) -> Result<(), Fault> {
+        match byte {
+            b' ' => self.spaces += 1,
+            b'\t' | 128.. => return Err(BAD_REQUEST_LINE),
+            _ if self.spaces == 1 => self.target += 1,
+            _ => {}
+        }
+        if self.target > limits.max_url_bytes { Err(URL_TOO_LONG) } else { Ok(()) }
+    }
+
+    fn end_line(&mut self) -> bool {
+        self.after_cr = false;
+        let empty = self.line == 0;
+        self.line = 0;
+        if !empty {
+            self.lines += 1;
+        }
+        empty && self.lines > 0
+    }
+}
+
+const HEAD_TOO_LARGE: Fault = Fault::new(431, "The request head is too large");
+const TOO_MANY_HEADERS: Fault = Fault::new(431, "The request has too many headers");
+const URL_TOO_LONG: Fault = Fault::new(414, "The request target is too long");
+const BAD_REQUEST_LINE: Fault = Fault::bad("The request line is malformed");
+
+/// Parses the head at the start of `bytes`; `None` when it is not whole.
+fn parse(bytes: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>, Refused> {
+    let mut storage = [const { MaybeUninit::uninit() }; MAX_HEADERS_CEILING];
+    let storage = &mut storage[..limits.max_headers.min(MAX_HEADERS_CEILING)];
+    let mut request = httparse::Request::new(&mut []);
+    let length = match request.parse_with_uninit_headers(bytes, storage) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(error) => return Err(explain(error, bytes, limits).into()),
+    };
+    let bytes = &bytes[..length];
+    let target = request.path.unwrap_or_default();
+    // `httparse` takes LF for a line end, and CR nowhere but before LF: as many of one as of the other, and each is CRLF.
+    let count = |wanted| bytes.iter().filter(|byte| **byte == wanted).count();
+    let too_large = length > limits.max_head_bytes || target.len() > limits.max_url_bytes;
+    if too_large || count(b'\n') != count(b'\r') {
+        return Err(explain(httparse::Error::NewLine, bytes, limits).into());
+    }
+
+    let span = |part: &[u8]| {
+        let start = part.as_ptr() as usize - bytes.as_ptr() as usize;
+        start as u32..(start + part.len()) as u32
+    };
+    let fields = request.headers.iter();
+    let mut head = Head {
+        bytes: bytes.to_vec(),
+        target: span(target.as_bytes()),
+        fields: fields
+            .map(|field| Field { name: span(field.name.as_bytes()), value: span(field.value) })
+            .collect(),
+        method: request.method.unwrap_or_default().parse().map_err(|()| BAD_REQUEST_LINE)?,
+        version: HTTPVersion(1, request.version.unwrap_or_default()),
+        framing: Framing::Absent,
+        keep_alive: false,
+        expects_continue: false,
+    };
+    match judge(&mut head, request.headers) {
+        Ok(()) => Ok(Some((head, length))),
+        Err(fault) => Err(Refused { fault, head: Some(Box::new(head)) }),
+    }
+}
+
+/// Why `httparse` or the checks beside it refused these bytes. Sizes and line ends come first, in the order in which they
+/// stand, so that the answer does not depend on how the bytes arrived.
+fn explain(error: httparse::Error, bytes: &[u8], limits: &Limits) -> Fault {
+    if let Err(fault) = LineScanner::default().scan(bytes, limits) {
+        return fault;
+    }
+    match error {
+        httparse::Error::TooManyHeaders => TOO_MANY_HEADERS,
+        httparse::Error::Version if names_other_version(bytes) => {
+            Fault::new(505, "Only HTTP/1.0 and HTTP/1.1 are spoken here")
+        }
+        httparse::Error::Version | httparse::Error::Token => BAD_REQUEST_LINE,
+        httparse::Error::HeaderName => Fault::bad("A header name is malformed"),
+        httparse::Error::HeaderValue => Fault::bad("A header value is malformed"),
+        _ => Fault::bad("The request head is malformed"),
+    }
+}
+
+/// Whether the request line ends with a well-formed version (RFC 9112, section 2.3), such as `HTTP/2.0`.
+fn names_other_version(bytes: &[u8]) -> bool {
+    let line = bytes.trim_ascii_start().split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let mut words = line.split(|byte| *byte == b' ');
+    let version = words.nth(2).and_then(|word| word.strip_prefix(b"HTTP/"));
+    words.next().is_none()
+        && matches!(version, Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit())
+}
+
+/// The checks across headers, and what they say of body and connection.
+fn judge(head: &mut Head, fields: &[httparse::Header<'_>]) -> Result<(), Fault> {
+    let mut seen = Seen::default();
+    for field in fields {
+        seen.note(field.name, field.value)?;
+    }
+    let is_1_0 = head.version.1 == 0;
+    head.keep_alive = if is_1_0 { seen.keep_alive && !seen.close } else { !seen.close };
+    head.expects_continue = seen.expects_continue && !is_1_0;
+    if seen.host.is_none() && !is_1_0 {
+        return Err(Fault::bad("The Host header is missing"));
+    }
+    check_target(&head.method, head.target())?;
+    head.framing = match (seen.length, seen.coding) {
+        (Some(_), Some(_)) => {
+            return Err(Fault::bad("Content-Length and Transfer-Encoding exclude each other"));
+        }
+        (None, Some(_)) if is_1_0 => return Err(Fault::bad("HTTP/1.0 has no Transfer-Encoding")),
+        (None, Some(coding)) => framing_of_coding(coding)?,
+        (Some(length), None) => Framing::Length(length),
+        (None, None) => Framing::Absent,
+    };
+    Ok(())
+}
+
+/// The headers that decide where a request ends and which host it means.
+#[derive(Default)]
+struct Seen<'a> {
+    host: Option<()>,
+    length: Option<u64>,
+    coding: Option<&'a [u8]>,
+    close: bool,
+    keep_alive: bool,
+    expects_continue: bool,
+}
+
+impl<'a> Seen<'a> {
+    fn note(&mut self, name: &str, value: &'a [u8]) -> Result<(), Fault> {
+        let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
+        match name.len() {
+            4 if is("host") => {
+                check_host(value)?;
+                once(&mut self.host, (), "The Host header stands more than once")
+            }
+            6 if is("expect") => {
+                self.expects_continue = value.eq_ignore_ascii_case(b"100-continue");
+                Ok(())
+            }
+            10 if is("connection") => {
+                for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                    self.close |= option.eq_ignore_ascii_case(b"close");
+                    self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                }
+                Ok(())
+            }
+            14 if is("content-length") => {
+                once(&mut self.length, length_of(value)?, "The Content-Length header stands more than once")
+            }
+            17 if is("transfer-encoding") => {
+                once(&mut self.coding, value, "The Transfer-Encoding header stands more than once")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn once<T>(place: &mut Option<T>, value: T, otherwise: &'static str) -> Result<(), Fault> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Fault::bad(otherwise)),
+    }
+}
+
+/// Digits and nothing else (RFC 9112, section 6.3): no sign, no list, no white space.
+fn length_of(value: &[u8]) -> Result<u64, Fault> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(Fault::bad("The Content-Length is not a number"));
+    }
+    let digit = |total: u64, byte: &u8| total.saturating_mul(10).saturating_add(u64::from(byte - b'0'));
+    Ok(value.iter().fold(0, digit))
+}
+
+fn framing_of_coding(value: &[u8]) -> Result<Framing, Fault> {
+    if value.eq_ignore_ascii_case(b"chunked") {
+        return Ok(Framing::Chunked);
+    }
+    let mut codings = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    let last = codings.next_back().unwrap_or_default();
+    // RFC 9112, section 6.3: chunked once, and last, or nobody knows where the body ends.
+    if last.is_empty() || codings.any(|coding| coding.is_empty() || coding.eq_ignore_ascii_case(b"chunked")) {
+        return Err(Fault::bad("The Transfer-Encoding is malformed"));
+    }
+    Err(Fault::new(501, "Only the chunked transfer coding is understood"))
+}
+
+/// `uri-host [ ":" port ]` or nothing (RFC 9110, section 7.2). User information, paths, lists and blanks are refused.
+fn check_host(value: &[u8]) -> Result<(), Fault> {
+    const WRONG: Fault = Fault::bad("The Host header is malformed");
+    let (host, port) = match value.iter().rposition(|byte| *byte == b':') {
+        Some(colon) if !value.ends_with(b"]") => (&value[..colon], &value[colon + 1..]),
+        _ => (value, &value[..0]),
+    };
+    let name = match host.strip_prefix(b"[") {
+        Some(literal) => {
+            let literal = literal.strip_suffix(b"]").ok_or(WRONG)?;
+            return if !literal.is_empty()
+                && literal
+                    .iter()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b":.-_~!$&'()*+,;=".contains(byte))
+                && port.iter().all(u8::is_ascii_digit)
+            {
+                Ok(())
+            } else {
+                Err(WRONG)
+            };
+        }
+        None => host,
+    };
+    let in_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(byte);
+    if name.iter().all(in_name) && port.iter().all(u8::is_ascii_digit) { Ok(()) } else { Err(WRONG) }
+}
+
+/// The four forms of a request target (RFC 9112, section 3.2), each with the methods that may use it.
+fn check_target(method: &Method, target: &str) -> Result<(), Fault> {
+    const WRONG: Fault = Fault::bad("The request target is malformed");
+    if *method == Method::Connect {
+        return Err(Fault::new(501, "CONNECT is for proxies"));
+    }
+    if target.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'#') {
+        return Err(WRONG);
+    }
+    if target.starts_with('/') || (target == "*" && *method == Method::Options) {
+        return Ok(());
+    }
+    let (scheme, rest) = target.split_once("://").ok_or(WRONG)?;
+    let authority = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") || authority.is_empty() {
+        return Err(WRONG);
+    }
+    check_host(authority.as_bytes()).map_err(|_| WRONG)
+}
+
+#[cfg(test)]
+#[path = "head_tests.rs"]
+mod tests;

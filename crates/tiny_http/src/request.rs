@@ -1,0 +1,143 @@
+//! A complete request, and the one chance to answer it.
+//!
+//! By the time there is a [`Request`] its head and body are in memory and valid: no method of it waits for the client.
+
+use std::cell::OnceCell;
+use std::fmt;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::answer::{Answer, Exchange};
+use crate::budget::Counted;
+use crate::connection::Received;
+use crate::engine::Engine;
+use crate::head::{Fault, Framing, Head};
+use crate::header::Header;
+use crate::message::{HTTPVersion, Method};
+use crate::response::Response;
+use crate::slots::Token;
+
+/// A request.
+///
+/// Dropped without [`Request::respond`], by a panic too, it is answered 500 and its connection closes.
+pub struct Request {
+    head: Head,
+    headers: OnceCell<Vec<Header>>,
+    body: Body,
+    peer: SocketAddr,
+    /// Taken by the answer.
+    reply: Option<(Arc<Engine>, Token)>,
+}
+
+struct Body {
+    bytes: Counted,
+    read: usize,
+}
+
+impl Read for Body {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = (&self.bytes[self.read..]).read(buffer)?;
+        self.read += count;
+        Ok(count)
+    }
+}
+
+impl Request {
+    pub(crate) fn new(received: Received, peer: SocketAddr, engine: Arc<Engine>, token: Token) -> Request {
+        Request {
+            head: received.head,
+            headers: OnceCell::new(),
+            body: Body { bytes: received.body, read: 0 },
+            peer,
+            reply: Some((engine, token)),
+        }
+    }
+
+    /// The method.
+    pub fn method(&self) -> &Method {
+        &self.head.method
+    }
+
+    /// The request target as it was sent: a path with its query; from a client that speaks to a proxy the absolute form,
+    /// `http://host/path`; or `*` with `OPTIONS`. Visible ASCII.
+    pub fn url(&self) -> &str {
+        self.head.target()
+    }
+
+    /// The headers in the order they came. A byte past ASCII in a value reads as `?`.
+    pub fn headers(&self) -> &[Header] {
+        self.headers.get_or_init(|| self.head.headers())
+    }
+
+    /// The version of HTTP: 1.1 or 1.0.
+    pub fn http_version(&self) -> &HTTPVersion {
+        &self.head.version
+    }
+
+    /// What `Content-Length` says, in bytes; `None` without one, so also for a chunked body.
+    pub fn body_length(&self) -> Option<usize> {
+        match self.head.framing {
+            Framing::Length(length) => usize::try_from(length).ok(),
+            Framing::Absent | Framing::Chunked => None,
+        }
+    }
+
+    /// The client's address, as the socket knows it. Always `Some`.
+    pub fn remote_addr(&self) -> Option<&SocketAddr> {
+        Some(&self.peer)
+    }
+
+    /// Reads the body, which is in memory: this neither waits nor fails.
+    pub fn as_reader(&mut self) -> &mut dyn Read {
+        &mut self.body
+    }
+
+    /// Sends the answer, as much of it as the socket takes; the engine sends the rest as the client reads. A body of up to
+    /// 64 KiB and known length is read here, a longer one in pieces of 16 KiB when there is room for them, by whatever
+    /// thread is in [`Server::recv`](crate::Server::recv) then, which is why it must be `Send + 'static`.
+    ///
+    /// # Errors
+    /// When the client is gone, or the answer cannot be sent (a header with a control character, a body that fails or ends
+    /// before its length, a status below 200); the client then gets 500.
+    pub fn respond<R>(mut self, response: Response<R>) -> io::Result<()>
+    where
+        R: Read + Send + 'static,
+    {
+        let Some((engine, _)) = &self.reply else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let exchange = engine.exchange(&self.head);
+        let answer = Answer::new(response, &exchange, &engine.clock.date())?;
+        match self.reply.take() {
+            Some((engine, token)) => engine.send(token, answer),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Answers with an error of the engine's own.
+    pub(crate) fn reject(mut self, fault: Fault) {
+        self.reject_once(fault);
+    }
+
+    fn reject_once(&mut self, fault: Fault) {
+        if let Some((engine, token)) = self.reply.take() {
+            let exchange = Exchange { keep_alive: false, ..engine.exchange(&self.head) };
+            let answer = engine.render(fault, self.head.headers(), &exchange);
+            // The client may be gone, and then it needs no answer.
+            let _ = engine.send(token, answer);
+        }
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        self.reject_once(Fault::new(500, "The server failed to answer this request"));
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Request({} {} from {})", self.method(), self.url(), self.peer)
+    }
+}

@@ -1,0 +1,239 @@
+//! The table of connections: who is there, whose deadline is next, and who goes first when it is full.
+//!
+//! A [`Token`] names a connection, not its place: once a connection is closed its token finds nothing, whoever has the
+//! place since. Every connection has a lock of its own, and no thread may wait for one while it holds another.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, TryLockError};
+
+use crate::lock;
+
+/// Names one connection for the life of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Token {
+    generation: u32,
+    index: u32,
+}
+
+impl Token {
+    pub(crate) fn from_u64(bits: u64) -> Token {
+        Token { generation: (bits >> 32) as u32, index: bits as u32 }
+    }
+
+    pub(crate) fn to_u64(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+}
+
+/// What a connection waits for, which says who goes first when there is no room: the order of these is that order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub(crate) enum Waiting {
+    /// For the client to close, after its last answer.
+    Closing = 0,
+    /// For a request to begin.
+    Idle = 1,
+    /// For the rest of a request.
+    Receiving = 2,
+    /// For the client to take its answer.
+    Sending = 3,
+}
+
+const TICK_BITS: u32 = 56;
+const TICK_MASK: u64 = (1 << TICK_BITS) - 1;
+const NO_DEADLINE: u64 = u64::MAX;
+
+struct Slot<T> {
+    /// What the connection waits for, and the tick of its deadline, in one number that orders by both.
+    urgency: AtomicU64,
+    cell: Mutex<Cell<T>>,
+}
+
+struct Cell<T> {
+    generation: u32,
+    value: Option<Box<T>>,
+}
+
+/// A fixed number of places.
+pub(crate) struct Slots<T> {
+    slots: Box<[Slot<T>]>,
+    free: Mutex<Vec<u32>>,
+    used: AtomicUsize,
+}
+
+impl<T> Slots<T> {
+    pub(crate) fn new(count: usize) -> Slots<T> {
+        let count = count.min(u32::MAX as usize) as u32;
+        let slot = |_| Slot {
+            urgency: AtomicU64::new(NO_DEADLINE),
+            cell: Mutex::new(Cell { generation: 0, value: None }),
+        };
+        Slots {
+            slots: (0..count).map(slot).collect(),
+            free: Mutex::new((0..count).rev().collect()),
+            used: AtomicUsize::new(0),
+        }
+    }
+
+    /// How many are there.
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Ordering::Acquire)
+    }
+
+    /// Puts a value in a free place and gives it locked, or back when there is none.
+    pub(crate) fn insert(&self, value: Box<T>) -> Result<(Token, Occupied<'_, T>), Box<T>> {
+        let Some(index) = lock(&self.free).pop() else {
+            return Err(value);
+        };
+        self.used.fetch_add(1, Ordering::AcqRel);
+        let mut cell = lock(&self.slots[index as usize].cell);
+        cell.value = Some(value);
+        let token = Token { generation: cell.generation, index };
+        Ok((token, Occupied { slots: self, index, cell }))
+    }
+
+    /// Locks the connection of this name, if it is still there.
+    pub(crate) fn lock(&self, token: Token) -> Option<Occupied<'_, T>> {
+        let cell = lock(&self.slots.get(token.index as usize)?.cell);
+        self.occupied(token.index, cell).filter(|found| found.cell.generation == token.generation)
+    }
+
+    /// The same for whoever is in this place, but does not wait for the lock.
+    pub(crate) fn try_lock(&self, index: usize) -> Option<(Token, Occupied<'_, T>)> {
+        let cell = match self.slots[index].cell.try_lock() {
+            Ok(cell) => cell,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        let index = index as u32;
+        let token = Token { generation: cell.generation, index };
+        self.occupied(index, cell).map(|found| (token, found))
+    }
+
+    fn occupied<'a>(&'a self, index: u32, cell: MutexGuard<'a, Cell<T>>) -> Option<Occupied<'a, T>> {
+        cell.value.is_some().then(|| Occupied { slots: self, index, cell })
+    }
+
+    /// The places whose deadline is past at tick `now`, where `deadline` may move it by what is waited for.
+    pub(crate) fn expired(
+        &self,
+        now: u64,
+        deadline: impl Fn(Waiting, u64) -> u64,
+    ) -> impl Iterator<Item = usize> {
+        let urgencies = self.slots.iter().map(|slot| decode(slot.urgency.load(Ordering::Relaxed)));
+        urgencies.enumerate().filter_map(move |(index, found)| {
+            found.is_some_and(|(waiting, tick)| deadline(waiting, tick) <= now).then_some(index)
+        })
+    }
+
+    /// The place of whoever waits for a client the longest: for a new request if there is one, else for the rest of one.
+    pub(crate) fn first_to_go(&self) -> Option<usize> {
+        let urgencies = self.slots.iter().map(|slot| slot.urgency.load(Ordering::Relaxed)).enumerate();
+        let (index, urgency) = urgencies.min_by_key(|(_, urgency)| *urgency)?;
+        decode(urgency).filter(|(waiting, _)| *waiting != Waiting::Sending).map(|_| index)
+    }
+
+    /// All places.
+    pub(crate) fn indices(&self) -> std::ops::Range<usize> {
+        0..self.slots.len()
+    }
+}
+
+fn decode(urgency: u64) -> Option<(Waiting, u64)> {
+    let waiting = match urgency >> TICK_BITS {
+        0 => Waiting::Closing,
+        1 => Waiting::Idle,
+        2 => Waiting::Receiving,
+        3 => Waiting::Sending,
+        _ => return None,
+    };
+    Some((waiting, urgency & TICK_MASK))
+}
+
+/// A connection, locked.
+pub(crate) struct Occupied<'a, T> {
+    slots: &'a Slots<T>,
+    index: u32,
+    cell: MutexGuard<'a, Cell<T>>,
+}
+
+impl<T> Occupied<'_, T> {
+    /// Sets or lifts the deadline.
+    pub(crate) fn set_deadline(&self, deadline: Option<(Waiting, u64)>) {
+        let urgency = match deadline {
+            Some((waiting, tick)) => (waiting as u64) << TICK_BITS | tick & TICK_MASK,
+            None => NO_DEADLINE,
+        };
+        self.slots.slots[self.index as usize].urgency.store(urgency, Ordering::Relaxed);
+    }
+
+    /// What is waited for, and until when.
+    pub(crate) fn deadline(&self) -> Option<(Waiting, u64)> {
+        decode(self.slots.slots[self.index as usize].urgency.load(Ordering::Relaxed))
+    }
+
+    /// Takes the connection out. Its token finds nothing from now on.
+    pub(crate) fn remove(mut self) -> Box<T> {
+        self.set_deadline(None);
+        self.cell.generation = self.cell.generation.wrapping_add(1);
+        let value = self.cell.value.take().expect("only occupied cells become `Occupied`");
+        drop(self.cell);
+        lock(&self.slots.free).push(self.index);
+        self.slots.used.fetch_sub(1, Ordering::AcqRel);
+        value
+    }
+}
+
+impl<T> Deref for Occupied<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.cell.value.as_ref().expect("only occupied cells become `Occupied`")
+    }
+}
+
+impl<T> DerefMut for Occupied<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.cell.value.as_mut().expect("only occupied cells become `Occupied`")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_outlives_its_connection_and_finds_nothing() {
+        let slots = Slots::new(1);
+        let (token, occupied) = slots.insert(Box::new('a')).ok().unwrap();
+        drop(occupied);
+        assert!(slots.insert(Box::new('b')).is_err());
+        assert_eq!(*slots.lock(Token::from_u64(token.to_u64())).unwrap(), 'a');
+        assert_eq!((*slots.lock(token).unwrap().remove(), slots.used()), ('a', 0));
+        let (next, occupied) = slots.insert(Box::new('c')).ok().unwrap();
+        drop(occupied);
+        assert!(slots.lock(token).is_none());
+        assert_eq!(*slots.lock(next).unwrap(), 'c');
+    }
+
+    #[test]
+    fn the_longest_idle_goes_first_and_who_is_sending_never() {
+        let slots = Slots::new(4);
+        let mut tokens = Vec::new();
+        for deadline in
+            [Some((Waiting::Receiving, 1)), Some((Waiting::Idle, 9)), Some((Waiting::Idle, 7)), None]
+        {
+            let (token, occupied) = slots.insert(Box::new(())).ok().unwrap();
+            occupied.set_deadline(deadline);
+            tokens.push(token);
+        }
+        assert_eq!(slots.first_to_go(), Some(2));
+        assert_eq!(slots.expired(7, |_, tick| tick).collect::<Vec<_>>(), [0, 2]);
+        slots.lock(tokens[2]).unwrap().remove();
+        slots.lock(tokens[1]).unwrap().remove();
+        assert_eq!(slots.first_to_go(), Some(0));
+        slots.lock(tokens[0]).unwrap().set_deadline(Some((Waiting::Sending, 1)));
+        assert_eq!(slots.first_to_go(), None);
+    }
+}

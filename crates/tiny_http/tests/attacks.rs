@@ -1,0 +1,187 @@
+//! Attacks on a server process, one after the other, each while a healthy client keeps asking.
+//!
+//! Each test is one bounded attack on loopback. In every one the healthy client must be answered every time
+//! and about as fast as before; afterwards the server must be back at its threads and descriptors, and its
+//! memory must never have passed `PEAK_KIB`. Deadlines are set to seconds, so that a test can wait for them.
+
+#[path = "attacks/connections.rs"]
+mod connections;
+#[path = "attacks/crowd.rs"]
+mod crowd;
+#[path = "attacks/health.rs"]
+mod health;
+#[path = "attacks/process.rs"]
+mod process;
+#[path = "attacks/program.rs"]
+mod program;
+#[path = "attacks/readers.rs"]
+mod readers;
+#[path = "attacks/senders.rs"]
+mod senders;
+#[path = "attacks/served.rs"]
+mod served;
+#[allow(
+    dead_code,
+    reason = "shared with framing.rs, which judges what comes of probes; here only bytes are sent"
+)]
+mod support;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crowd::{Crowd, Ended};
+use health::{Asks, Health, Report};
+use process::{Figures, SETUP, ServerProcess, Setup};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use served::BIG_BYTES;
+use support::client::{Client, PATIENCE};
+
+/// The memory that no attack may make the server take.
+const PEAK_KIB: usize = 64 * 1024;
+/// How much later than its deadline a connection may be closed, on a busy machine.
+const LATE: Duration = Duration::from_millis(1500);
+/// How much earlier: deadlines may be kept in coarse steps.
+const EARLY: Duration = Duration::from_millis(250);
+/// Descriptors that a test needs beside those of its attack.
+const SPARE_DESCRIPTORS: u64 = 200;
+
+const HEALTH: &str = "GET /health HTTP/1.1\r\nHost: h\r\n\r\n";
+
+fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+// ---- one attack
+
+/// One attack after the other: each measures times and memory.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The server under attack, as it was in quiet times.
+struct Target {
+    name: &'static str,
+    server: ServerProcess,
+    before: Figures,
+    quiet: Report,
+}
+
+impl Target {
+    fn start(name: &'static str, setup: &Setup) -> Target {
+        let server = ServerProcess::start(setup);
+        let unused = server.figures();
+        let quiet = health::quiet(server.addr);
+        quiet.require_as_good_as(&quiet, name);
+        // What the first requests made the server open for good belongs to quiet times.
+        let before = server.wait_for(usize::MAX, unused.descriptors, ms(500)).unwrap_or_else(|now| now);
+        Target { name, server, before, quiet }
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.server.addr
+    }
+
+    fn crowd(&self, count: usize) -> Crowd {
+        Crowd::connect(self.addr(), count)
+    }
+
+    fn client(&self) -> Client {
+        Client::connect(self.addr()).unwrap_or_else(|e| panic!("{}: connecting failed: {e}", self.name))
+    }
+
+    /// Runs the attack while a healthy client asks, requires all that holds for every attack, and prints the
+    /// figures.
+    fn attacked(self, asks: Asks, attack: impl FnOnce(&Target) -> String) {
+        let health = Health::start(self.addr(), asks);
+        let told = attack(&self);
+        let report = health.end();
+        report.require_as_good_as(&self.quiet, self.name);
+        self.recovered(&told, Some(&report));
+    }
+
+    /// Requires that the server still answers and holds nothing of the attack any more, and prints the
+    /// figures.
+    fn recovered(self, told: &str, report: Option<&Report>) {
+        let Target { name, server, before, quiet } = self;
+        // The time that a connection may live on is bounded by the longest deadline.
+        let back = server.wait_for(before.threads, before.descriptors, PATIENCE);
+        let now =
+            back.unwrap_or_else(|now| panic!("{name}: does not come back, before {before:?}, now {now:?}"));
+        let after = health::quiet(server.addr);
+        after.require_as_good_as(&quiet, &format!("{name}, afterwards"));
+        assert!(now.peak_kib < PEAK_KIB, "{name}: a peak of {} KiB, at most {PEAK_KIB}", now.peak_kib);
+        println!("{name}");
+        println!("    {told}");
+        if let Some(report) = report {
+            println!("    healthy: {report} (quiet p99 {:.1?})", quiet.p99());
+        }
+        println!("    peak {} KiB, {} threads, {} descriptors", now.peak_kib, now.threads, now.descriptors);
+    }
+}
+
+/// An attack on a server with the usual limits.
+fn attack(name: &'static str, attack: impl FnOnce(&Target) -> String) {
+    attack_with(name, &Setup::default(), attack);
+}
+
+fn attack_with(name: &'static str, setup: &Setup, attack: impl FnOnce(&Target) -> String) {
+    let _alone = alone();
+    Target::start(name, setup).attacked(Asks::Once, attack);
+}
+
+/// How many of each status, as text.
+fn tally(statuses: impl IntoIterator<Item = u16>) -> String {
+    let mut counts = BTreeMap::new();
+    for status in statuses {
+        *counts.entry(status).or_insert(0) += 1;
+    }
+    let words: Vec<String> = counts.iter().map(|(status, n)| format!("{n} × {status}")).collect();
+    words.join(", ")
+}
+
+fn statuses(ended: &[Option<Ended>]) -> Vec<u16> {
+    ended.iter().flatten().map(|e| e.status).collect()
+}
+
+/// Raises the soft limit of this process's descriptors to the hard one and returns it.
+fn descriptors_allowed() -> u64 {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // Where raising fails the old limit stands, and the next line reads it.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// As many connections as wanted, or fewer, loudly, where the system does not allow so many descriptors.
+fn allowed(wanted: u64) -> usize {
+    let allowed = descriptors_allowed().saturating_sub(SPARE_DESCRIPTORS).min(wanted);
+    if allowed < wanted {
+        println!(
+            "!!! ONLY {allowed} CONNECTIONS INSTEAD OF {wanted}: the hard limit of descriptors is low !!!"
+        );
+    }
+    allowed as usize
+}
+
+// ---- the server process itself
+
+/// In a copy of this binary with a setup in its environment, this is the server. Otherwise it checks that the
+/// server of all these tests works when left in peace.
+#[test]
+fn a_server_in_a_process_of_its_own_answers() {
+    if let Ok(setup) = std::env::var(SETUP) {
+        served::serve(&Setup::parse(&setup));
+    }
+    let _alone = alone();
+    let target = Target::start("left in peace", &Setup::default());
+    let mut client = target.client();
+    let big = client.ask("GET", "GET /big HTTP/1.1\r\nHost: h\r\n\r\n").expect("the big answer");
+    assert_eq!((big.status, big.body.len()), (200, BIG_BYTES));
+    let body = "x".repeat(100_000);
+    let counted = format!("POST /count HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    assert_eq!(client.ask("POST", counted).expect("the count").text(), "{\"bytes\":100000}");
+    drop(client);
+    target.recovered("one of each", None);
+}

@@ -1,0 +1,120 @@
+//! The program under attack: four workers in loops around `recv`, as a real program has them.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::TcpListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::exit;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use tiny_http::{Header, Limits, Rejection, Request, Response, Server, StatusCode};
+
+use crate::process::Setup;
+
+pub const WORKERS: usize = 4;
+pub const BIG_BYTES: usize = 8 << 20;
+/// A stream of unknown length: more than any socket buffers.
+const STREAM_BYTES: usize = 64 << 20;
+
+/// Every descriptor that the program could get.
+static HOARD: Mutex<Vec<File>> = Mutex::new(Vec::new());
+
+/// Serves until standard input says `end` or closes; never returns.
+pub fn serve(setup: &Setup) -> ! {
+    // The panics here are part of the attack; their backtraces would only hide real failures.
+    std::panic::set_hook(Box::new(|_| {}));
+    let server = Arc::new(start(setup));
+    let handed = Arc::new(AtomicU64::new(0));
+    let workers: Vec<_> = (0..WORKERS)
+        .map(|_| {
+            let (server, handed) = (server.clone(), handed.clone());
+            thread::spawn(move || {
+                while let Ok(request) = server.recv() {
+                    handed.fetch_add(1, Ordering::Relaxed);
+                    // A failed answer or a panic ends a request, not a worker.
+                    let _ = catch_unwind(AssertUnwindSafe(|| answer(request)));
+                }
+            })
+        })
+        .collect();
+    say(&format!("listening {}", server.server_addr().to_ip().expect("an address of the internet")));
+    let mut line = String::new();
+    if io::stdin().read_line(&mut line).unwrap_or(0) == 0 {
+        exit(0);
+    }
+    server.shutdown(Duration::from_millis(setup.drain_ms));
+    for worker in workers {
+        worker.join().expect("a worker does not panic");
+    }
+    say(&format!("ended {}", handed.load(Ordering::Relaxed)));
+    exit(0);
+}
+
+/// A server with the limits of a test; what a test does not set is as by default.
+fn start(setup: &Setup) -> Server {
+    let limits = Limits {
+        head_timeout: Duration::from_millis(setup.head_ms),
+        body_timeout: Duration::from_millis(setup.body_ms),
+        idle_timeout: Duration::from_millis(setup.idle_ms),
+        write_timeout: Duration::from_millis(setup.write_ms),
+        min_write_bytes_per_second: setup.write_kib_per_second * 1024,
+        max_buffered_bytes: setup.buffered_bytes,
+        max_pending_requests: setup.pending,
+        ..Limits::default()
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
+    Server::with_limits(listener, limits, Rejection::to_response).expect("a server on it")
+}
+
+/// One line for the test, past the capture of the test runner.
+fn say(line: &str) {
+    let mut out = io::stdout();
+    writeln!(out, "{line}").and_then(|()| out.flush()).expect("the test reads");
+}
+
+fn answer(mut request: Request) -> io::Result<()> {
+    let url = request.url().to_owned();
+    let (path, query) = url.split_once('?').unwrap_or((&url, ""));
+    let number = query.parse().unwrap_or(0);
+    match path {
+        "/health" => request.respond(json("{\"status\":\"ok\"}".to_owned())),
+        "/echo" => request.respond(Response::from_string(query)),
+        "/size" => request.respond(Response::from_data(vec![b's'; number])),
+        "/big" => request.respond(filled(BIG_BYTES, Some(BIG_BYTES))),
+        "/stream" => request.respond(filled(STREAM_BYTES, None)),
+        "/count" => {
+            let bytes = io::copy(request.as_reader(), &mut io::sink())?;
+            request.respond(json(format!("{{\"bytes\":{bytes}}}")))
+        }
+        "/ignore" => request.respond(json("{\"ignored\":true}".to_owned())),
+        "/sleep" => {
+            say("asleep");
+            thread::sleep(Duration::from_millis(number as u64));
+            request.respond(json("{\"slept\":true}".to_owned()))
+        }
+        "/hoard" => {
+            let mut hoard = HOARD.lock().expect("nobody panics with it");
+            hoard.extend(std::iter::from_fn(|| File::open("/dev/null").ok()));
+            request.respond(Response::from_string(hoard.len().to_string()))
+        }
+        "/release" => {
+            HOARD.lock().expect("nobody panics with it").clear();
+            request.respond(Response::from_string("released"))
+        }
+        "/panic" => panic!("as asked"),
+        _ => request.respond(Response::empty(404)),
+    }
+}
+
+fn json(text: String) -> Response<io::Cursor<Vec<u8>>> {
+    let header = Header::from_bytes("Content-Type", "application/json").expect("a good header");
+    Response::from_string(text).with_header(header)
+}
+
+/// A body that takes no memory itself, so that whatever memory it takes is the engine's.
+fn filled(bytes: usize, told: Option<usize>) -> Response<io::Take<io::Repeat>> {
+    Response::new(StatusCode(200), vec![], io::repeat(b'f').take(bytes as u64), told, None)
+}
