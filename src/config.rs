@@ -1,13 +1,19 @@
 //! The environment, read once at the start. All its mistakes are reported at once; no secret is ever printed.
 
 use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
 
 use crate::cors;
 use crate::database::url::DatabaseUrl;
+use crate::http::Limits;
 
 const DEFAULT_ALLOWED_ORIGINS: &str = "http://localhost:3000,http://127.0.0.1:3000";
 const DEFAULT_HOST: &str = "0.0.0.0";
 const DEFAULT_PORT: u16 = 8000;
+const DEFAULT_POOL_SIZE: u32 = 8;
+const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// The length below which a secret can be guessed (RFC 7518, section 3.2), in bytes.
 const SAFE_SECRET_BYTES: usize = 32;
 
@@ -23,6 +29,12 @@ pub struct Config {
     pub port: u16,
     /// `ALLOWED_ORIGINS`
     pub cors: cors::Policy,
+    /// `DB_POOL_SIZE`: connections to the database, and as many workers, so that none waits for another's connection
+    pub pool_size: u32,
+    /// `MAX_CONNECTIONS`, `MAX_BODY_BYTES`, `REQUEST_TIMEOUT_MS`, `IDLE_TIMEOUT_MS`
+    pub limits: Limits,
+    /// `DRAIN_TIMEOUT_MS`: how long the end may take
+    pub drain_timeout: Duration,
     /// What the operator should know, though it is no mistake.
     pub warnings: Vec<String>,
 }
@@ -61,56 +73,116 @@ impl Config {
 
     /// Reads variables from `lookup`, which says `Err` for one that is not UTF-8.
     fn read(lookup: impl Fn(&str) -> Option<Result<String, ()>>) -> Result<Self, Mistakes> {
-        let mut mistakes = Vec::new();
-        let mut variable = |name: &str| {
-            let value = lookup(name)?;
-            value.inspect_err(|()| mistakes.push(format!("{name} is not UTF-8"))).ok()
-        };
-        let url = variable("NEON_DATABASE_URL");
-        let ca_file = variable("DATABASE_CA_FILE").filter(|path| !path.is_empty());
-        let secret = variable("BETTER_AUTH_SECRET");
-        let host = variable("HOST").filter(|host| !host.is_empty());
-        let port = variable("PORT").filter(|port| !port.is_empty());
-        let origins = variable("ALLOWED_ORIGINS");
-
-        let database = read_ca_file(ca_file.as_deref()).and_then(|ca_pem| {
-            DatabaseUrl::parse(url.as_deref().unwrap_or_default(), ca_pem.as_deref())
-                .map_err(|why| format!("NEON_DATABASE_URL {why}"))
-        });
-        let secret = match secret {
-            Some(secret) if !secret.is_empty() => Ok(secret),
-            _ => Err("BETTER_AUTH_SECRET is not set: give the one that your Better Auth has".to_owned()),
-        };
-        let port = port.map_or(Ok(DEFAULT_PORT), |port| {
-            port.trim().parse().map_err(|_| format!("PORT is `{port}`: give a number from 0 to 65535"))
-        });
-        let cors = cors::Policy::parse(origins.as_deref().unwrap_or(DEFAULT_ALLOWED_ORIGINS))
-            .map_err(|bad| bad.iter().map(|origin| format!("ALLOWED_ORIGINS: {origin}")).collect::<Vec<_>>());
-
-        match (database, secret, port, cors) {
-            (Ok(database), Ok(secret), Ok(port), Ok(cors)) if mistakes.is_empty() => Ok(Self {
+        let mut env = Environment { lookup, mistakes: Vec::new() };
+        let ca_pem = env.parse_if_set("DATABASE_CA_FILE", read_file);
+        let database = env.parse("NEON_DATABASE_URL", |url| DatabaseUrl::parse(url, ca_pem.as_deref()));
+        let secret = env.parse("BETTER_AUTH_SECRET", read_secret);
+        let host = env.parse_if_set("HOST", |host| Ok(host.to_owned()));
+        let port = env.number("PORT", 0..=65_535);
+        let cors = env.parse_or("ALLOWED_ORIGINS", DEFAULT_ALLOWED_ORIGINS, read_origins);
+        let pool_size = env.number("DB_POOL_SIZE", 1..=128);
+        let limits = env.limits();
+        let drain_timeout = env.milliseconds("DRAIN_TIMEOUT_MS", 0..=600_000);
+        match (database, secret, cors) {
+            (Some(database), Some(secret), Some(cors)) if env.mistakes.is_empty() => Ok(Self {
                 database,
                 warnings: warnings(&secret),
                 secret,
                 host: host.unwrap_or_else(|| DEFAULT_HOST.to_owned()),
-                port,
+                port: port.unwrap_or(DEFAULT_PORT),
                 cors,
+                pool_size: pool_size.unwrap_or(DEFAULT_POOL_SIZE),
+                limits,
+                drain_timeout: drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
             }),
-            (database, secret, port, cors) => {
-                mistakes.extend(database.err());
-                mistakes.extend(secret.err());
-                mistakes.extend(port.err());
-                mistakes.extend(cors.err().into_iter().flatten());
-                Err(Mistakes(mistakes))
-            }
+            _ => Err(Mistakes(env.mistakes)),
         }
     }
 }
 
-fn read_ca_file(path: Option<&str>) -> Result<Option<Vec<u8>>, String> {
-    path.map(std::fs::read)
-        .transpose()
-        .map_err(|error| format!("DATABASE_CA_FILE `{}` cannot be read: {error}", path.unwrap_or_default()))
+/// Reads variables, and collects what is wrong with them.
+struct Environment<F> {
+    lookup: F,
+    mistakes: Vec<String>,
+}
+
+impl<F: Fn(&str) -> Option<Result<String, ()>>> Environment<F> {
+    fn get(&mut self, name: &str) -> Option<String> {
+        let value = (self.lookup)(name)?;
+        value.inspect_err(|()| self.mistakes.push(format!("{name} is not UTF-8"))).ok()
+    }
+
+    /// What `parse` makes of a variable, of an empty text if it is not set.
+    fn parse<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        self.parse_or(name, "", parse)
+    }
+
+    fn parse_or<T>(
+        &mut self,
+        name: &str,
+        default: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let value = self.get(name);
+        let parsed = parse(value.as_deref().unwrap_or(default));
+        parsed.map_err(|why| self.mistakes.push(format!("{name} {why}"))).ok()
+    }
+
+    /// An empty variable is as good as none.
+    fn parse_if_set<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let value = self.get(name).filter(|value| !value.is_empty())?;
+        parse(&value).map_err(|why| self.mistakes.push(format!("{name} {why}"))).ok()
+    }
+
+    fn number<T>(&mut self, name: &str, range: RangeInclusive<T>) -> Option<T>
+    where
+        T: PartialOrd + FromStr + fmt::Display,
+    {
+        self.parse_if_set(name, |text| match text.trim().parse() {
+            Ok(number) if range.contains(&number) => Ok(number),
+            _ => Err(format!("is `{text}`: give a number from {} to {}", range.start(), range.end())),
+        })
+    }
+
+    fn milliseconds(&mut self, name: &str, range: RangeInclusive<u64>) -> Option<Duration> {
+        self.number(name, range).map(Duration::from_millis)
+    }
+
+    fn limits(&mut self) -> Limits {
+        let default = Limits::default();
+        // Each of the two has a default of its own.
+        let request_timeout = self.milliseconds("REQUEST_TIMEOUT_MS", 100..=600_000);
+        Limits {
+            max_connections: self.number("MAX_CONNECTIONS", 1..=1_000_000).unwrap_or(default.max_connections),
+            max_body_bytes: self
+                .number("MAX_BODY_BYTES", 1_024..=16_777_216)
+                .unwrap_or(default.max_body_bytes),
+            head_timeout: request_timeout.unwrap_or(default.head_timeout),
+            body_timeout: request_timeout.unwrap_or(default.body_timeout),
+            idle_timeout: self
+                .milliseconds("IDLE_TIMEOUT_MS", 100..=3_600_000)
+                .unwrap_or(default.idle_timeout),
+            ..default
+        }
+    }
+}
+
+fn read_file(path: &str) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| format!("is `{path}`, which cannot be read: {error}"))
+}
+
+fn read_secret(secret: &str) -> Result<String, String> {
+    match secret {
+        "" => Err("is not set: give the one that your Better Auth has".to_owned()),
+        _ => Ok(secret.to_owned()),
+    }
+}
+
+fn read_origins(list: &str) -> Result<cors::Policy, String> {
+    cors::Policy::parse(list).map_err(|bad| {
+        let bad: Vec<_> = bad.iter().map(ToString::to_string).collect();
+        format!("has entries that are none: {}", bad.join("; "))
+    })
 }
 
 fn warnings(secret: &str) -> Vec<String> {
@@ -151,6 +223,32 @@ mod tests {
         let mistakes = read(&[("PORT", "http"), ("ALLOWED_ORIGINS", "localhost")]).unwrap_err().to_string();
         for name in ["NEON_DATABASE_URL", "BETTER_AUTH_SECRET", "PORT", "ALLOWED_ORIGINS"] {
             assert!(mistakes.contains(name), "{name}: {mistakes}");
+        }
+    }
+
+    #[test]
+    fn a_number_is_one_and_in_its_range() {
+        let with =
+            |name, value| read(&[("NEON_DATABASE_URL", URL), ("BETTER_AUTH_SECRET", SECRET), (name, value)]);
+        let config = with("REQUEST_TIMEOUT_MS", " 1500 ").unwrap();
+        assert_eq!(config.limits.head_timeout, Duration::from_millis(1500));
+        assert_eq!(config.limits.body_timeout, Duration::from_millis(1500));
+        assert_eq!(
+            with("MAX_CONNECTIONS", "").unwrap().limits.max_connections,
+            Limits::default().max_connections
+        );
+        for (name, value) in [
+            ("PORT", "65536"),
+            ("DB_POOL_SIZE", "0"),
+            ("MAX_CONNECTIONS", "-1"),
+            ("MAX_BODY_BYTES", "1MB"),
+            ("REQUEST_TIMEOUT_MS", "0"),
+            ("IDLE_TIMEOUT_MS", "99999999999999999999"),
+            ("DRAIN_TIMEOUT_MS", "ten"),
+        ] {
+            let mistakes = with(name, value).unwrap_err();
+            assert!(mistakes.to_string().contains(&format!("{name} is `{value}`")), "{mistakes}");
+            assert_eq!(mistakes.0.len(), 1, "{mistakes}");
         }
     }
 

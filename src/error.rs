@@ -12,8 +12,10 @@ use crate::http::Response;
 /// A request that could not be answered as asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
-    /// The request is no proper HTTP, or its body no UTF-8.
+    /// The body is no proper UTF-8.
     BadRequest(&'static str),
+    /// The HTTP engine refused the request, with this status, code and sentence.
+    Http(u16, &'static str, &'static str),
     /// No identity: see [`Refusal`].
     Unauthenticated(Refusal),
     /// No such path.
@@ -22,10 +24,6 @@ pub enum Error {
     UnknownTask,
     /// The path exists, the method does not; holds the value of `Allow`.
     MethodNotAllowed(&'static str),
-    /// The client did not send its body in time.
-    RequestTimeout,
-    /// The body is larger than the limit, in bytes.
-    PayloadTooLarge(usize),
     /// The body or a parameter does not hold; at least one violation.
     Invalid(Vec<Violation>),
     /// A defect of ours. Its cause is in the log.
@@ -76,13 +74,12 @@ impl Error {
     fn kind(&self) -> (u16, &'static str) {
         match self {
             Error::BadRequest(_) => (400, "BAD_REQUEST"),
+            Error::Http(status, error_code, _) => (*status, error_code),
             Error::Unauthenticated(Refusal::Missing) => (401, "AUTHENTICATION_REQUIRED"),
             Error::Unauthenticated(Refusal::Invalid(_)) => (401, "INVALID_TOKEN"),
             Error::Unauthenticated(Refusal::Expired) => (401, "TOKEN_EXPIRED"),
             Error::UnknownPath | Error::UnknownTask => (404, "RESOURCE_NOT_FOUND"),
             Error::MethodNotAllowed(_) => (405, "METHOD_NOT_ALLOWED"),
-            Error::RequestTimeout => (408, "REQUEST_TIMEOUT"),
-            Error::PayloadTooLarge(_) => (413, "PAYLOAD_TOO_LARGE"),
             Error::Invalid(_) => (422, "VALIDATION_ERROR"),
             Error::Internal => (500, "INTERNAL_ERROR"),
             Error::Unavailable => (503, "SERVICE_UNAVAILABLE"),
@@ -92,13 +89,11 @@ impl Error {
     /// The sentence that a person reads.
     fn message(&self) -> String {
         match self {
-            Error::BadRequest(why) => (*why).to_owned(),
+            Error::BadRequest(why) | Error::Http(_, _, why) => (*why).to_owned(),
             Error::Unauthenticated(refusal) => refusal.to_string(),
             Error::UnknownPath => "Not Found".to_owned(),
             Error::UnknownTask => "Task not found".to_owned(),
             Error::MethodNotAllowed(allow) => format!("Method not allowed here; allowed: {allow}"),
-            Error::RequestTimeout => "The request did not arrive in time".to_owned(),
-            Error::PayloadTooLarge(limit) => format!("The body is larger than {limit} bytes"),
             Error::Invalid(violations) => violations
                 .iter()
                 .map(|violation| format!("{}: {}", violation.loc.join("."), violation.msg))
@@ -114,7 +109,9 @@ impl Error {
         match self {
             Error::Unauthenticated(refusal) => Some(("WWW-Authenticate", refusal.challenge())),
             Error::MethodNotAllowed(allow) => Some(("Allow", (*allow).to_owned())),
-            Error::Unavailable => Some(("Retry-After", RETRY_AFTER_SECONDS.to_owned())),
+            Error::Unavailable | Error::Http(503, ..) => {
+                Some(("Retry-After", RETRY_AFTER_SECONDS.to_owned()))
+            }
             _ => None,
         }
     }

@@ -3,15 +3,13 @@
 //! With `server.rs` the only file that knows `tiny_http`.
 
 use std::borrow::Cow;
-use std::io::{Cursor, Read};
+use std::io::Cursor;
 
 use serde::Serialize;
 use tiny_http::{Header, Request, StatusCode};
+pub use tiny_http::{Limits, Method};
 
 use crate::error::Error;
-
-/// The largest body a request may have, in bytes.
-pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// An answer: status, headers, and a body that is JSON or absent.
 #[derive(Debug, Clone)]
@@ -75,8 +73,8 @@ impl Response {
 }
 
 /// The value of the only header of this name; `Err` when there are several.
-pub fn sole_header<'r>(request: &'r Request, name: &'static str) -> Result<Option<&'r str>, Repeated> {
-    let mut values = request.headers().iter().filter(|header| header.field.equiv(name));
+pub fn sole_header<'h>(headers: &'h [Header], name: &'static str) -> Result<Option<&'h str>, Repeated> {
+    let mut values = headers.iter().filter(|header| header.field.equiv(name));
     let first = values.next().map(|header| header.value.as_str());
     if values.next().is_some() { Err(Repeated) } else { Ok(first) }
 }
@@ -95,25 +93,16 @@ pub fn split_target(target: &str) -> (&str, &str) {
     origin_form.split_once('?').unwrap_or((origin_form, ""))
 }
 
-/// Reads the whole body.
+/// The body, which the engine holds whole and within its limit.
 ///
 /// # Errors
-/// [`Error::PayloadTooLarge`] past [`MAX_BODY_BYTES`], [`Error::BadRequest`] when the client stops in its midst or the
-/// body is no UTF-8.
+/// [`Error::BadRequest`] when it is no UTF-8.
 pub fn read_body(request: &mut Request) -> Result<String, Error> {
-    if request.body_length().is_some_and(|length| length > MAX_BODY_BYTES) {
-        return Err(Error::PayloadTooLarge(MAX_BODY_BYTES));
+    let mut body = String::with_capacity(request.body_length().unwrap_or(0));
+    match request.as_reader().read_to_string(&mut body) {
+        Ok(_) => Ok(body),
+        Err(_) => Err(Error::BadRequest("The body is not valid UTF-8")),
     }
-    let mut body = Vec::with_capacity(request.body_length().unwrap_or(0));
-    request
-        .as_reader()
-        .take(MAX_BODY_BYTES as u64 + 1)
-        .read_to_end(&mut body)
-        .map_err(|_| Error::BadRequest("The body ended before its time"))?;
-    if body.len() > MAX_BODY_BYTES {
-        return Err(Error::PayloadTooLarge(MAX_BODY_BYTES));
-    }
-    String::from_utf8(body).map_err(|_| Error::BadRequest("The body is not valid UTF-8"))
 }
 
 #[cfg(test)]

@@ -2,9 +2,8 @@
 //!
 //! What needs an identity has a table and a type of its own, so that it cannot be served without one.
 
-use tiny_http::Method;
-
 use crate::error::Error;
+use crate::http::Method;
 
 /// What anybody may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

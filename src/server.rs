@@ -3,20 +3,21 @@
 //! With `http.rs` the only file that knows `tiny_http`.
 
 use std::error::Error as StdError;
+use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use log::{debug, error, info};
+use log::{debug, error, info, warn};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use tiny_http::{Method, Request, Server};
+use tiny_http::{Method, Rejection, Request, ResponseBox, Server};
 
 use crate::auth::Verifier;
 use crate::config::Config;
-use crate::database::{Database, POOL_SIZE};
+use crate::database::Database;
 use crate::error::Error;
 use crate::http::{Response, read_body, sole_header, split_target};
 use crate::queue::Queue;
@@ -33,11 +34,10 @@ const QUEUE_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What is needed to answer a request.
 struct App {
-    cors: cors::Policy,
+    cors: Arc<cors::Policy>,
     verifier: Verifier,
     store: Store,
     queue: Queue<Request>,
-    stopping: AtomicBool,
 }
 
 /// Serves until SIGTERM or SIGINT.
@@ -45,67 +45,73 @@ struct App {
 /// # Errors
 /// When the address cannot be listened on, or no signal handler be set.
 pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
-    let server = Server::http((config.host.as_str(), config.port))
+    let cors = Arc::new(config.cors);
+    let listener = TcpListener::bind((config.host.as_str(), config.port))
         .map_err(|error| format!("cannot listen on {} port {}: {error}", config.host, config.port))?;
+    let address = listener.local_addr()?;
+    let rejections = Arc::clone(&cors);
+    let server =
+        Server::with_limits(listener, config.limits, move |rejection| reject(rejection, &rejections))?;
     let server = Arc::new(server);
+    let stopped = stop_on_signal(Arc::clone(&server), config.drain_timeout)?;
     let app = Arc::new(App {
-        cors: config.cors,
+        cors,
         verifier: Verifier::new(&config.secret),
-        store: Store::new(Database::new(config.database)),
+        store: Store::new(Database::new(config.database, config.pool_size)),
         queue: Queue::new(QUEUE_REQUESTS),
-        stopping: AtomicBool::new(false),
     });
-    stop_on_signal(Arc::clone(&server), Arc::clone(&app))?;
-    if let Some(address) = server.server_addr().to_ip() {
-        info!("listening on http://{address}");
-    }
+    info!("listening on http://{address}");
 
-    let workers: Vec<_> = (0..POOL_SIZE)
-        .map(|_| {
-            let app = Arc::clone(&app);
-            thread::spawn(move || app.work())
-        })
-        .collect();
+    for _ in 0..config.pool_size {
+        let app = Arc::clone(&app);
+        thread::spawn(move || app.work());
+    }
     // The first connection is made before the first request asks for one, and the log tells whether it can be.
     let warm_up = Arc::clone(&app);
     thread::spawn(move || warm_up.store.is_ready());
 
     app.accept(&server);
-    app.queue.close();
-    for worker in workers {
-        worker.join().map_err(|_| "a worker ended by a panic")?;
+    match stopped.recv() {
+        Ok(true) => info!("stopped"),
+        _ => warn!("stopped before every answer was sent"),
     }
-    info!("stopped");
     Ok(())
 }
 
-/// The first signal ends the accept loop, a second one the process.
-fn stop_on_signal(server: Arc<Server>, app: Arc<App>) -> Result<(), std::io::Error> {
+/// The first signal lets the server finish what it has begun, and then tells whether it could; a second one ends the process.
+fn stop_on_signal(server: Arc<Server>, drain_timeout: Duration) -> Result<Receiver<bool>, std::io::Error> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let (tell, stopped) = channel();
     thread::spawn(move || {
         let mut signals = signals.forever();
         if signals.next().is_some() {
             info!("stopping");
-            app.stopping.store(true, Ordering::Release);
-            server.unblock();
+            thread::spawn(move || tell.send(server.shutdown(drain_timeout)));
         }
         if signals.next().is_some() {
             std::process::exit(1);
         }
     });
-    Ok(())
+    Ok(stopped)
+}
+
+/// The answer to a request that the engine refused, as a page can read it.
+fn reject(rejection: &Rejection, cors: &cors::Policy) -> ResponseBox {
+    let error = Error::Http(rejection.status_code().0, rejection.error_code(), rejection.reason());
+    let origin = cors.judge(sole_header(rejection.headers(), "Origin").unwrap_or_default());
+    finish(error.into(), origin).into_tiny_http().boxed()
 }
 
 fn send(request: Request, response: Response) {
     if let Err(error) = request.respond(response.into_tiny_http()) {
-        debug!("a client did not wait for its answer: {error}");
+        debug!("an answer could not be sent: {error}");
     }
 }
 
 impl App {
-    /// Hands each request to the workers, and answers what they have no time for.
+    /// Hands each request to the workers, and answers what they have no time for. Ends with the server.
     fn accept(&self, server: &Server) {
-        while !self.stopping.load(Ordering::Acquire) {
+        loop {
             let received = if self.queue.is_empty() {
                 server.recv().map(Some)
             } else {
@@ -114,7 +120,7 @@ impl App {
             match received {
                 Ok(Some(request)) => self.admit(request),
                 Ok(None) => {}
-                Err(error) => debug!("nothing received: {error}"),
+                Err(_) => return,
             }
             while let Some(request) = self.queue.pop_older_than(QUEUE_TIMEOUT) {
                 self.refuse(request);
@@ -132,9 +138,10 @@ impl App {
         }
     }
 
-    /// Answers requests until there are no more.
+    /// Answers requests for ever.
     fn work(&self) {
-        while let Some(mut request) = self.queue.pop() {
+        loop {
+            let mut request = self.queue.pop();
             let response = self.answer(&mut request);
             send(request, response);
         }
@@ -150,7 +157,7 @@ impl App {
     fn answer(&self, request: &mut Request) -> Response {
         let origin = self.allowed_origin(request).map(str::to_owned);
         let response = if is_preflight(request) {
-            let asked = sole_header(request, "Access-Control-Request-Headers").unwrap_or_default();
+            let asked = sole_header(request.headers(), "Access-Control-Request-Headers").unwrap_or_default();
             cors::preflight(origin.as_deref(), asked)
         } else {
             guarded(|| self.serve(request))
@@ -159,7 +166,7 @@ impl App {
     }
 
     fn allowed_origin<'r>(&self, request: &'r Request) -> Option<&'r str> {
-        self.cors.judge(sole_header(request, "Origin").unwrap_or_default())
+        self.cors.judge(sole_header(request.headers(), "Origin").unwrap_or_default())
     }
 
     /// Whoever asks for something under `/api` is asked for an identity first, also where there is nothing.
@@ -174,7 +181,8 @@ impl App {
                 Public::OpenApi => Ok(api::openapi()),
             };
         }
-        let identity = self.verifier.identify(sole_header(request, "Authorization"), now_seconds())?;
+        let identity =
+            self.verifier.identify(sole_header(request.headers(), "Authorization"), now_seconds())?;
         let tasks = self.store.tasks(&identity.user);
         let Match { endpoint, id } = router::find(&PRIVATE, request.method(), path)?;
         match endpoint {
@@ -190,7 +198,8 @@ impl App {
 
 /// Only `OPTIONS` with this header is one (Fetch standard, "CORS-preflight request").
 fn is_preflight(request: &Request) -> bool {
-    *request.method() == Method::Options && sole_header(request, "Access-Control-Request-Method") != Ok(None)
+    *request.method() == Method::Options
+        && sole_header(request.headers(), "Access-Control-Request-Method") != Ok(None)
 }
 
 /// A panic is a defect of ours, and ends one request only.

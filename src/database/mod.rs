@@ -27,8 +27,6 @@ use crate::error::Error;
 use transport::{Deadline, Tls};
 use url::DatabaseUrl;
 
-/// How many connections there are at most. There are as many workers, so that none waits for another's.
-pub const POOL_SIZE: u32 = 8;
 /// How long a request waits for a connection before it is answered 503.
 const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a connection may take to be made: TCP, TLS and login together. Neon wakes a sleeping database meanwhile.
@@ -68,12 +66,13 @@ struct Readiness {
 }
 
 impl Database {
-    /// Connects when it is first used, so that a database which is away at the start is no hindrance.
-    pub fn new(url: DatabaseUrl) -> Self {
+    /// At most `pool_size` connections, made when they are first used, so that a database which is away at the start is no
+    /// hindrance.
+    pub fn new(url: DatabaseUrl, pool_size: u32) -> Self {
         let health = Arc::new(Health::default());
         let sessions = Sessions { url, health: Arc::clone(&health), schema_is_there: Mutex::new(false) };
         let pool = Pool::builder()
-            .max_size(POOL_SIZE)
+            .max_size(pool_size)
             .min_idle(Some(0))
             .max_lifetime(None)
             .idle_timeout(Some(IDLE_TIMEOUT))
