@@ -1,0 +1,165 @@
+# User story: my frontend lives on another origin, and a browser lets its pages read every answer; other pages none.
+# shellcheck shell=sh source=tests/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+start_database
+start_server
+
+page=http://localhost:3000
+exposed='WWW-Authenticate, Location, Retry-After, X-Total-Count, X-Request-Id, Server-Timing'
+
+# cors_headers: what a browser looks at; Vary is for caches
+cors_headers() {
+    printf '%s|%s|%s|%s\n' "$(header Access-Control-Allow-Origin)" "$(header Access-Control-Allow-Credentials)" \
+        "$(header Access-Control-Expose-Headers)" "$(header Vary)"
+}
+readable="$page|true|$exposed|Origin"
+unreadable='|||Origin'
+
+# --- Every answer is readable, whatever its status ---
+
+# can_be_read STATUS METHOD PATH [CURL_OPTION…]
+can_be_read() {
+    expected=$1
+    shift
+    as ada "$@" --header "Origin: $page"
+    check "$1 $2 ($expected) can be read by the page" "$expected $readable" "$status $(cors_headers)"
+}
+
+can_be_read 201 POST /api/tasks --data-raw '{"title":"x"}'
+id=$(json .id)
+can_be_read 200 GET /api/tasks
+can_be_read 200 GET '/api/tasks?limit=1'
+can_be_read 200 HEAD /api/tasks
+can_be_read 200 GET "/api/tasks/$id"
+can_be_read 200 PUT "/api/tasks/$id" --data-raw '{}'
+can_be_read 200 PATCH "/api/tasks/$id/complete"
+can_be_read 204 DELETE "/api/tasks/$id"
+can_be_read 404 GET "/api/tasks/$id"
+can_be_read 404 GET /api/nothing
+can_be_read 404 GET /nothing
+can_be_read 405 DELETE /api/tasks
+can_be_read 405 POST /health
+can_be_read 422 POST /api/tasks --data-raw '{}'
+can_be_read 422 GET '/api/tasks?limit=x'
+can_be_read 422 GET /api/tasks/x
+text_of 1048577 ' ' >"$work/large"
+can_be_read 413 POST /api/tasks --data-binary "@$work/large"
+printf '\377' >"$work/bytes"
+can_be_read 400 POST /api/tasks --data-binary "@$work/bytes"
+for path in / /health /ready /openapi.json; do
+    can_be_read 200 GET "$path"
+done
+for path in /api/tasks /api/nothing; do
+    request GET "$path" --header "Origin: $page"
+    check "GET $path without a token (401) can be read by the page" "401 $readable" "$status $(cors_headers)"
+done
+request GET /api/tasks --header "Origin: $page" --header "Authorization: Bearer $("$dev" token ada -60)"
+check 'that the token has expired (401) can be read by the page' "401 TOKEN_EXPIRED $readable" "$(refusal) $(cors_headers)"
+
+# --- Which pages ---
+
+# origin_is allowed|refused ORIGIN: for answers and preflights alike
+origin_is() {
+    allowed=$2
+    [ "$1" = allowed ] || allowed=
+    as ada GET /api/tasks --header "Origin: $2"
+    check "the origin '$2' is $1" "200 $allowed Origin" "$status $(header Access-Control-Allow-Origin) $(header Vary)"
+    request OPTIONS /api/tasks --header "Origin: $2" --header 'Access-Control-Request-Method: GET'
+    check "a preflight of the origin '$2' is $1" "204 $allowed Origin" \
+        "$status $(header Access-Control-Allow-Origin) $(header Vary)"
+}
+
+origin_is allowed http://localhost:3000
+origin_is allowed http://127.0.0.1:3000
+for origin in null https://localhost:3000 http://localhost http://localhost:3001 http://localhost:30000 \
+    http://localhost:3000.evil.example http://evil.example http://evil.example/http://localhost:3000 \
+    http://localhost:3000@evil.example http://xlocalhost:3000 http://localhost:3000/ '*' file:// \
+    'http://localhost:3000, http://evil.example' 'http://localhost:3000 http://evil.example' http://localhost:300; do
+    origin_is refused "$origin"
+done
+as ada GET /api/tasks
+check 'an answer to no page has no CORS headers, but Vary' "200 $unreadable" "$status $(cors_headers)"
+as ada GET /api/tasks --header 'Origin: http://evil.example'
+check 'a page that may not read is answered without CORS headers' "200 $unreadable" "$status $(cors_headers)"
+request GET /api/tasks --header 'Origin: http://evil.example'
+check 'so are errors' "401 $unreadable" "$status $(cors_headers)"
+
+# --- Preflights ---
+
+methods='GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS'
+
+# preflight PATH METHOD [HEADERS]
+preflight() {
+    request OPTIONS "$1" --header "Origin: $page" --header "Access-Control-Request-Method: $2" \
+        ${3:+--header "Access-Control-Request-Headers: $3"}
+}
+
+for path in / /api/tasks /api/tasks/ /api/tasks/1 /api/tasks/1/ /api/tasks/1/complete /api/tasks/abc /api/nothing /nothing \
+    /health /api; do
+    preflight "$path" PATCH 'authorization,content-type'
+    check "a preflight of $path is answered, without a token and without a redirect" "204 $readable $methods 7200" \
+        "$status $(cors_headers) $(header Access-Control-Allow-Methods) $(header Access-Control-Max-Age)"
+done
+for method in GET HEAD POST PUT PATCH DELETE OPTIONS TRACE x; do
+    preflight /api/tasks "$method"
+    check "a preflight for $method names the methods there are" "204 $methods" "$status $(header Access-Control-Allow-Methods)"
+done
+check 'a preflight has no body' 0 "$(wc -c <"$body_file" | tr -d ' ')"
+check 'a preflight has no Content-Length' '' "$(header Content-Length)"
+check 'a preflight is not stored by others than the browser' no-store "$(header Cache-Control)"
+check 'without headers asked for, these two are named' 'Authorization, Content-Type' "$(header Access-Control-Allow-Headers)"
+preflight /api/tasks POST 'authorization,content-type'
+check 'asked for in lower case they are not named twice' 'Authorization, Content-Type' \
+    "$(header Access-Control-Allow-Headers)"
+preflight /api/tasks POST 'authorization, x-request-id,x-trace, X-Requested-With'
+check 'headers asked for beyond them are named, too' \
+    'Authorization, Content-Type, x-request-id, x-trace, X-Requested-With' "$(header Access-Control-Allow-Headers)"
+preflight /api/tasks POST 'x-good, bad name, bad(name), "bad", *'
+check_contains 'what is no header name does no harm' 'Authorization, Content-Type, x-good' \
+    "$(header Access-Control-Allow-Headers)"
+check 'nor is it said again' '' "$(header Access-Control-Allow-Headers | grep -o 'bad' || true)"
+request OPTIONS /api/tasks --header 'Origin: http://evil.example' --header 'Access-Control-Request-Method: GET' \
+    --header 'Access-Control-Request-Headers: authorization'
+check 'a preflight of another page has no CORS headers' '204 |||Origin ' \
+    "$status $(cors_headers) $(printf '%s\n' "$headers" | grep -i '^access-control' || true)"
+request OPTIONS /api/tasks --header 'Access-Control-Request-Method: GET'
+check 'nor has a preflight without an origin' '204 |||Origin' "$status $(cors_headers)"
+request OPTIONS /api/tasks --header "Origin: $page"
+check 'OPTIONS without a method asked for is no preflight' "401 $readable" "$status $(cors_headers)"
+as ada OPTIONS /api/tasks --header "Origin: $page"
+check 'with a token it is a method that is not there' "405 $readable" "$status $(cors_headers)"
+check 'nowhere is there a *, which a browser would not take' '' "$(printf '%s\n' "$headers" | grep -F '*' || true)"
+
+# --- ALLOWED_ORIGINS ---
+
+# with_origins LIST
+with_origins() {
+    stop_server
+    start_server ALLOWED_ORIGINS="$1"
+}
+
+with_origins ' https://todo.example/ ,https://my-app-*.vercel.app, http://dev.example:8080// ,'
+origin_is allowed https://todo.example
+origin_is allowed http://dev.example:8080
+origin_is allowed https://my-app-git-main-ada.vercel.app
+origin_is allowed https://my-app-1.vercel.app
+for origin in http://todo.example https://todo.example:8443 https://www.todo.example https://todo.example.evil.example \
+    http://dev.example http://localhost:3000 https://my-app-x.y.vercel.app https://my-app-.vercel.app \
+    https://my-app.vercel.app http://my-app-x.vercel.app https://my-app-x.vercel.app.evil.example \
+    https://evil.example/my-app-x.vercel.app https://my-app-evil.example/.vercel.app \
+    https://my-app-evil.example#.vercel.app https://my-app-x@evil.vercel.app https://my-app-x.vercel.app:8443 \
+    https://my-app-*.vercel.app https://xmy-app-x.vercel.app null; do
+    origin_is refused "$origin"
+done
+
+with_origins '*'
+origin_is allowed https://anything.example
+origin_is allowed http://localhost:1234
+origin_is refused null
+as ada GET /api/tasks --header 'Origin: https://anything.example'
+check 'a lone * names the origin that asked' 'https://anything.example|true' \
+    "$(header Access-Control-Allow-Origin)|$(header Access-Control-Allow-Credentials)"
+
+with_origins ''
+origin_is refused http://localhost:3000

@@ -1,0 +1,131 @@
+# User story: the database goes away and comes back, and the service tells so at once and recovers by itself.
+# shellcheck shell=sh source=tests/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+# unavailable WHAT METHOD PATH [CURL_OPTION…]: within 5 seconds, and worth another try
+unavailable() {
+    what=$1
+    shift
+    begun=$(date +%s)
+    as ada "$@" --header 'Origin: http://localhost:3000'
+    seconds=$(($(date +%s) - begun))
+    check "$what: $1 $2 is 503" '503 SERVICE_UNAVAILABLE' "$(refusal)"
+    check "$what: $1 $2 says so within 5 seconds" true "$([ "$seconds" -le 5 ] && echo true || echo "$seconds seconds")"
+    check "$what: $1 $2 says when to try again" true \
+        "$(header Retry-After | grep -qE '^[1-9][0-9]*$' && echo true || header Retry-After)"
+    check "$what: $1 $2 can be read by the page" 'http://localhost:3000' "$(header Access-Control-Allow-Origin)"
+    check "$what: $1 $2 tells nothing of the database" '' \
+        "$(printf '%s' "$body" | grep -iE '127\.0\.0\.1|postgres|connect|refused|shut|sql' || true)"
+}
+
+# lives WHAT: what needs no database is served
+lives() {
+    request GET /health
+    check "$1: /health is 200" 200 "$status"
+    request GET /
+    check "$1: / is 200" 200 "$status"
+    request GET /api/tasks
+    check "$1: strangers are told so" '401 AUTHENTICATION_REQUIRED' "$(refusal)"
+    send ada POST /api/tasks '{}'
+    check_contains "$1: what does not hold is told so, or to come again" "$status" '422 503'
+    request OPTIONS /api/tasks --header 'Origin: http://localhost:3000' --header 'Access-Control-Request-Method: GET'
+    check "$1: preflights are answered" 204 "$status"
+}
+
+works() {
+    as ada GET /api/tasks
+    [ "$status" = 200 ]
+}
+
+is_ready() {
+    request GET /ready
+    [ "$status" = 200 ]
+}
+
+# recovers WHAT
+recovers() {
+    check_that "$1: the API works again by itself" wait_until 15 works
+    check_that "$1: /ready is 200 again" wait_until 5 is_ready
+}
+
+# --- The database is away at the start ---
+
+start_database
+stop_database
+start_server
+lives 'away at the start'
+unavailable 'away at the start' GET /ready
+unavailable 'away at the start' GET /api/tasks
+unavailable 'away at the start' POST /api/tasks --data-raw '{"title":"x"}'
+unavailable 'away at the start' PUT /api/tasks/1 --data-raw '{"title":"x"}'
+unavailable 'away at the start' PATCH /api/tasks/1/complete
+unavailable 'away at the start' DELETE /api/tasks/1
+check_contains 'the operator learns from the log' WARN "$(cat "$work/server.log")"
+check 'but not the password' 0 "$(grep -c -F "$PGPASSWORD" "$work/server.log" || true)"
+
+url_before=$database_url
+start_database
+check 'the database appears where it was expected' "$url_before" "$database_url"
+recovers 'when the database appears'
+create ada kept
+check 'tasks can be created' 201 "$status"
+
+# --- The database goes while the server runs, in each way that it can ---
+
+for mode in fast immediate; do
+    stop_database "$mode"
+    unavailable "stopped ($mode)" GET /api/tasks
+    unavailable "stopped ($mode)" GET "/api/tasks/$id"
+    lives "stopped ($mode)"
+    request GET /ready
+    wait_until 3 eval 'request GET /ready; [ "$status" = 503 ]' || true
+    check "stopped ($mode): /ready is 503" 503 "$status"
+    start_database
+    recovers "started after it was stopped ($mode)"
+    as ada GET "/api/tasks/$id"
+    check "started after it was stopped ($mode): the task is still there" '200 kept' "$(answer .title)"
+done
+
+# --- Connections are cut, the database stays ---
+
+cut_connections() {
+    sql "select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid() and application_name <> ''
+        and backend_type = 'client backend'" >/dev/null
+}
+
+for attempt in first second third; do
+    works
+    cut_connections
+    as ada GET /api/tasks
+    check "all connections were cut for the $attempt time: nobody notices" 200 "$status"
+done
+
+# --- A statement that takes too long ---
+
+(sql 'begin; lock table tasks; select pg_advisory_lock(1); select pg_sleep(60)' >/dev/null 2>&1 || true) &
+locker=$!
+is_locked() {
+    [ "$(sql "select count(*) from pg_locks where locktype = 'advisory' and granted")" != 0 ]
+}
+wait_until 10 is_locked
+begun=$(date +%s)
+as ada GET /api/tasks
+check 'a statement that waits for ever is given up' '503 SERVICE_UNAVAILABLE' "$(refusal)"
+check 'within 10 seconds' true "$([ $(($(date +%s) - begun)) -le 10 ] && echo true)"
+lives 'while the table is locked'
+sql "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory'" >/dev/null
+wait "$locker" || true
+recovers 'when the table is free again'
+
+# --- The end ---
+
+stop_database immediate
+stop_server
+check 'SIGTERM ends the server while the database is away' 0 "$exit_status"
+start_server
+stop_server
+check 'SIGTERM ends a server that has never seen its database' 0 "$exit_status"
+start_database
+start_server
+stop_server
+check 'SIGTERM ends the server' 0 "$exit_status"

@@ -1,0 +1,113 @@
+# User story: when something does not work, my frontend learns what and why, always in the same form, and never more.
+# shellcheck shell=sh source=tests/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+start_database
+start_server
+
+# What every error keeps to; a 422 has a list as detail, each other error its message.
+form='
+    (keys == ["detail", "error_code", "message"])
+    and (.error_code | test("^[A-Z]+(_[A-Z]+)*$"))
+    and (.message | type == "string" and length > 0)
+    and (if .error_code == "VALIDATION_ERROR" then
+            (.detail | type == "array" and length > 0) and all(.detail[];
+                keys == ["loc", "msg", "type"] and (.loc | type == "array" and all(.[]; type == "string"))
+                and (.msg | type == "string" and length > 0) and (.type | type == "string" and length > 0))
+        else .detail == .message end)'
+
+# error STATUS CODE METHOD PATH [CURL_OPTION…]
+error() {
+    expected="$1 $2"
+    shift 2
+    as ada "$@"
+    check "$1 $2: status and code" "$expected" "$(refusal)"
+    check "$1 $2: the body has the form of every error" true "$(json "$form")"
+    check "$1 $2: the headers are those of every answer" 'application/json|no-store|nosniff|Origin' \
+        "$(header Content-Type)|$(header Cache-Control)|$(header X-Content-Type-Options)|$(header Vary)"
+}
+
+create ada milk
+printf '\377' >"$work/bytes"
+text_of 1048577 ' ' >"$work/large"
+error 400 BAD_REQUEST POST /api/tasks --data-binary "@$work/bytes"
+error 404 RESOURCE_NOT_FOUND GET /api/tasks/2147483647
+error 404 RESOURCE_NOT_FOUND GET /api/nothing
+error 404 RESOURCE_NOT_FOUND GET /nothing
+error 405 METHOD_NOT_ALLOWED DELETE /api/tasks
+error 413 PAYLOAD_TOO_LARGE POST /api/tasks --data-binary "@$work/large"
+error 422 VALIDATION_ERROR POST /api/tasks --data-raw '{"title":"","description":1}'
+error 422 VALIDATION_ERROR POST /api/tasks --data-raw '{bad'
+error 422 VALIDATION_ERROR GET '/api/tasks?limit=x&offset=y'
+error 422 VALIDATION_ERROR GET /api/tasks/abc
+for header in 'X: y' 'Authorization: Bearer x' "Authorization: Bearer $("$dev" token ada -60)"; do
+    request GET /api/tasks --header "$header"
+    check 'a 401 has the form of every error' '401 true' "$(answer "$form")"
+    check 'a 401 has the headers of every answer' 'application/json|no-store|nosniff|Origin' \
+        "$(header Content-Type)|$(header Cache-Control)|$(header X-Content-Type-Options)|$(header Vary)"
+done
+
+send ada POST /api/tasks '{"title":"","description":1}'
+check 'a message names every violation in one readable text' true \
+    "$(json '[.message] == [[.detail[] | (.loc | join(".")) + ": " + .msg] | join("; ")]')"
+check 'a violation says where, what and of which kind' \
+    '{"loc":["body","title"],"msg":"Title should have at least 1 character","type":"string_too_short"}' \
+    "$(json '.detail[0]')"
+
+# --- 405 and Allow ---
+
+while read -r path allow; do
+    for method in GET POST PUT PATCH DELETE TRACE FOO get; do
+        case ", $allow," in
+            *", $method,"*) continue ;;
+        esac
+        as ada "$method" "$path" --data-raw '{}'
+        check "$method $path is not allowed" "405 METHOD_NOT_ALLOWED|$allow" "$(refusal)|$(header Allow)"
+    done
+done <<END
+/ GET, HEAD
+/health GET, HEAD
+/ready GET, HEAD
+/openapi.json GET, HEAD
+/api/tasks GET, HEAD, POST
+/api/tasks/ GET, HEAD, POST
+/api/tasks/$id GET, HEAD, PUT, DELETE
+/api/tasks/$id/ GET, HEAD, PUT, DELETE
+/api/tasks/abc GET, HEAD, PUT, DELETE
+/api/tasks/$id/complete PATCH
+/api/tasks/$id/complete/ PATCH
+END
+as ada HEAD "/api/tasks/$id/complete"
+check 'HEAD is allowed only where GET is' '405 PATCH' "$status $(header Allow)"
+as ada GET "/api/tasks/$id"
+check 'none of this did anything' '200 milk false' "$(answer '.title + " " + (.completed | tostring)')"
+
+# --- 404 ---
+
+for path in /favicon.ico /robots.txt /.env /index.html //health /health/x /Health /health.json /healthz /docs /api /api/ \
+    /api/taskss /api/tasks/../tasks /api/./tasks /api/tasks%2F1 '/api/tasks;x' /%61pi/tasks; do
+    as ada GET "$path"
+    check "there is no $path" '404 RESOURCE_NOT_FOUND Not Found' "$(refusal) $(json .message)"
+done
+as ada HEAD /api/nothing
+check 'an error to HEAD has its headers' '404 application/json' "$status $(header Content-Type)"
+
+# --- 500: a database that is not as it should be is a defect of ours, and nobody else's business ---
+
+sql 'alter table tasks rename column title to heading'
+for request_line in 'GET /api/tasks' 'POST /api/tasks' "GET /api/tasks/$id" "PUT /api/tasks/$id" "DELETE /api/tasks/$id" \
+    "PATCH /api/tasks/$id/complete"; do
+    method=${request_line% *}
+    [ "$method" != DELETE ] || sql 'alter table tasks rename column user_id to whose'
+    send ada "$method" "${request_line#* }" '{"title":"x"}' --header 'Origin: http://localhost:3000'
+    [ "$method" != DELETE ] || sql 'alter table tasks rename column whose to user_id'
+    check "$request_line: a failed statement is an internal error" '500 INTERNAL_ERROR' "$(refusal)"
+    check "$request_line: the body has the form of every error" true "$(json "$form")"
+    check "$request_line: the page can read it" 'http://localhost:3000' "$(header Access-Control-Allow-Origin)"
+    check "$request_line: no text of the database reaches the client" '' \
+        "$(printf '%s\n%s' "$headers" "$body" | grep -iE 'column|title|heading|relation|select|sql|postgres|db error|42703' || true)"
+done
+check_contains 'the operator learns from the log what is wrong' 'title' "$(cat "$work/server.log")"
+sql 'alter table tasks rename column heading to title'
+as ada GET "/api/tasks/$id"
+check 'when the table is right again, so is the answer' '200 milk' "$(answer .title)"

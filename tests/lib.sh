@@ -1,0 +1,231 @@
+# shellcheck shell=sh disable=SC2034,SC2119,SC2120 # used by the files that source this
+# The harness of the acceptance tests: words to start a PostgreSQL and a server, to ask it something, and to check what
+# it says. A test file sources this; whatever it starts ends with it, and its last line counts the checks.
+set -eu
+
+root=$(cd "$(dirname "$0")/.." && pwd -P)
+dev=$root/dev
+server_binary=${SERVER_BINARY:-${CARGO_TARGET_DIR:-$root/target}/release/todo-backend}
+work=$(mktemp -d "${TMPDIR:-/tmp}/todo-backend.XXXXXX")
+chmod 755 "$work" # PostgreSQL may run as somebody else
+server=
+passed=0
+failed=0
+BETTER_AUTH_SECRET=$(od -An -v -N32 -tx1 /dev/urandom | tr -d ' \n')
+export BETTER_AUTH_SECRET
+unset ALLOWED_ORIGINS DATABASE_CA_FILE RUST_LOG 2>/dev/null || true
+# The answer to the last request; the body is also in the file, with every byte.
+status='' headers='' body='' body_file=$work/body
+
+# --- Checks ---
+
+# check NAME EXPECTED ACTUAL
+check() {
+    if [ "$2" = "$3" ]; then
+        pass "$1"
+    else
+        fail "$1" "expected: $2" "     got: $3"
+    fi
+}
+
+# check_contains NAME PART WHOLE
+check_contains() {
+    case $3 in
+        *"$2"*) pass "$1" ;;
+        *) fail "$1" "expected a part: $2" "            got: $3" ;;
+    esac
+}
+
+# check_that NAME COMMAND…: the command succeeds
+check_that() {
+    name=$1
+    shift
+    if "$@"; then
+        pass "$name"
+    else
+        fail "$name" "failed: $*"
+    fi
+}
+
+pass() {
+    passed=$((passed + 1))
+    printf 'ok - %s\n' "$1"
+}
+
+# fail NAME LINE…
+fail() {
+    failed=$((failed + 1))
+    printf 'not ok - %s\n' "$1"
+    shift
+    printf '    %s\n' "$@" | cut -c 1-600
+}
+
+# wait_until SECONDS COMMAND…
+wait_until() {
+    deadline=$(($(date +%s) + $1))
+    shift
+    until "$@"; do
+        [ "$(date +%s)" -le "$deadline" ] || return 1
+        sleep 0.05
+    done
+}
+
+# --- The database and the server ---
+
+# start_database [OPTION…]: PostgreSQL's, as `-c timezone=…`
+start_database() {
+    database_url=$("$dev" database start "$work/postgres" -c fsync=off "$@")
+    PGPASSWORD=$(cat "$work/postgres/password")
+    PGPORT=$(cat "$work/postgres/port")
+    PGHOST=127.0.0.1 PGUSER=todo PGDATABASE=postgres
+    export PGPASSWORD PGPORT PGHOST PGUSER PGDATABASE
+}
+
+# stop_database [MODE]
+stop_database() {
+    "$dev" database stop "$work/postgres" "${1:-fast}"
+}
+
+# sql STATEMENT
+sql() {
+    psql --no-psqlrc --quiet --tuples-only --no-align --set ON_ERROR_STOP=1 --command "$1"
+}
+
+# start_server [VARIABLE=VALUE…]: its log is in $work/server.log, that of earlier ones too
+start_server() {
+    port=$("$dev" free-port)
+    base=http://127.0.0.1:$port
+    env HOST=127.0.0.1 PORT="$port" NEON_DATABASE_URL="$database_url" "$@" \
+        "$server_binary" >>"$work/server.log" 2>&1 &
+    server=$!
+    wait_until 10 server_answers || fail "the server starts" "$(cat "$work/server.log")"
+}
+
+server_answers() {
+    curl --silent --fail --output /dev/null "$base/health"
+}
+
+# stop_server [SIGNAL] sets $exit_status.
+stop_server() {
+    [ -n "$server" ] || return 0
+    kill -s "${1:-TERM}" "$server" 2>/dev/null || true
+    exit_status=0
+    wait "$server" 2>/dev/null || exit_status=$?
+    server=
+}
+
+# --- Requests ---
+
+# token NAME: always the same in one file
+token() {
+    [ -s "$work/token.$1" ] || "$dev" token "$1" 3600 >"$work/token.$1"
+    cat "$work/token.$1"
+}
+
+# request METHOD PATH [CURL_OPTION…] sets $status, $headers and $body.
+request() {
+    method=$1
+    url=$base$2
+    shift 2
+    if [ "$method" = HEAD ]; then
+        set -- --head "$@"
+    else
+        set -- --request "$method" "$@"
+    fi
+    : >"$body_file"
+    status=$(curl --silent --show-error --max-time 20 --globoff --path-as-is --dump-header "$work/headers" \
+        --output "$body_file" --write-out '%{http_code}' "$@" "$url") || true
+    headers=$(tr -d '\r' <"$work/headers")
+    [ "$method" != HEAD ] || : >"$body_file" # where curl puts the headers
+    body=$(cat "$body_file")
+}
+
+# as NAME METHOD PATH [CURL_OPTION…]: the same with a token of this user
+as() {
+    authorization="Authorization: Bearer $(token "$1")"
+    shift
+    request "$@" --header "$authorization"
+}
+
+# send NAME METHOD PATH JSON [CURL_OPTION…]: the same with a body
+send() {
+    name=$1 method=$2 path=$3 json=$4
+    shift 4
+    as "$name" "$method" "$path" --header 'Content-Type: application/json' --data-raw "$json" "$@"
+}
+
+# raw REQUEST: sends bytes, written as in printf, on a connection of their own; sets $status and $raw_answer.
+raw() {
+    # shellcheck disable=SC2059 # the request is the format
+    printf "$1" >"$work/raw"
+    raw_answer=$(PORT=$port perl -MIO::Socket::INET -e '
+        my $socket = IO::Socket::INET->new("127.0.0.1:$ENV{PORT}") or die "no connection\n";
+        local $SIG{ALRM} = sub { die "no end of the answer within 15 s\n" };
+        local $SIG{PIPE} = "IGNORE";
+        alarm 15;
+        local $/;
+        print $socket <STDIN>;
+        print <$socket>' <"$work/raw" 2>&1 | tr -d '\r')
+    status=$(printf '%s\n' "$raw_answer" | sed -n '1s,^HTTP/1\.[01] \([0-9]*\).*,\1,p')
+}
+
+# header NAME: its value in the last answer; of several, one a line
+header() {
+    printf '%s\n' "$headers" | awk -v name="$1" '
+        { colon = index($0, ":") }
+        colon && tolower(substr($0, 1, colon - 1)) == tolower(name) {
+            value = substr($0, colon + 1); sub(/^ +/, "", value); print value
+        }'
+}
+
+# json FILTER: what jq makes of the last body
+json() {
+    jq -rc "$1" "$body_file" 2>&1
+}
+
+# answer FILTER: status and what jq makes of the body, in one line
+answer() {
+    printf '%s %s\n' "$status" "$(json "$1")"
+}
+
+# refusal: status and error code
+refusal() {
+    answer .error_code
+}
+
+# violation: status, error code, and where what does not hold
+violation() {
+    answer '.error_code + " " + ([.detail[] | (.loc | join(".")) + " " + .type] | join(", "))'
+}
+
+# create NAME TITLE sets $id.
+create() {
+    send "$1" POST /api/tasks "$(jq -cn --arg title "$2" '{title: $title}')"
+    id=$(json .id)
+}
+
+# text_of LENGTH CHARACTER
+text_of() {
+    CHARACTER=$2 perl -e 'print $ENV{CHARACTER} x shift' "$1"
+}
+
+# --- The end ---
+
+finish() {
+    code=$?
+    trap '' HUP INT TERM
+    set +e
+    stop_server
+    stop_database immediate
+    [ "$code" = 0 ] || fail "$(basename "$0") runs to its end" "it ended with status $code"
+    [ "$failed" = 0 ] || tail -n 20 "$work/server.log" 2>/dev/null | sed 's/^/    log: /'
+    rm -rf "$work"
+    echo "$passed passed, $failed failed"
+    [ "$failed" = 0 ] && exit 0
+    exit 1 # said in full: a bare `exit` in a trap ends with the status from before it
+}
+
+trap finish EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM

@@ -1,0 +1,154 @@
+# User story: my table was made by SQLModel, and the same data is served without a change to it.
+# shellcheck shell=sh source=tests/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+start_database -c timezone=America/New_York
+
+# As SQLModel makes it: no defaults in the database, and timestamps without a time zone.
+make_table() {
+    sql 'create table tasks (
+            id serial primary key,
+            user_id varchar not null,
+            title varchar(255) not null,
+            description varchar,
+            completed boolean not null,
+            created_at timestamp without time zone not null,
+            updated_at timestamp without time zone not null)'
+    sql 'create index ix_tasks_user_id on tasks (user_id)'
+    sql "insert into tasks (user_id, title, description, completed, created_at, updated_at)
+        values ('ada', 'from before', null, false, '2024-07-01 12:00:00', '2024-12-31 23:59:59.123456')"
+}
+
+# table: all that can be said of it; a dump marks itself with random keys
+table() {
+    pg_dump --schema-only | grep -v '^\\'
+}
+
+check 'the database keeps the time of New York' America/New_York "$(sql 'show timezone')"
+make_table
+table_before=$(table)
+start_server
+
+# --- The same six endpoints ---
+
+as ada GET /api/tasks
+check 'tasks from before are listed' '200 from before' "$(answer '.[].title')"
+check 'a time without zone is UTC' '2024-07-01T12:00:00.000000Z' "$(json '.[0].created_at')"
+check 'its microseconds are kept' '2024-12-31T23:59:59.123456Z' "$(json '.[0].updated_at')"
+before=$(json .[0])
+send ada POST /api/tasks '{"title":"milk","description":"oat"}'
+check 'a task can be created' '201 milk oat false' "$(answer '.title + " " + .description + " " + (.completed | tostring)')"
+check 'it is created now, in UTC' true "$(json '(.created_at[0:19] + "Z" | fromdate) - now | fabs < 60')"
+check 'it is created when it is updated' true "$(json '.created_at == .updated_at')"
+check 'so it stands in the table' t "$(sql "select abs(extract(epoch from created_at - (now() at time zone 'UTC'))) < 60
+    from tasks where title = 'milk'")"
+created=$body
+id=$(json .id)
+as ada GET "/api/tasks/$id"
+check 'it can be read' "200 $created" "$status $body"
+send ada PUT /api/tasks/1 '{"description":"now with one"}'
+check 'a task from before can be changed' '200 now with one' "$(answer .description)"
+check 'it was created when it was' '2024-07-01T12:00:00.000000Z' "$(json .created_at)"
+check 'it was updated now, in UTC' true "$(json '(.updated_at[0:19] + "Z" | fromdate) - now | fabs < 60')"
+send ada PUT "/api/tasks/$id" '{"description":null,"title":"cream"}'
+check 'one of ours can be changed' '200 cream null' "$(answer '.title + " " + (.description | tostring)')"
+as ada PATCH "/api/tasks/$id/complete"
+check 'it can be toggled' '200 true' "$(answer .completed)"
+send ada PATCH "/api/tasks/$id/complete" '{"completed":false}'
+check 'it can be set' '200 false' "$(answer .completed)"
+for query in status=pending completed=false sort=updated_at sort=title order=asc search=FROM limit=10 'limit=1&offset=1' \
+    'sort=title&order=desc&limit=5&search=e'; do
+    as ada GET "/api/tasks?$query"
+    check "a list with $query" '200 array' "$(answer type)"
+done
+as ada GET '/api/tasks?limit=1'
+check 'X-Total-Count counts' 2 "$(header X-Total-Count)"
+as bob GET /api/tasks/1
+check 'another user finds nothing' 404 "$status"
+as bob GET /api/tasks
+check 'nor has a list of it' '200 []' "$(answer .)"
+as ada DELETE "/api/tasks/$id"
+check 'it can be deleted' 204 "$status"
+send ada POST /api/tasks "{\"title\":\"$(text_of 255 🦀)\",\"description\":\"$(text_of 10000 ש)\"}"
+check 'the longest texts fit' '201 255 10000' "$(answer '"\(.title | length) \(.description | length)"')"
+
+# --- The table stays as it is ---
+
+check 'the start and all of this left the table as it was' "$table_before" "$(table)"
+check 'the data, too' 'from before' "$(sql "select title from tasks where id = 1")"
+check 'the task from before is the same but for its change' "$(printf '%s' "$before" | jq -c 'del(.description, .updated_at)')" \
+    "$(as ada GET /api/tasks/1 && json 'del(.description, .updated_at)')"
+stop_server
+start_server
+as ada GET /api/tasks
+check 'so did a second start' "200 $table_before" "$status $(table)"
+check_contains 'the log shows no error' '' "$(cat "$work/server.log")"
+check 'nor a warning' 0 "$(grep -cE 'WARN|ERROR' "$work/server.log" || true)"
+stop_server
+
+# --- A role that may use the table, and no more ---
+
+sql "create role guest login password 'guest'"
+sql 'revoke create on schema public from public'
+sql 'grant select, insert, update, delete on tasks to guest'
+sql 'grant usage on sequence tasks_id_seq to guest'
+owner_url=$database_url
+database_url=postgresql://guest:guest@$PGHOST:$PGPORT/$PGDATABASE
+start_server
+send ada POST /api/tasks '{"title":"by a guest"}'
+check 'a role that may not create tables can create tasks' '201 by a guest' "$(answer .title)"
+id=$(json .id)
+send ada PUT "/api/tasks/$id" '{"completed":true}'
+check 'and change them' '200 true' "$(answer .completed)"
+as ada GET /api/tasks
+check 'and list them' 200 "$status"
+as ada DELETE "/api/tasks/$id"
+check 'and delete them' 204 "$status"
+request GET /ready
+check 'it is ready' 200 "$status"
+stop_server
+
+sql 'revoke select, insert, update, delete on tasks from guest'
+start_server
+as ada GET /api/tasks
+check_contains 'a role that may do nothing is our defect, or a database away' "$status" '500 503'
+check 'of which a client learns nothing' '' "$(printf '%s' "$body" | grep -iE 'permission|denied|guest|relation' || true)"
+check_contains 'but the operator does' 'permission denied' "$(cat "$work/server.log")"
+stop_server
+
+# --- A table of our own ---
+
+database_url=$owner_url
+sql 'drop table tasks'
+start_server
+create ada first
+check 'where there is no table, one is made' '201 1' "$(answer .id)"
+table_before=$(table)
+stop_server
+start_server
+create ada second
+check 'the next start serves it as it is' "201 $table_before" "$status $(table)"
+check 'its timestamps have a time zone' 'timestamp with time zone' \
+    "$(sql "select distinct data_type from information_schema.columns where table_name = 'tasks' and column_name like '%_at'")"
+as ada GET /api/tasks
+check 'which the time of New York does not matter to' true \
+    "$(json 'all(.[]; (.created_at[0:19] + "Z" | fromdate) - now | fabs < 60)')"
+stop_server
+
+# --- Several servers start at once on an empty database ---
+
+sql 'drop table tasks'
+first_servers=
+for number in 1 2 3; do
+    start_server
+    first_servers="$first_servers $server"
+done
+for path in 1 2 3; do
+    create ada "$path"
+done
+check 'servers that start together make one table' '201 3' "$status $(sql 'select count(*) from tasks')"
+# shellcheck disable=SC2086 # one word a process
+kill $first_servers
+# shellcheck disable=SC2086
+wait $first_servers || true
+server=

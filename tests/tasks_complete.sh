@@ -1,0 +1,117 @@
+# User story: I tick a task off, and untick it when I was too fast.
+# shellcheck shell=sh source=tests/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+start_database
+start_server
+create ada milk
+path=/api/tasks/$id/complete
+
+# completes NAME EXPECTED CURL_OPTION…
+completes() {
+    name=$1
+    expected=$2
+    shift 2
+    as ada PATCH "$path" "$@"
+    check "$name" "200 $expected" "$(answer .completed)"
+}
+
+# refused NAME VIOLATIONS JSON: and nothing is changed
+refused() {
+    as ada GET "/api/tasks/$id"
+    before=$body
+    send ada PATCH "$path" "$3"
+    check "$1" "422 VALIDATION_ERROR $2" "$(violation)"
+    as ada GET "/api/tasks/$id"
+    check "$1: nothing is changed" "$before" "$body"
+}
+
+json='Content-Type: application/json'
+
+# --- Set ---
+
+completes 'true ticks it off' true --header "$json" --data-raw '{"completed":true}'
+completes 'true again leaves it ticked off' true --header "$json" --data-raw '{"completed":true}'
+completes 'false unticks it' false --header "$json" --data-raw '{"completed":false}'
+completes 'false again leaves it unticked' false --header "$json" --data-raw '{"completed":false}'
+completes 'unknown fields are ignored' true --header "$json" --data-raw '{"completed":true,"title":"x","user_id":"eve"}'
+check 'and change nothing' milk "$(json .title)"
+completes 'when completed stands twice, the last one wins' false --data-raw '{"completed":true,"completed":false}'
+completes 'a body is read as JSON whatever its Content-Type says' true --header 'Content-Type: text/plain' \
+    --data-raw '{"completed":true}'
+
+# --- Toggle: the task is ticked off now ---
+
+completes 'no body toggles' false
+completes 'no body toggles back' true
+completes 'an empty body with Content-Type: application/json toggles' false --header "$json"
+completes 'an empty body with Content-Length: 0 toggles' true --header "$json" --header 'Content-Length: 0'
+completes 'an empty body in chunks toggles' false --header "$json" --header 'Transfer-Encoding: chunked' --data-raw ''
+completes '{} toggles' true --header "$json" --data-raw '{}'
+completes '{} in white space toggles' false --data-raw ' { } '
+completes 'a body of white space toggles' true --header "$json" --data-raw ' '
+completes 'a body of line breaks toggles' false --header "$json" --data-binary "$(printf '\r\n \t')"
+completes 'a body without completed toggles' true --data-raw '{"done":false}'
+
+path="/api/tasks/$id/complete?completed=true"
+completes 'completed in the query is not read' false
+path=/api/tasks/$id/complete/
+completes 'one trailing slash is forgiven' true
+path=/api/tasks/$id/complete
+
+# --- What the answer says ---
+
+as ada GET "/api/tasks/$id"
+before=$body
+as ada PATCH "$path"
+answered=$body
+check 'the answer is JSON' '200 application/json' "$status $(header Content-Type)"
+check 'the answer has all seven members' 7 "$(json length)"
+check 'a toggle moves updated_at' true "$(json ".updated_at > ($before | .updated_at)")"
+check 'a toggle leaves everything else' true \
+    "$(json "del(.completed, .updated_at) == ($before | del(.completed, .updated_at))")"
+as ada GET "/api/tasks/$id"
+check 'the answer is the task as it is now' "$answered" "$body"
+send ada PATCH "$path" "$(printf '%s' "$answered" | jq -c '{completed}')"
+check 'setting what is set moves updated_at, too' true "$(json ".updated_at > ($answered | .updated_at)")"
+
+# --- What does not hold changes nothing ---
+
+for value in '"true"' '"false"' 1 0 null '""' '[]' '{}'; do
+    refused "a completed that is $value is no boolean" 'body.completed bool_type' "{\"completed\":$value}"
+done
+for value in null '[]' '"x"' true false 1; do
+    refused "a body of $value is no object" 'body model_attributes_type' "$value"
+done
+refused 'bad JSON is no toggle' 'body json_invalid' '{"completed":'
+refused 'a word is no toggle' 'body json_invalid' 'completed=true'
+printf '\377' >"$work/json"
+as ada PATCH "$path" --data-binary "@$work/json"
+check 'a body that is no UTF-8 is a bad request' '400 BAD_REQUEST' "$(refusal)"
+{ text_of 1048576 ' ' && printf '{}'; } >"$work/json"
+as ada PATCH "$path" --data-binary "@$work/json"
+check 'a body of more than 1 MiB is too large' '413 PAYLOAD_TOO_LARGE' "$(refusal)"
+
+# --- Tasks that are not there ---
+
+for other in 2147483647 2147483648 0 99999999999999999999; do
+    as ada PATCH "/api/tasks/$other/complete"
+    check "a toggle of $other, which is not there" '404 RESOURCE_NOT_FOUND' "$(refusal)"
+    send ada PATCH "/api/tasks/$other/complete" '{"completed":true}'
+    check "setting $other, which is not there" '404 RESOURCE_NOT_FOUND' "$(refusal)"
+done
+
+# --- Two at once ---
+
+as ada GET "/api/tasks/$id"
+before=$(json .completed)
+count=0
+while [ "$count" -lt 10 ]; do
+    curl --silent --output /dev/null --request PATCH --header "Authorization: Bearer $(token ada)" "$base$path" &
+    toggles="${toggles:-} $!"
+    count=$((count + 1))
+done
+# shellcheck disable=SC2086 # one word a process
+wait $toggles
+as ada GET "/api/tasks/$id"
+check 'of ten toggles at once each one counts' "$before" "$(json .completed)"
