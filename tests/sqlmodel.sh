@@ -21,7 +21,7 @@ make_table() {
 
 # table: all that can be said of it; a dump marks itself with random keys
 table() {
-    pg_dump --schema-only | grep -v '^\\'
+    pg_dump --schema-only | sed '/^[\\]/d'
 }
 
 check 'the database keeps the time of New York' America/New_York "$(sql 'show timezone')"
@@ -139,7 +139,7 @@ stop_server
 
 sql 'drop table tasks'
 first_servers=
-for number in 1 2 3; do
+for _ in 1 2 3; do
     start_server
     first_servers="$first_servers $server"
 done
