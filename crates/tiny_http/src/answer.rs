@@ -20,7 +20,7 @@ const INLINE_BYTES: usize = 64 * 1024;
 /// Bytes pulled from a longer one at a time: four hexadecimal digits name them.
 const FILL_BYTES: usize = 16 * 1024;
 /// Pulls in one turn of a connection, so that one long answer does not hold up the others.
-const FILLS_PER_TURN: usize = 16;
+const FILLS_PER_TURN: usize = 4;
 
 /// What of a request decides how its answer is framed.
 pub(crate) struct Exchange {
@@ -54,6 +54,8 @@ pub(crate) struct Answer {
     body: Option<Body>,
     /// Bytes sent in all.
     pub(crate) total_bytes: u64,
+    /// The tick at which sending began.
+    pub(crate) started: u64,
     /// The connection ends with this answer.
     pub(crate) close: bool,
 }
@@ -99,7 +101,7 @@ impl Answer {
         }
         buffer.extend_from_slice(b"\r\n");
 
-        let mut answer = Answer { buffer, sent: 0, body: None, total_bytes: 0, close };
+        let mut answer = Answer { buffer, sent: 0, body: None, total_bytes: 0, started: 0, close };
         let mut reader = response.reader;
         if let Some(length) = inline {
             let head = answer.buffer.len();
@@ -112,6 +114,11 @@ impl Answer {
             }
         }
         Ok(answer)
+    }
+
+    /// Whether more of the body will have to be pulled, which may wait for the program.
+    pub(crate) fn is_streamed(&self) -> bool {
+        self.body.is_some()
     }
 
     /// Sends what the socket takes, pulling the body after it.

@@ -6,16 +6,19 @@
 use std::mem::{self, MaybeUninit};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
 use crate::answer::{Answer, Progress};
-use crate::body::{ChunkedDecoder, Piece};
+use crate::body::ChunkedDecoder;
 use crate::budget::{Counted, OverBudget};
+use crate::clock::ticks_in;
 use crate::engine::{Engine, Stage};
 use crate::head::{Fault, Framing, Head, HeadReader, Refused};
+use crate::receiving::{BODY_TOO_LARGE, Receiving};
 use crate::slots::Waiting;
 
 /// Bytes taken from a socket at a time.
@@ -24,7 +27,6 @@ const READ_BYTES: usize = 16 * 1024;
 const READS_PER_TURN: usize = 16;
 
 const TOO_SLOW: Fault = Fault::new(408, "The request took too long to arrive");
-const BODY_TOO_LARGE: Fault = Fault::new(413, "The request body is too large");
 const STOPPING: Fault = Fault::new(503, "The server is stopping");
 pub(crate) const NO_MEMORY_FOR_IT: Fault = Fault::new(503, "The server holds too many request bytes");
 pub(crate) const TOO_MANY_CONNECTIONS: Fault = Fault::new(503, "The server has too many connections");
@@ -52,21 +54,11 @@ enum Phase {
     Body(Box<Receiving>),
     /// The program has the request.
     Serving,
-    Sending {
-        answer: Box<Answer>,
-        started: u64,
-    },
+    Sending(Box<Answer>),
     /// We are done; bytes are read over so that the last answer is not lost to a reset (RFC 9112, section 9.6).
     Lingering {
         left: usize,
     },
-}
-
-/// A request whose body is arriving.
-struct Receiving {
-    head: Head,
-    body: Counted,
-    chunked: Option<ChunkedDecoder>,
 }
 
 pub(crate) struct Connection {
@@ -79,6 +71,8 @@ pub(crate) struct Connection {
     readable: bool,
     /// The client has sent its last byte.
     half_closed: bool,
+    /// It is about to be asked to proceed, and need not be told of events.
+    pub(crate) is_queued: bool,
     /// The tick by which something must have happened, and what.
     pub(crate) deadline: Option<(Waiting, u64)>,
 }
@@ -92,6 +86,7 @@ impl Connection {
             phase: Phase::Head(HeadReader::default()),
             readable: false,
             half_closed: false,
+            is_queued: false,
             deadline: Some((Waiting::Idle, engine.clock.after(engine.limits.idle_timeout))),
         }
     }
@@ -123,20 +118,28 @@ impl Connection {
         }
         self.readable |= flags.intersects(EventFlags::IN | EventFlags::RDHUP);
         self.half_closed |= flags.contains(EventFlags::RDHUP);
-        self.proceed(engine)
+        match &self.phase {
+            _ if self.is_queued => Outcome::Wait,
+            // Pulling a body takes the program's time. Whoever polls has none: all others wait for the next event.
+            Phase::Sending(answer) if answer.is_streamed() => Outcome::Again,
+            _ => self.proceed(engine),
+        }
     }
 
     /// Does what can be done now.
     pub(crate) fn proceed(&mut self, engine: &Engine) -> Outcome {
-        match &mut self.phase {
-            Phase::Head(_) | Phase::Body(_) => self.receive(engine),
+        self.is_queued = false;
+        match mem::replace(&mut self.phase, Phase::Serving) {
+            Phase::Sending(answer) => self.write(*answer, engine),
             Phase::Serving => Outcome::Wait,
-            Phase::Sending { answer, started } => {
-                let (started, progress) = (*started, answer.write(self.socket.as_fd()));
-                let (close, total_bytes) = (answer.close, answer.total_bytes);
-                self.after_write(progress, close, total_bytes, started, engine)
+            phase @ (Phase::Head(_) | Phase::Body(_)) => {
+                self.phase = phase;
+                self.receive(engine)
             }
-            Phase::Lingering { .. } => self.linger(),
+            phase @ Phase::Lingering { .. } => {
+                self.phase = phase;
+                self.linger()
+            }
         }
     }
 
@@ -160,13 +163,8 @@ impl Connection {
 
     /// Starts to send `answer` to the request that was handed out.
     pub(crate) fn send(&mut self, mut answer: Answer, engine: &Engine) -> Outcome {
-        let started = engine.clock.now();
-        let progress = answer.write(self.socket.as_fd());
-        let (close, total_bytes) = (answer.close, answer.total_bytes);
-        if matches!(progress, Progress::Blocked | Progress::Turn) {
-            self.phase = Phase::Sending { answer: Box::new(answer), started };
-        }
-        self.after_write(progress, close, total_bytes, started, engine)
+        answer.started = engine.clock.now();
+        self.write(answer, engine)
     }
 
     /// Answers a request that will not be served. Nothing more is read of it.
@@ -182,41 +180,36 @@ impl Connection {
         self.send(engine.refuse(refused.fault, refused.head.as_deref()), engine)
     }
 
-    fn after_write(
-        &mut self,
-        progress: Progress,
-        close: bool,
-        total_bytes: u64,
-        started: u64,
-        engine: &Engine,
-    ) -> Outcome {
-        let (limits, clock) = (&engine.limits, &engine.clock);
+    fn write(&mut self, mut answer: Answer, engine: &Engine) -> Outcome {
+        let before = answer.total_bytes;
+        let progress = answer.write(self.socket.as_fd());
         match progress {
             Progress::Broken => Outcome::Close,
+            Progress::Done => self.after_answer(answer.close, engine),
             Progress::Blocked | Progress::Turn => {
-                // A stalled client is given `write_timeout`; one that takes a little now and then, no more than that on
-                // top of what the lowest rate allows.
-                let seconds = total_bytes / u64::from(limits.min_write_bytes_per_second.max(1));
-                let whole = started
-                    + crate::clock::ticks_in(limits.write_timeout)
-                    + crate::clock::ticks_in(std::time::Duration::from_secs(seconds));
-                self.deadline = Some((Waiting::Sending, clock.after(limits.write_timeout).min(whole)));
+                // An event without progress moves no deadline, or a client could send bytes instead of reading any.
+                if answer.total_bytes > before || !matches!(self.deadline, Some((Waiting::Sending, _))) {
+                    self.deadline = Some((Waiting::Sending, write_deadline(&answer, engine)));
+                }
+                self.phase = Phase::Sending(Box::new(answer));
                 if matches!(progress, Progress::Turn) { Outcome::Again } else { Outcome::Wait }
             }
-            Progress::Done if close => {
-                // It fails when the client is gone, which the next read finds out.
-                let _ = shutdown(&self.socket, Shutdown::Write);
-                self.input = Counted::default();
-                self.phase = Phase::Lingering { left: limits.max_linger_bytes };
-                self.deadline = Some((Waiting::Closing, clock.after(limits.linger_timeout)));
-                if self.readable { Outcome::Again } else { Outcome::Wait }
-            }
-            Progress::Done => {
-                self.phase = Phase::Head(HeadReader::default());
-                self.deadline = Some((Waiting::Idle, clock.after(limits.idle_timeout)));
-                if self.readable || !self.input.is_empty() { Outcome::Again } else { Outcome::Wait }
-            }
         }
+    }
+
+    fn after_answer(&mut self, close: bool, engine: &Engine) -> Outcome {
+        let (limits, clock) = (&engine.limits, &engine.clock);
+        if close {
+            // It fails when the client is gone, which the next read finds out.
+            let _ = shutdown(&self.socket, Shutdown::Write);
+            self.input = Counted::default();
+            self.phase = Phase::Lingering { left: limits.max_linger_bytes };
+            self.deadline = Some((Waiting::Closing, clock.after(limits.linger_timeout)));
+        } else {
+            self.phase = Phase::Head(HeadReader::default());
+            self.deadline = Some((Waiting::Idle, clock.after(limits.idle_timeout)));
+        }
+        if self.readable || !self.input.is_empty() { Outcome::Again } else { Outcome::Wait }
     }
 
     /// Reads until there is a request or nothing more to read.
@@ -354,50 +347,14 @@ impl Connection {
     }
 }
 
+/// A client that stalls is given `write_timeout`; one that takes a little now and then, no more than that on top of what the
+/// lowest rate allows.
+fn write_deadline(answer: &Answer, engine: &Engine) -> u64 {
+    let limits = &engine.limits;
+    let seconds = answer.total_bytes / u64::from(limits.min_write_bytes_per_second.max(1));
+    let whole = answer.started + ticks_in(limits.write_timeout) + ticks_in(Duration::from_secs(seconds));
+    engine.clock.after(limits.write_timeout).min(whole)
+}
+
 /// The client has closed, or reset, the connection.
 struct Gone;
-
-impl Receiving {
-    /// Takes what belongs to the body from the start of `bytes`; gives how much that was, and whether the body is whole.
-    fn take(&mut self, bytes: &[u8], engine: &Engine) -> Result<(usize, bool), Fault> {
-        let Some(decoder) = &mut self.chunked else {
-            let Framing::Length(length) = self.head.framing else {
-                return Ok((0, true));
-            };
-            // It is at most `max_body_bytes`, or the body would not have been begun.
-            let length = length as usize;
-            let count = (length - self.body.len()).min(bytes.len());
-            append(&mut self.body, &bytes[..count], length, engine)?;
-            return Ok((count, self.body.len() == length));
-        };
-        let most = engine.limits.max_body_bytes;
-        let mut used = 0;
-        loop {
-            let (taken, piece) = decoder.next(&bytes[used..])?;
-            used += taken;
-            let data = match piece {
-                Piece::Data(data) => data,
-                Piece::More => &[],
-                Piece::End => return Ok((used, true)),
-            };
-            let promised = (self.body.len() as u64).saturating_add(data.len() as u64);
-            if promised.saturating_add(decoder.promised()) > most as u64 {
-                return Err(BODY_TOO_LARGE);
-            }
-            if data.is_empty() {
-                return Ok((used, false));
-            }
-            append(&mut self.body, data, most, engine)?;
-        }
-    }
-}
-
-/// Appends to a body. When all bodies together are too large, the largest unfinished one goes first, be it this one.
-fn append(body: &mut Counted, bytes: &[u8], most: usize, engine: &Engine) -> Result<(), Fault> {
-    while body.extend(bytes, most, &engine.budget) == Err(OverBudget) {
-        if !engine.drop_larger_body(body.len()) {
-            return Err(NO_MEMORY_FOR_IT);
-        }
-    }
-    Ok(())
-}

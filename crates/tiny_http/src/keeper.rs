@@ -1,33 +1,45 @@
 //! The one thread of the engine's own: it keeps the time, and polls when nobody else does.
 //!
-//! It must never wait for the program. While callers sit in `recv` it costs a few microseconds forty times a second.
+//! It waits for nothing but time and events; of the program it runs no more than a body that is being streamed. While callers sit in `recv` it costs a few microseconds forty times a second.
 
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use crate::clock::{TICK, ticks_in};
 use crate::engine::{Engine, Stage};
 use crate::slots::Waiting;
 
+/// How often it looks whether somebody polls while callers do not wake each other.
+const WATCH: Duration = Duration::from_millis(1);
+/// For so many ticks after the last poll that is worth it.
+const BUSY_TICKS: u64 = 2;
 /// Ticks between two looks at all deadlines.
 const SWEEP_TICKS: u64 = 4;
 /// A connection without a request is kept open for so long after the start of the end: a client that was about to send its
 /// next request still gets it answered, with `Connection: close`.
-const DRAIN_GRACE: std::time::Duration = std::time::Duration::from_millis(500);
+const DRAIN_GRACE: Duration = Duration::from_millis(500);
 
 /// Runs until the server has ended and its last connection closed.
 pub(crate) fn run(engine: &Arc<Engine>) {
-    let (mut seen_polls, _) = engine.caller_activity();
-    let mut next_sweep = 0;
+    let (mut seen, mut next_sweep, mut busy_until) = (0, 0, 0);
     while engine.stage() != Stage::Ended || engine.slots.used() > 0 {
-        let (polls, caller_waits) = engine.caller_activity();
-        if caller_waits || polls != seen_polls {
-            thread::park_timeout(TICK);
-        } else {
-            engine.poll_as_keeper(TICK);
+        let (entries, taken) = engine.seat.activity();
+        if entries != seen {
+            busy_until = engine.clock.now() + BUSY_TICKS;
         }
-        seen_polls = polls;
+        let period = if engine.seat.watch(engine.clock.now() < busy_until) { WATCH } else { TICK };
+        // When nobody has polled since the last look, a parked caller is woken to do so; without one it is done here.
+        if taken || entries != seen || engine.seat.wake_one() {
+            thread::park_timeout(period);
+        } else {
+            engine.poll_as_keeper(period);
+        }
+        seen = entries;
         engine.clock.advance();
+        if !engine.queue.is_empty() {
+            engine.wake();
+        }
         if engine.clock.now() >= next_sweep {
             next_sweep = engine.clock.now() + SWEEP_TICKS;
             engine.acceptor.resume(engine);

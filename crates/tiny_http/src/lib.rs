@@ -31,10 +31,14 @@ mod header;
 mod keeper;
 mod limits;
 mod message;
+mod poll;
 mod queue;
+mod receiving;
 mod rejection;
 mod request;
 mod response;
+mod rules;
+mod seat;
 mod server;
 mod slots;
 

@@ -1,7 +1,7 @@
 //! What is ready and waits for a thread: complete requests, and connections whose turn was cut short.
 //!
-//! Requests are bounded; who comes past the bound gets its request back to refuse it. Connections are in here at most once
-//! each as long as callers see to it. Nothing here blocks or wakes.
+//! Requests are bounded; who comes past the bound gets its request back to refuse it. Connections know whether they are in
+//! here and are so at most once each. Nothing here blocks or wakes.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -56,8 +56,8 @@ impl<R, T> Queue<R, T> {
         lock(&self.inner).unblocks += 1;
     }
 
-    /// The next thing to do, requests and connections in turns; and whether there is more.
-    pub(crate) fn pop(&self) -> Option<(Ready<R, T>, bool)> {
+    /// The next thing to do, requests and connections in turns; and how much there is after it.
+    pub(crate) fn pop(&self) -> Option<(Ready<R, T>, usize)> {
         let mut inner = lock(&self.inner);
         inner.resume_next = !inner.resume_next;
         let ready = if inner.unblocks > 0 {
@@ -68,7 +68,7 @@ impl<R, T> Queue<R, T> {
         } else {
             Ready::Request(inner.requests.pop_front()?)
         };
-        Some((ready, !inner.is_empty()))
+        Some((ready, inner.len()))
     }
 
     /// The next connection to go on with.
@@ -82,7 +82,7 @@ impl<R, T> Queue<R, T> {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        lock(&self.inner).is_empty()
+        lock(&self.inner).len() == 0
     }
 
     /// Requests that wait.
@@ -92,8 +92,8 @@ impl<R, T> Queue<R, T> {
 }
 
 impl<R, T> Inner<R, T> {
-    fn is_empty(&self) -> bool {
-        self.requests.is_empty() && self.resumes.is_empty() && self.unblocks == 0
+    fn len(&self) -> usize {
+        self.requests.len() + self.resumes.len() + self.unblocks
     }
 }
 
@@ -111,10 +111,10 @@ mod tests {
         assert_eq!(
             order,
             [
-                (Ready::Resume('a'), true),
-                (Ready::Request(1), true),
-                (Ready::Resume('b'), true),
-                (Ready::Request(2), false),
+                (Ready::Resume('a'), 3),
+                (Ready::Request(1), 2),
+                (Ready::Resume('b'), 1),
+                (Ready::Request(2), 0),
             ]
         );
     }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::answer::{Answer, Exchange};
 use crate::budget::Counted;
@@ -26,6 +27,8 @@ pub struct Request {
     headers: OnceCell<Vec<Header>>,
     body: Body,
     peer: SocketAddr,
+    /// Since when the program has it.
+    handed_out: Option<Instant>,
     /// Taken by the answer.
     reply: Option<(Arc<Engine>, Token)>,
 }
@@ -50,8 +53,15 @@ impl Request {
             headers: OnceCell::new(),
             body: Body { bytes: received.body, read: 0 },
             peer,
+            handed_out: None,
             reply: Some((engine, token)),
         }
+    }
+
+    /// The same, from now on the program's.
+    pub(crate) fn handed_out(mut self) -> Request {
+        self.handed_out = Some(Instant::now());
+        self
     }
 
     /// The method.
@@ -95,7 +105,7 @@ impl Request {
 
     /// Sends the answer, as much of it as the socket takes; the engine sends the rest as the client reads. A body of up to
     /// 64 KiB and known length is read here, a longer one in pieces of 16 KiB when there is room for them, by whatever
-    /// thread is in [`Server::recv`](crate::Server::recv) then, which is why it must be `Send + 'static`.
+    /// thread is in [`Server::recv`](crate::Server::recv) then, which is why it must be `Send + 'static`, and should not wait for long.
     ///
     /// # Errors
     /// When the client is gone, or the answer cannot be sent (a header with a control character, a body that fails or ends
@@ -110,7 +120,12 @@ impl Request {
         let exchange = engine.exchange(&self.head);
         let answer = Answer::new(response, &exchange, &engine.clock.date())?;
         match self.reply.take() {
-            Some((engine, token)) => engine.send(token, answer),
+            Some((engine, token)) => {
+                if let Some(since) = self.handed_out {
+                    engine.seat.note(since.elapsed());
+                }
+                engine.send(token, answer)
+            }
             None => Err(io::ErrorKind::NotConnected.into()),
         }
     }

@@ -13,9 +13,10 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use crate::acceptor::Acceptor;
-use crate::engine::{Engine, Next, Stage};
+use crate::engine::{Engine, Stage};
 use crate::keeper;
 use crate::limits::Limits;
+use crate::poll::Next;
 use crate::rejection::Rejection;
 use crate::request::Request;
 use crate::response::ResponseBox;
@@ -173,7 +174,7 @@ impl Server {
     /// Lets one thread that waits for a request return without one; if none waits, the next that does.
     pub fn unblock(&self) {
         self.engine.queue.push_unblock();
-        self.engine.wake_one();
+        self.engine.wake_now();
     }
 
     /// Ends gracefully: accepts no more, serves what is there with `Connection: close`, closes connections without a

@@ -144,7 +144,7 @@ fn headers_methods_and_codes_are_what_they_say() {
     assert_ne!("get".parse(), Ok(Method::Get));
     assert_eq!(StatusCode::from(422).default_reason_phrase(), "Unprocessable Entity");
     assert_eq!(StatusCode(599).default_reason_phrase(), "Unknown");
-    assert!(HTTPVersion(1, 0) < HTTPVersion::from((1, 1)));
+    assert!(HTTPVersion(1, 0) < (1, 1));
     assert_eq!(HTTPVersion(1, 1).to_string(), "1.1");
 }
 

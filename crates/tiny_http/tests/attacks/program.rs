@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -152,6 +152,50 @@ fn every_worker_blocked() {
         &format!("{shed} shed within {shed_after:.1?}, {served} served; slow heads: {slow}"),
         None,
     );
+}
+
+/// All workers sleep while streams are read as fast as they come: the work for those must not hold up the clock.
+#[test]
+fn every_worker_blocked_and_streams_at_full_speed() {
+    let _alone = alone();
+    let setup = Setup::default();
+    let mut target = Target::start("every worker blocked, streams at full speed", &setup);
+    let mut readers: Vec<Client> = (0..4).map(|_| target.client()).collect();
+    for reader in &mut readers {
+        reader.send("GET /stream HTTP/1.1\r\nHost: h\r\n\r\n").expect("a request is sent");
+        wait_begun(reader);
+    }
+    let blocked = ms(setup.head_ms) + LATE + ms(500);
+    let mut blockers = target.crowd(WORKERS);
+    blockers.send(format!("GET /sleep?{} HTTP/1.1\r\nHost: h\r\n\r\n", blocked.as_millis()).as_bytes());
+    (0..WORKERS).for_each(|_| target.server.wait_said("asleep"));
+
+    let (stop, read) = (AtomicBool::new(false), AtomicU64::new(0));
+    let slow = thread::scope(|scope| {
+        for reader in &mut readers {
+            let (stop, read) = (&stop, &read);
+            scope.spawn(move || {
+                let mut chunk = vec![0; 256 * 1024];
+                while !stop.load(Ordering::Relaxed)
+                    && let Ok(n @ 1..) = reader.stream.read(&mut chunk)
+                {
+                    read.fetch_add(n as u64, Ordering::Relaxed);
+                }
+            });
+        }
+        let mut slow = target.crowd(20);
+        slow.send(b"GET /hea");
+        let slow = slow.wait_ended(PATIENCE);
+        stop.store(true, Ordering::Relaxed);
+        slow
+    });
+    let (earliest, latest) = (ms(setup.head_ms) - EARLY, ms(setup.head_ms) + LATE);
+    let slow = require_ended("slow heads beside streams", &slow, &[408], earliest, latest);
+    let woken = blockers.wait_answered(WORKERS, PATIENCE);
+    assert!(woken.iter().all(|s| *s == 200), "the workers' own: {}", tally(woken));
+    drop((readers, blockers));
+    let mib = read.into_inner() >> 20;
+    target.recovered(&format!("{mib} MiB of streams read; slow heads: {slow}"), None);
 }
 
 // ---- the end

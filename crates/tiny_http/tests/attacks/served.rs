@@ -16,8 +16,8 @@ use crate::process::Setup;
 
 pub const WORKERS: usize = 4;
 pub const BIG_BYTES: usize = 8 << 20;
-/// A stream of unknown length: more than any socket buffers.
-const STREAM_BYTES: usize = 64 << 20;
+/// A stream of unknown length: more than any socket buffers, and than a test reads in its time.
+const STREAM_BYTES: usize = 4 << 30;
 
 /// Every descriptor that the program could get.
 static HOARD: Mutex<Vec<File>> = Mutex::new(Vec::new());

@@ -1,0 +1,281 @@
+//! What this crate adds to the published API: limits, the hook, streaming, the graceful end, figures.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tiny_http::{Header, Limits, Rejection, Response, ResponseBox, Server, StatusCode};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn start<F>(limits: Limits, on_reject: F) -> (Arc<Server>, SocketAddr)
+where
+    F: Fn(&Rejection) -> ResponseBox + Send + Sync + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let server = Server::with_limits(listener, limits, on_reject).expect("a listener");
+    let address = server.server_addr().to_ip().expect("a TCP address");
+    (Arc::new(server), address)
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let client = TcpStream::connect(address).expect("the server listens");
+    client.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    client
+}
+
+fn exchange(address: SocketAddr, request: &str) -> String {
+    let mut client = connect(address);
+    client.write_all(request.as_bytes()).expect("the server reads");
+    client.shutdown(Shutdown::Write).expect("the connection is open");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).expect("the answer is text");
+    answer
+}
+
+fn wait_until(condition: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < end, "it does not come true");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn the_hook_gives_the_answer_and_knows_the_headers() {
+    let limits = Limits { max_body_bytes: 10, ..Limits::default() };
+    let (_server, address) = start(limits, |rejection| {
+        let origin = rejection.headers().iter().find(|header| header.field.equiv("Origin"));
+        let words =
+            format!("{} {}", rejection.error_code(), origin.map_or("-", |header| header.value.as_str()));
+        Response::from_string(words).with_status_code(rejection.status_code()).boxed()
+    });
+    let too_large = "POST / HTTP/1.1\r\nHost: h\r\nOrigin: http://a\r\nContent-Length: 11\r\n\r\n";
+    let answer = exchange(address, too_large);
+    assert!(answer.starts_with("HTTP/1.1 413 Payload Too Large\r\n"), "{answer}");
+    assert!(answer.contains("\r\nConnection: close\r\n"));
+    assert!(answer.ends_with("\r\n\r\nPAYLOAD_TOO_LARGE http://a"));
+    assert!(exchange(address, "nonsense\r\n\r\n").ends_with("\r\n\r\nBAD_REQUEST -"));
+    let head = exchange(address, &too_large.replace("POST", "HEAD"));
+    assert!(head.contains("\r\nContent-Length: 26\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+}
+
+#[test]
+fn a_hook_that_fails_is_replaced_by_the_default() {
+    let (_server, address) = start(Limits::default(), |rejection| match rejection.status_code().0 {
+        400 => panic!("a defect of the hook"),
+        _ => Response::empty(0).boxed(),
+    });
+    for (request, code) in
+        [("nonsense\r\n\r\n", "BAD_REQUEST"), ("GET / HTTP/3.0\r\n\r\n", "VERSION_NOT_SUPPORTED")]
+    {
+        let answer = exchange(address, request);
+        assert!(answer.contains(&format!(r#""error_code":"{code}""#)), "{answer}");
+    }
+}
+
+/// A body without end that counts how much of it was read.
+struct Endless(Arc<AtomicUsize>);
+
+impl Read for Endless {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        buffer.fill(b'x');
+        self.0.fetch_add(buffer.len(), Ordering::SeqCst);
+        Ok(buffer.len())
+    }
+}
+
+#[test]
+fn a_streamed_body_is_pulled_as_the_client_reads_and_holds_no_thread() {
+    let (server, address) = start(Limits::default(), Rejection::to_response);
+    let pulled = Arc::new(AtomicUsize::new(0));
+    let mut reader = connect(address);
+    reader.write_all(GET.as_bytes()).expect("the server reads");
+    let request = server.recv().expect("a request comes");
+    let body = Endless(Arc::clone(&pulled));
+    request.respond(Response::new(StatusCode(200), vec![], body, None, None)).expect("the client is there");
+
+    // The one thread that receives is free again, whatever the first client does, and pulls no more than the sockets hold.
+    let others = thread::spawn(move || (0..50).map(|_| exchange(address, GET)).collect::<Vec<_>>());
+    for _ in 0..50 {
+        let request = server.recv_timeout(PATIENCE).expect("it listens").expect("a request comes");
+        request.respond(Response::empty(204)).expect("the client is there");
+    }
+    let answers = others.join().expect("the client ends");
+    assert!(answers.iter().all(|answer| answer.starts_with("HTTP/1.1 204 No Content\r\n")), "{answers:?}");
+    let before = pulled.load(Ordering::SeqCst);
+    assert!(before < 32 << 20, "{before} bytes pulled for a client that reads none");
+
+    // Nobody receives any more, and still the client gets what it reads.
+    io::copy(&mut (&reader).take(2 * before as u64), &mut io::sink()).expect("the body goes on");
+    assert!(pulled.load(Ordering::SeqCst) > before);
+    drop(reader);
+    wait_until(|| server.stats().connections == 0);
+}
+
+#[test]
+fn a_body_that_fails_in_its_midst_never_looks_whole() {
+    struct Failing {
+        left: usize,
+        panics: bool,
+    }
+    impl Read for Failing {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if self.left == 0 {
+                assert!(!self.panics, "a defect of the body");
+                return Err(io::Error::other("the database is gone"));
+            }
+            let count = buffer.len().min(self.left);
+            self.left -= count;
+            buffer[..count].fill(b'x');
+            Ok(count)
+        }
+    }
+    for panics in [false, true] {
+        let (server, address) = start(Limits::default(), Rejection::to_response);
+        let client = thread::spawn(move || exchange(address, GET));
+        let body = Failing { left: 100_000, panics };
+        let request = server.recv().expect("a request comes");
+        request.respond(Response::new(StatusCode(200), vec![], body, None, None)).expect("it began well");
+        let answer = client.join().expect("the client ends");
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.len() > 16_384);
+        assert!(!answer.ends_with("0\r\n\r\n"));
+    }
+}
+
+#[test]
+fn a_shutdown_answers_what_is_there_and_ends_every_wait() {
+    let (server, address) = start(Limits::default(), Rejection::to_response);
+    let idle = connect(address);
+    let mut half_sent = connect(address);
+    half_sent.write_all(&GET.as_bytes()[..10]).expect("the server reads");
+    wait_until(|| server.stats().connections == 2 && server.stats().buffered_bytes > 0);
+    let in_flight = thread::spawn(move || exchange(address, GET));
+    let request = server.recv().expect("a request comes");
+
+    let ending = Arc::clone(&server);
+    let ending = thread::spawn(move || ending.shutdown(PATIENCE));
+    wait_until(|| TcpStream::connect(address).is_err());
+    let receiving: Vec<_> = (0..3)
+        .map(|_| {
+            let server = Arc::clone(&server);
+            thread::spawn(move || {
+                for request in server.incoming_requests() {
+                    request.respond(Response::from_string("late")).expect("the client is there");
+                }
+            })
+        })
+        .collect();
+    request.respond(Response::from_string("in flight")).expect("the client is there");
+    half_sent.write_all(&GET.as_bytes()[10..]).expect("the server reads");
+    let mut late = String::new();
+    half_sent.read_to_string(&mut late).expect("the answer is text");
+
+    assert!(late.ends_with("late") && late.contains("\r\nConnection: close\r\n"), "{late}");
+    let in_flight = in_flight.join().expect("the client ends");
+    assert!(in_flight.ends_with("in flight") && in_flight.contains("\r\nConnection: close\r\n"));
+    assert_eq!((&idle).read(&mut [0; 1]).expect("a clean end"), 0);
+    assert!(ending.join().expect("no panic"), "everything has ended");
+    for thread in receiving {
+        thread.join().expect("no panic");
+    }
+    assert!(server.recv().is_err() && server.try_recv().is_err());
+    assert_eq!(server.stats().connections, 0);
+}
+
+#[test]
+fn figures_tell_what_happened() {
+    let limits = Limits { max_pending_requests: 1, ..Limits::default() };
+    let (server, address) = start(limits, Rejection::to_response);
+    let mut clients: Vec<TcpStream> = (0..3).map(|_| connect(address)).collect();
+    for client in &mut clients {
+        client.write_all(GET.as_bytes()).expect("the server reads");
+    }
+    // Nobody receives: one request waits, two are refused.
+    wait_until(|| server.stats().shed == 2);
+    let stats = server.stats();
+    assert_eq!((stats.accepted, stats.pending_requests, stats.rejected), (3, 1, 0));
+    server.recv().expect("one waits").respond(Response::empty(200)).expect("the client is there");
+    let mut answers: Vec<String> = clients
+        .into_iter()
+        .map(|mut client| {
+            let mut answer = [0; 12];
+            client.read_exact(&mut answer).expect("an answer");
+            String::from_utf8_lossy(&answer).into_owned()
+        })
+        .collect();
+    answers.sort();
+    assert_eq!(answers, ["HTTP/1.1 200", "HTTP/1.1 503", "HTTP/1.1 503"]);
+}
+
+#[test]
+fn a_header_that_would_split_an_answer_cannot_be_sent() {
+    let (server, address) = start(Limits::default(), Rejection::to_response);
+    let client = thread::spawn(move || exchange(address, GET));
+    let mut header = Header::from_bytes("X", "y").expect("a proper header");
+    header.value.push(ascii::AsciiChar::CarriageReturn);
+    header.value.push(ascii::AsciiChar::LineFeed);
+    let request = server.recv().expect("a request comes");
+    assert!(request.respond(Response::empty(200).with_header(header)).is_err());
+    assert!(client.join().expect("the client ends").starts_with("HTTP/1.1 500 Internal Server Error\r\n"));
+}
+
+#[test]
+fn a_slow_request_after_many_quick_ones_holds_up_nobody() {
+    let (server, address) = start(Limits::default(), Rejection::to_response);
+    let release = Arc::new((Mutex::new(false), Condvar::new()));
+    for _ in 0..2 {
+        let (server, release) = (Arc::clone(&server), Arc::clone(&release));
+        thread::spawn(move || {
+            for request in server.incoming_requests() {
+                if request.url() == "/slow" {
+                    let released = release.0.lock().expect("nobody panics with it");
+                    drop(
+                        release.1.wait_while(released, |released| !*released).expect("nobody panics with it"),
+                    );
+                }
+                let _ = request.respond(Response::empty(204));
+            }
+        });
+    }
+    let mut client = connect(address);
+    let mut ask = |request: &str| {
+        client.write_all(request.as_bytes()).expect("the server reads");
+        let mut answer = [0; 1024];
+        let count = client.read(&mut answer).expect("an answer in time");
+        assert!(answer[..count].starts_with(b"HTTP/1.1 204 "));
+    };
+    (0..1000).for_each(|_| ask(GET));
+    let slow = thread::spawn(move || exchange(address, "GET /slow HTTP/1.1\r\nHost: h\r\n\r\n"));
+    wait_until(|| server.stats().connections == 2);
+    (0..1000).for_each(|_| ask(GET));
+    *release.0.lock().expect("nobody panics with it") = true;
+    release.1.notify_all();
+    assert!(slow.join().expect("the client ends").starts_with("HTTP/1.1 204 "));
+}
+
+#[test]
+fn bytes_sent_instead_of_read_do_not_put_off_the_end_of_a_stalled_answer() {
+    let limits = Limits {
+        write_timeout: Duration::from_millis(300),
+        min_write_bytes_per_second: 1,
+        ..Limits::default()
+    };
+    let (server, address) = start(limits, Rejection::to_response);
+    let mut client = connect(address);
+    client.write_all(GET.as_bytes()).expect("the server reads");
+    let request = server.recv().expect("a request comes");
+    let body = Endless(Arc::default());
+    request.respond(Response::new(StatusCode(200), vec![], body, None, None)).expect("the client is there");
+    let began = Instant::now();
+    while server.stats().connections > 0 {
+        assert!(began.elapsed() < PATIENCE, "it is still there");
+        // Fails once the server has closed, which is the point.
+        let _ = client.write(b"x");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
