@@ -251,8 +251,7 @@ fn parse(bytes: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>, Refused
     }
 }
 
-/// Why `httparse` or the checks beside it refused these bytes. Sizes and line ends come first, in the order in which they
-/// stand, so that the answer does not depend on how the bytes arrived.
+/// Why `httparse` or the checks beside it refused these bytes. Sizes and line ends come first: they say more.
 fn explain(error: httparse::Error, bytes: &[u8], limits: &Limits) -> Fault {
     if let Err(fault) = LineScanner::default().scan(bytes, limits) {
         return fault;
