@@ -124,6 +124,7 @@ fn a_replica_that_is_drained_costs_no_request_and_one_that_is_killed_only_those_
         killed.wait();
     });
     println!("one killed: {succeeded} requests succeeded, {failed} failed");
-    assert!(failed <= CLIENTS, "more than it can have had");
+    // What it was working on, and once more what its socket still took while the process was being torn down.
+    assert!(failed <= 2 * CLIENTS, "more than it can have had");
     assert_eq!(staying.request("GET", "/ready", None, None).status, 200);
 }
