@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use log::{debug, error, info, warn};
-use postgres::error::SqlState;
+use postgres::error::{Severity, SqlState};
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::{ToSql, Type};
 use postgres::{Client, Row, SimpleQueryMessage, Statement};
@@ -109,7 +109,7 @@ impl Database {
     }
 
     fn session(&self) -> Result<PooledConnection<Sessions>, Error> {
-        if self.health.is_away() && self.pool.state().idle_connections == 0 {
+        if self.health.is_away() && self.pool.state().connections == 0 {
             return Err(Error::Unavailable);
         }
         self.pool.get_timeout(CHECKOUT_TIMEOUT).map_err(|error| {
@@ -326,7 +326,8 @@ pub fn judge(error: &postgres::Error) -> Error {
 
 /// Whether the connection ended, rather than the statement failed or took too long.
 fn is_lost(error: &postgres::Error) -> bool {
-    let ended_by_server = error.as_db_error().is_some_and(|error| error.severity() == "FATAL");
+    let ended_by_server =
+        error.as_db_error().is_some_and(|error| error.parsed_severity() == Some(Severity::Fatal));
     let ended_by_network = io_error(error).is_some_and(|error| error.kind() != io::ErrorKind::TimedOut);
     error.is_closed() || ended_by_server || ended_by_network
 }

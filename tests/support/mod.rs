@@ -10,7 +10,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -35,9 +35,17 @@ pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A port of the loopback address that nobody listens on just now.
+/// A port of the loopback address that nobody listens on just now. Below those that the system gives to outgoing connections
+/// (32768 and up on Linux): one of them could take it while a server that had it is down.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = std::process::id() as u16
+        ^ SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_micros() as u16;
+    let candidate = || 10_000 + first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 22_000;
+    std::iter::repeat_with(candidate)
+        .take(1_000)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("one of a thousand ports is free")
 }
 
 /// A PostgreSQL cluster of its own.
@@ -103,13 +111,22 @@ impl Cluster {
 
     /// Starts PostgreSQL (again), and waits until it answers.
     pub fn resume(&mut self) {
+        wait_for("PostgreSQL", || {
+            // It does not start while a process of one that was killed still holds its memory: then once more.
+            if self.postgres.as_mut().is_none_or(|postgres| postgres.try_wait().unwrap().is_some()) {
+                self.postgres = Some(self.spawn());
+            }
+            postgres::Client::connect(&self.url(), postgres::NoTls).ok()
+        });
+    }
+
+    fn spawn(&self) -> Child {
         let mut postgres = postgres_command("postgres");
         postgres.arg("-D").arg(self.data()).arg("-k").arg(&self.folder).arg("-p").arg(self.port.to_string());
         postgres.args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]);
         postgres.args(self.settings.iter().flat_map(|setting| ["-c", setting]));
         postgres.stdout(Stdio::null()).stderr(fs::File::create(self.folder.join("log")).unwrap());
-        self.postgres = Some(postgres.spawn().unwrap());
-        wait_for("PostgreSQL", || postgres::Client::connect(&self.url(), postgres::NoTls).ok());
+        postgres.spawn().unwrap()
     }
 
     /// Stops PostgreSQL at once and leaves its files: an immediate shutdown, as after a crash.
