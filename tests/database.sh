@@ -76,6 +76,22 @@ recovers 'when the database appears'
 create ada kept
 check 'tasks can be created' 201 "$status"
 
+# --- What the server has made in it ---
+
+check 'it has made the table tasks, and no other: none of users' tasks \
+    "$(sql "select string_agg(table_name, ',') from information_schema.tables where table_schema = 'public'")"
+check 'the table has these columns, and none that holds a credential' \
+    "$(printf '%s\n' 'id integer NO' 'user_id text NO' 'title text NO' 'description text YES' 'completed boolean NO' \
+        'created_at timestamp with time zone NO' 'updated_at timestamp with time zone NO')" \
+    "$(sql "select column_name || ' ' || data_type || ' ' || is_nullable from information_schema.columns
+        where table_name = 'tasks' order by ordinal_position")"
+check 'the primary key is id' 'PRIMARY KEY (id)' \
+    "$(sql "select pg_get_constraintdef(oid) from pg_constraint where conrelid = 'tasks'::regclass and contype = 'p'")"
+check 'an index begins with user_id' 1 \
+    "$(sql "select count(*) from pg_indexes where tablename = 'tasks' and indexdef like '% (user_id, %'")"
+check_contains 'and the list needs it alone, no sorting' 'Index Scan using' "$(sql "set enable_seqscan = off; set enable_sort = off;
+    explain (costs off) select * from tasks where user_id = 'ada' order by created_at desc, id desc")"
+
 # --- The database goes while the server runs, in each way that it can ---
 
 for mode in fast immediate; do

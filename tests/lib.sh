@@ -98,7 +98,7 @@ start_server() {
     env HOST=127.0.0.1 PORT="$port" NEON_DATABASE_URL="$database_url" "$@" \
         "$server_binary" >>"$work/server.log" 2>&1 &
     server=$!
-    wait_until 10 server_answers || fail "the server starts" "$(cat "$work/server.log")"
+    wait_until 10 server_answers || exit 1
 }
 
 server_answers() {
@@ -109,9 +109,14 @@ server_answers() {
 stop_server() {
     [ -n "$server" ] || return 0
     kill -s "${1:-TERM}" "$server" 2>/dev/null || true
+    wait_until 30 server_has_ended || kill -s KILL "$server"
     exit_status=0
     wait "$server" 2>/dev/null || exit_status=$?
     server=
+}
+
+server_has_ended() {
+    ! kill -s 0 "$server" 2>/dev/null
 }
 
 # --- Requests ---
@@ -154,19 +159,23 @@ send() {
     as "$name" "$method" "$path" --header 'Content-Type: application/json' --data-raw "$json" "$@"
 }
 
-# raw REQUEST: sends bytes, written as in printf, on a connection of their own; sets $status and $raw_answer.
+# raw REQUEST: sends bytes, written as in printf, on a connection of their own, and reads until the server closes it; sets
+# the same.
 raw() {
     # shellcheck disable=SC2059 # the request is the format
     printf "$1" >"$work/raw"
-    raw_answer=$(PORT=$port perl -MIO::Socket::INET -e '
+    PORT=$port perl -MIO::Socket::INET -e '
         my $socket = IO::Socket::INET->new("127.0.0.1:$ENV{PORT}") or die "no connection\n";
-        local $SIG{ALRM} = sub { die "no end of the answer within 15 s\n" };
+        local $SIG{ALRM} = sub { die "the server did not close the connection within 15 s\n" };
         local $SIG{PIPE} = "IGNORE";
         alarm 15;
         local $/;
         print $socket <STDIN>;
-        print <$socket>' <"$work/raw" 2>&1 | tr -d '\r')
-    status=$(printf '%s\n' "$raw_answer" | sed -n '1s,^HTTP/1\.[01] \([0-9]*\).*,\1,p')
+        print <$socket>' <"$work/raw" 2>&1 | tr -d '\r' >"$work/raw_answer"
+    headers=$(sed '/^$/q' "$work/raw_answer")
+    sed '1,/^$/d' "$work/raw_answer" >"$body_file"
+    body=$(cat "$body_file")
+    status=$(printf '%s\n' "$headers" | sed -n '1s,^HTTP/1\.[01] \([0-9]*\).*,\1,p')
 }
 
 # header NAME: its value in the last answer; of several, one a line
