@@ -69,7 +69,7 @@ fn fuzz(corpus: &[&[u8]], check: impl Fn(&[u8])) {
     let seconds = std::env::var("FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let mut rounds = 0;
+    let mut rounds = 0_u64;
     while rounds < 5_000 || Instant::now() < end {
         check(&mutate(&mut random, corpus));
         rounds += 1;
