@@ -55,6 +55,11 @@ fn only_what_needs_an_identity_asks_for_a_token() {
 }
 
 #[test]
+fn the_document_is_of_this_version() {
+    assert_eq!(document()["info"]["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
 fn every_reference_leads_somewhere() {
     fn walk(document: &Value, value: &Value) {
         match value {
