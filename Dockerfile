@@ -12,4 +12,5 @@ COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certifica
 COPY --from=build /todo-backend /todo-backend
 USER 65534:65534
 EXPOSE 8000
+HEALTHCHECK --interval=30s --timeout=5s --start-period=5s CMD ["/todo-backend", "--healthcheck"]
 ENTRYPOINT ["/todo-backend"]

@@ -1,6 +1,8 @@
 //! The environment, read once at the start. All its mistakes are reported at once; no secret is ever printed.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
@@ -8,14 +10,12 @@ use std::time::Duration;
 use crate::cors;
 use crate::database::url::DatabaseUrl;
 use crate::http::Limits;
+use crate::variables::{self, FILE_SUFFIX};
 
-const DEFAULT_ALLOWED_ORIGINS: &str = "http://localhost:3000,http://127.0.0.1:3000";
-const DEFAULT_HOST: &str = "0.0.0.0";
-const DEFAULT_PORT: u16 = 8000;
-const DEFAULT_POOL_SIZE: u32 = 8;
-const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// The length below which a secret can be guessed (RFC 7518, section 3.2), in bytes.
 const SAFE_SECRET_BYTES: usize = 32;
+/// The longest file that a variable may name, in bytes.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 /// Everything that an operator decides.
 pub struct Config {
@@ -35,6 +35,8 @@ pub struct Config {
     pub limits: Limits,
     /// `DRAIN_TIMEOUT_MS`: how long the end may take
     pub drain_timeout: Duration,
+    /// `RUST_LOG`
+    pub log_filter: String,
     /// What the operator should know, though it is no mistake.
     pub warnings: Vec<String>,
 }
@@ -68,7 +70,7 @@ impl Config {
     /// # Errors
     /// All its [`Mistakes`].
     pub fn from_env() -> Result<Self, Mistakes> {
-        Self::read(|name| std::env::var_os(name).map(|value| value.into_string().map_err(drop)))
+        Self::read(process_variable)
     }
 
     /// Reads variables from `lookup`, which says `Err` for one that is not UTF-8.
@@ -77,27 +79,49 @@ impl Config {
         let ca_pem = env.parse_if_set("DATABASE_CA_FILE", read_file);
         let database = env.parse("NEON_DATABASE_URL", |url| DatabaseUrl::parse(url, ca_pem.as_deref()));
         let secret = env.parse("BETTER_AUTH_SECRET", read_secret);
-        let host = env.parse_if_set("HOST", |host| Ok(host.to_owned()));
-        let port = env.number("PORT", 0..=65_535);
-        let cors = env.parse_or("ALLOWED_ORIGINS", DEFAULT_ALLOWED_ORIGINS, read_origins);
+        let address = env.address();
+        let cors = env.parse("ALLOWED_ORIGINS", read_origins);
         let pool_size = env.number("DB_POOL_SIZE", 1..=128);
         let limits = env.limits();
         let drain_timeout = env.milliseconds("DRAIN_TIMEOUT_MS", 0..=600_000);
-        match (database, secret, cors) {
-            (Some(database), Some(secret), Some(cors)) if env.mistakes.is_empty() => Ok(Self {
+        let log_filter = env.parse_if_set("RUST_LOG", read_log_filter);
+        match (database, secret, address, cors, pool_size, drain_timeout, log_filter) {
+            (
+                Some(database),
+                Some(secret),
+                Some((host, port)),
+                Some(cors),
+                Some(pool_size),
+                Some(drain_timeout),
+                Some(log_filter),
+            ) if env.mistakes.is_empty() => Ok(Self {
                 database,
                 warnings: warnings(&secret),
                 secret,
-                host: host.unwrap_or_else(|| DEFAULT_HOST.to_owned()),
-                port: port.unwrap_or(DEFAULT_PORT),
+                host,
+                port,
                 cors,
-                pool_size: pool_size.unwrap_or(DEFAULT_POOL_SIZE),
+                pool_size,
                 limits,
-                drain_timeout: drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
+                drain_timeout,
+                log_filter,
             }),
             _ => Err(Mistakes(env.mistakes)),
         }
     }
+}
+
+/// `HOST` and `PORT` of this process's environment, whatever the rest of it says.
+///
+/// # Errors
+/// The [`Mistakes`] in these two.
+pub fn address_from_env() -> Result<(String, u16), Mistakes> {
+    let mut env = Environment { lookup: process_variable, mistakes: Vec::new() };
+    env.address().ok_or(Mistakes(env.mistakes))
+}
+
+fn process_variable(name: &str) -> Option<Result<String, ()>> {
+    std::env::var_os(name).map(|value| value.into_string().map_err(drop))
 }
 
 /// Reads variables, and collects what is wrong with them.
@@ -107,31 +131,46 @@ struct Environment<F> {
 }
 
 impl<F: Fn(&str) -> Option<Result<String, ()>>> Environment<F> {
-    fn get(&mut self, name: &str) -> Option<String> {
-        let value = (self.lookup)(name)?;
-        value.inspect_err(|()| self.mistakes.push(format!("{name} is not UTF-8"))).ok()
+    /// A variable, or what the file holds that stands for it. `Err` when there is something wrong with it.
+    fn get(&mut self, name: &str) -> Result<Option<String>, ()> {
+        let value = self.get_plain(name)?;
+        if !variables::find(name).is_some_and(|variable| variable.is_secret) {
+            return Ok(value);
+        }
+        let file = format!("{name}{FILE_SUFFIX}");
+        match (value, self.get_plain(&file)?.filter(|path| !path.is_empty())) {
+            (value, None) => Ok(value),
+            (Some(value), Some(_)) if !value.is_empty() => {
+                self.refuse(name, format!("and {file} are both set: which of them is meant?"))
+            }
+            (_, Some(path)) => read_secret_file(&path).map(Some).or_else(|why| self.refuse(&file, why)),
+        }
     }
 
-    /// What `parse` makes of a variable, of an empty text if it is not set.
+    fn get_plain(&mut self, name: &str) -> Result<Option<String>, ()> {
+        match (self.lookup)(name) {
+            Some(Err(())) => self.refuse(name, "is not UTF-8"),
+            value => Ok(value.and_then(Result::ok)),
+        }
+    }
+
+    fn refuse<T>(&mut self, name: &str, why: impl fmt::Display) -> Result<T, ()> {
+        self.mistakes.push(format!("{name} {why}"));
+        Err(())
+    }
+
+    /// What `parse` makes of a variable; of its default, or else an empty text, if it is not set.
     fn parse<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
-        self.parse_or(name, "", parse)
+        let value = self.get(name).ok()?;
+        let value = value.as_deref().or_else(|| variables::default(name)).unwrap_or_default();
+        parse(value).or_else(|why| self.refuse(name, why)).ok()
     }
 
-    fn parse_or<T>(
-        &mut self,
-        name: &str,
-        default: &str,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        let value = self.get(name);
-        let parsed = parse(value.as_deref().unwrap_or(default));
-        parsed.map_err(|why| self.mistakes.push(format!("{name} {why}"))).ok()
-    }
-
-    /// An empty variable is as good as none.
+    /// The same where empty is as good as not set, and nothing is parsed when there is no default either.
     fn parse_if_set<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
-        let value = self.get(name).filter(|value| !value.is_empty())?;
-        parse(&value).map_err(|why| self.mistakes.push(format!("{name} {why}"))).ok()
+        let value = self.get(name).ok()?.filter(|value| !value.is_empty());
+        let value = value.as_deref().or_else(|| variables::default(name))?;
+        parse(value).or_else(|why| self.refuse(name, why)).ok()
     }
 
     fn number<T>(&mut self, name: &str, range: RangeInclusive<T>) -> Option<T>
@@ -146,6 +185,11 @@ impl<F: Fn(&str) -> Option<Result<String, ()>>> Environment<F> {
 
     fn milliseconds(&mut self, name: &str, range: RangeInclusive<u64>) -> Option<Duration> {
         self.number(name, range).map(Duration::from_millis)
+    }
+
+    fn address(&mut self) -> Option<(String, u16)> {
+        let host = self.parse_if_set("HOST", |host| Ok(host.to_owned()));
+        host.zip(self.number("PORT", 0..=65_535))
     }
 
     fn limits(&mut self) -> Limits {
@@ -168,7 +212,31 @@ impl<F: Fn(&str) -> Option<Result<String, ()>>> Environment<F> {
 }
 
 fn read_file(path: &str) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|error| format!("is `{path}`, which cannot be read: {error}"))
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
+    match read {
+        Ok(length) if length as u64 > MAX_FILE_BYTES => {
+            Err(format!("is `{path}`, which is longer than {MAX_FILE_BYTES} bytes"))
+        }
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(format!("is `{path}`, which cannot be read: {error}")),
+    }
+}
+
+/// Docker and Kubernetes mount a secret as it is; whoever writes such a file by hand ends it with a line break.
+fn read_secret_file(path: &str) -> Result<String, String> {
+    let text = String::from_utf8(read_file(path)?).map_err(|_| format!("is `{path}`, which is not UTF-8"))?;
+    let line = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text));
+    Ok(line.unwrap_or(&text).to_owned())
+}
+
+fn read_log_filter(filter: &str) -> Result<String, String> {
+    match env_filter::Builder::new().try_parse(filter) {
+        Ok(_) => Ok(filter.to_owned()),
+        Err(_) => Err(format!(
+            "is `{filter}`: give error, warn, info, debug, trace or off, or as env_logger has it"
+        )),
+    }
 }
 
 fn read_secret(secret: &str) -> Result<String, String> {
@@ -245,11 +313,75 @@ mod tests {
             ("REQUEST_TIMEOUT_MS", "0"),
             ("IDLE_TIMEOUT_MS", "99999999999999999999"),
             ("DRAIN_TIMEOUT_MS", "ten"),
+            ("RUST_LOG", "info,todo_backend=loud"),
         ] {
             let mistakes = with(name, value).unwrap_err();
             assert!(mistakes.to_string().contains(&format!("{name} is `{value}`")), "{mistakes}");
             assert_eq!(mistakes.0.len(), 1, "{mistakes}");
         }
+    }
+
+    #[test]
+    fn every_variable_that_is_read_is_in_the_table_and_the_other_way_round() {
+        let asked = std::cell::RefCell::new(std::collections::BTreeSet::new());
+        let read = Config::read(|name| {
+            asked.borrow_mut().insert(name.to_owned());
+            None
+        });
+        assert!(read.is_err());
+        let names = variables::VARIABLES.iter().flat_map(|variable| {
+            let file = variable.is_secret.then(|| format!("{}{FILE_SUFFIX}", variable.name));
+            std::iter::once(variable.name.to_owned()).chain(file)
+        });
+        assert_eq!(asked.into_inner(), names.collect());
+    }
+
+    #[test]
+    fn what_is_not_set_is_as_the_engine_has_it() {
+        let limits = read(&[("NEON_DATABASE_URL", URL), ("BETTER_AUTH_SECRET", SECRET)]).unwrap().limits;
+        assert_eq!(format!("{limits:?}"), format!("{:?}", Limits::default()));
+    }
+
+    #[test]
+    fn a_secret_may_be_in_a_file() {
+        let folder = std::env::temp_dir().join(format!("todo-backend-config-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = |name: &str, content: &[u8]| {
+            let path = folder.join(name);
+            std::fs::write(&path, content).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let url = file("url", format!("{URL}\n").as_bytes());
+        let with_secret = |content: &[u8], more: &[(&str, &str)]| {
+            let path = file("secret", content);
+            let files = [("NEON_DATABASE_URL_FILE", &*url), ("BETTER_AUTH_SECRET_FILE", &*path)];
+            read(&[&files, more].concat())
+        };
+        for (content, secret) in [
+            (&b"as it is"[..], "as it is"),
+            (b"a line\n", "a line"),
+            (b"a line of Windows\r\n", "a line of Windows"),
+            (b" two\n\n", " two\n"),
+        ] {
+            assert_eq!(with_secret(content, &[]).unwrap().secret, secret);
+            assert_eq!(with_secret(content, &[("BETTER_AUTH_SECRET", "")]).unwrap().secret, secret);
+        }
+        let long = vec![b'x'; MAX_FILE_BYTES as usize + 1];
+        let missing = folder.join("missing").to_str().unwrap().to_owned();
+        for (content, more, named) in [
+            (&b"\xff"[..], &[][..], "BETTER_AUTH_SECRET_FILE is `"),
+            (&long, &[], "longer than"),
+            (b"", &[], "BETTER_AUTH_SECRET is not set"),
+            (SECRET.as_bytes(), &[("BETTER_AUTH_SECRET", SECRET)], "are both set"),
+        ] {
+            let mistakes = with_secret(content, more).unwrap_err();
+            assert!(mistakes.0.len() == 1 && mistakes.0[0].contains(named), "{mistakes}");
+            assert!(!mistakes.0[0].contains(SECRET), "{mistakes}");
+        }
+        let mistakes =
+            read(&[("NEON_DATABASE_URL", URL), ("BETTER_AUTH_SECRET_FILE", &missing)]).unwrap_err();
+        assert!(mistakes.0.len() == 1 && mistakes.0[0].contains(&missing), "{mistakes}");
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

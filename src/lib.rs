@@ -8,10 +8,12 @@
 
 pub mod api;
 pub mod auth;
+pub mod command;
 pub mod config;
 pub mod cors;
 pub mod database;
 pub mod error;
+pub mod healthcheck;
 pub mod http;
 mod json;
 pub mod listing;
@@ -20,3 +22,4 @@ pub mod router;
 pub mod server;
 pub mod store;
 pub mod task;
+pub mod variables;

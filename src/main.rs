@@ -3,25 +3,53 @@
 #![warn(clippy::unwrap_used)]
 
 use std::error::Error;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use log::warn;
-use todo_backend::config::Config;
-use todo_backend::server;
+use todo_backend::command::{self, Command};
+use todo_backend::config::{self, Config};
+use todo_backend::{healthcheck, server};
+
+/// The exit code of a wrong command line.
+const MISUSED: u8 = 2;
 
 fn main() -> ExitCode {
-    match run() {
+    let command = match Command::parse(std::env::args_os().skip(1)) {
+        Ok(command) => command,
+        Err(misuse) => return complain(&misuse, MISUSED),
+    };
+    match run(command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("todo-backend: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => complain(&*error, 1),
     }
 }
 
-fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+/// Whoever should read this may be gone, and then nobody is told.
+fn complain(error: &dyn std::fmt::Display, exit_code: u8) -> ExitCode {
+    let _ = writeln!(io::stderr(), "todo-backend: {error}");
+    exit_code.into()
+}
+
+fn run(command: Command) -> Result<(), Box<dyn Error + Send + Sync>> {
+    match command {
+        Command::Serve => serve(),
+        Command::HealthCheck => {
+            let (host, port) = config::address_from_env()?;
+            Ok(healthcheck::ask(&host, port)?)
+        }
+        Command::Version => say(&format!("todo-backend {}\n", env!("CARGO_PKG_VERSION"))),
+        Command::Help => say(&command::help()),
+    }
+}
+
+fn say(text: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
+    Ok(io::stdout().write_all(text.as_bytes())?)
+}
+
+fn serve() -> Result<(), Box<dyn Error + Send + Sync>> {
     let config = Config::from_env()?;
+    env_logger::Builder::new().parse_filters(&config.log_filter).init();
     for warning in &config.warnings {
         warn!("{warning}");
     }
