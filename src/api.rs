@@ -4,10 +4,11 @@ use std::sync::LazyLock;
 
 use serde_json::json;
 
+use crate::database::Database;
 use crate::error::Error;
 use crate::http::Response;
 use crate::listing::Listing;
-use crate::store::{Store, Tasks};
+use crate::store::Tasks;
 use crate::task::{Completion, NewTask, TaskChange, TaskId};
 
 /// `GET /api/tasks`
@@ -65,8 +66,8 @@ pub fn health() -> Response {
 
 /// `GET /ready`: the database answers, too.
 #[allow(clippy::missing_errors_doc)]
-pub fn ready(store: &Store) -> Result<Response, Error> {
-    if store.is_ready() {
+pub fn ready(database: &Database) -> Result<Response, Error> {
+    if database.is_ready() {
         Ok(Response::json(200, &json!({ "status": "ready" })))
     } else {
         Err(Error::Unavailable)

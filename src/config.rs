@@ -1,21 +1,17 @@
 //! The environment, read once at the start. All its mistakes are reported at once; no secret is ever printed.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
-use std::ops::RangeInclusive;
-use std::str::FromStr;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::cors;
 use crate::database::url::DatabaseUrl;
+use crate::environment::{Environment, Lookup, process_variable, read_file};
 use crate::http::Limits;
-use crate::variables::{self, FILE_SUFFIX};
+use crate::logging;
 
 /// The length below which a secret can be guessed (RFC 7518, section 3.2), in bytes.
 const SAFE_SECRET_BYTES: usize = 32;
-/// The longest file that a variable may name, in bytes.
-const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 /// Everything that an operator decides.
 pub struct Config {
@@ -37,6 +33,10 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// `RUST_LOG`
     pub log_filter: String,
+    /// `LOG_FORMAT`
+    pub log_format: logging::Format,
+    /// `ADMIN_ADDR`: where the metrics are, if anywhere
+    pub admin_address: Option<SocketAddr>,
     /// What the operator should know, though it is no mistake.
     pub warnings: Vec<String>,
 }
@@ -74,18 +74,20 @@ impl Config {
     }
 
     /// Reads variables from `lookup`, which says `Err` for one that is not UTF-8.
-    fn read(lookup: impl Fn(&str) -> Option<Result<String, ()>>) -> Result<Self, Mistakes> {
-        let mut env = Environment { lookup, mistakes: Vec::new() };
+    fn read(lookup: impl Lookup) -> Result<Self, Mistakes> {
+        let mut env = Environment::new(lookup);
         let ca_pem = env.parse_if_set("DATABASE_CA_FILE", read_file);
         let database = env.parse("NEON_DATABASE_URL", |url| DatabaseUrl::parse(url, ca_pem.as_deref()));
         let secret = env.parse("BETTER_AUTH_SECRET", read_secret);
-        let address = env.address();
+        let address = read_address(&mut env);
         let cors = env.parse("ALLOWED_ORIGINS", read_origins);
         let pool_size = env.number("DB_POOL_SIZE", 1..=128);
-        let limits = env.limits();
+        let limits = read_limits(&mut env);
         let drain_timeout = env.milliseconds("DRAIN_TIMEOUT_MS", 0..=600_000);
         let log_filter = env.parse_if_set("RUST_LOG", read_log_filter);
-        match (database, secret, address, cors, pool_size, drain_timeout, log_filter) {
+        let log_format = env.parse_if_set("LOG_FORMAT", read_log_format);
+        let admin_address = env.parse_if_set("ADMIN_ADDR", read_admin_address);
+        match (database, secret, address, cors, pool_size, drain_timeout, log_filter, log_format) {
             (
                 Some(database),
                 Some(secret),
@@ -94,6 +96,7 @@ impl Config {
                 Some(pool_size),
                 Some(drain_timeout),
                 Some(log_filter),
+                Some(log_format),
             ) if env.mistakes.is_empty() => Ok(Self {
                 database,
                 warnings: warnings(&secret),
@@ -105,6 +108,8 @@ impl Config {
                 limits,
                 drain_timeout,
                 log_filter,
+                log_format,
+                admin_address,
             }),
             _ => Err(Mistakes(env.mistakes)),
         }
@@ -116,118 +121,27 @@ impl Config {
 /// # Errors
 /// The [`Mistakes`] in these two.
 pub fn address_from_env() -> Result<(String, u16), Mistakes> {
-    let mut env = Environment { lookup: process_variable, mistakes: Vec::new() };
-    env.address().ok_or(Mistakes(env.mistakes))
+    let mut env = Environment::new(process_variable);
+    read_address(&mut env).ok_or(Mistakes(env.mistakes))
 }
 
-fn process_variable(name: &str) -> Option<Result<String, ()>> {
-    std::env::var_os(name).map(|value| value.into_string().map_err(drop))
+fn read_address<F: Lookup>(env: &mut Environment<F>) -> Option<(String, u16)> {
+    let host = env.parse_if_set("HOST", |host| Ok(host.to_owned()));
+    host.zip(env.number("PORT", 0..=65_535))
 }
 
-/// Reads variables, and collects what is wrong with them.
-struct Environment<F> {
-    lookup: F,
-    mistakes: Vec<String>,
-}
-
-impl<F: Fn(&str) -> Option<Result<String, ()>>> Environment<F> {
-    /// A variable, or what the file holds that stands for it. `Err` when there is something wrong with it.
-    fn get(&mut self, name: &str) -> Result<Option<String>, ()> {
-        let value = self.get_plain(name)?;
-        if !variables::find(name).is_some_and(|variable| variable.is_secret) {
-            return Ok(value);
-        }
-        let file = format!("{name}{FILE_SUFFIX}");
-        match (value, self.get_plain(&file)?.filter(|path| !path.is_empty())) {
-            (value, None) => Ok(value),
-            (Some(value), Some(_)) if !value.is_empty() => {
-                self.refuse(name, format!("and {file} are both set: which of them is meant?"))
-            }
-            (_, Some(path)) => read_secret_file(&path).map(Some).or_else(|why| self.refuse(&file, why)),
-        }
+fn read_limits<F: Lookup>(env: &mut Environment<F>) -> Limits {
+    let default = Limits::default();
+    // Each of the two has a default of its own.
+    let request_timeout = env.milliseconds("REQUEST_TIMEOUT_MS", 100..=600_000);
+    Limits {
+        max_connections: env.number("MAX_CONNECTIONS", 1..=1_000_000).unwrap_or(default.max_connections),
+        max_body_bytes: env.number("MAX_BODY_BYTES", 1_024..=16_777_216).unwrap_or(default.max_body_bytes),
+        head_timeout: request_timeout.unwrap_or(default.head_timeout),
+        body_timeout: request_timeout.unwrap_or(default.body_timeout),
+        idle_timeout: env.milliseconds("IDLE_TIMEOUT_MS", 100..=3_600_000).unwrap_or(default.idle_timeout),
+        ..default
     }
-
-    fn get_plain(&mut self, name: &str) -> Result<Option<String>, ()> {
-        match (self.lookup)(name) {
-            Some(Err(())) => self.refuse(name, "is not UTF-8"),
-            value => Ok(value.and_then(Result::ok)),
-        }
-    }
-
-    fn refuse<T>(&mut self, name: &str, why: impl fmt::Display) -> Result<T, ()> {
-        self.mistakes.push(format!("{name} {why}"));
-        Err(())
-    }
-
-    /// What `parse` makes of a variable; of its default, or else an empty text, if it is not set.
-    fn parse<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
-        let value = self.get(name).ok()?;
-        let value = value.as_deref().or_else(|| variables::default(name)).unwrap_or_default();
-        parse(value).or_else(|why| self.refuse(name, why)).ok()
-    }
-
-    /// The same where empty is as good as not set, and nothing is parsed when there is no default either.
-    fn parse_if_set<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
-        let value = self.get(name).ok()?.filter(|value| !value.is_empty());
-        let value = value.as_deref().or_else(|| variables::default(name))?;
-        parse(value).or_else(|why| self.refuse(name, why)).ok()
-    }
-
-    fn number<T>(&mut self, name: &str, range: RangeInclusive<T>) -> Option<T>
-    where
-        T: PartialOrd + FromStr + fmt::Display,
-    {
-        self.parse_if_set(name, |text| match text.trim().parse() {
-            Ok(number) if range.contains(&number) => Ok(number),
-            _ => Err(format!("is `{text}`: give a number from {} to {}", range.start(), range.end())),
-        })
-    }
-
-    fn milliseconds(&mut self, name: &str, range: RangeInclusive<u64>) -> Option<Duration> {
-        self.number(name, range).map(Duration::from_millis)
-    }
-
-    fn address(&mut self) -> Option<(String, u16)> {
-        let host = self.parse_if_set("HOST", |host| Ok(host.to_owned()));
-        host.zip(self.number("PORT", 0..=65_535))
-    }
-
-    fn limits(&mut self) -> Limits {
-        let default = Limits::default();
-        // Each of the two has a default of its own.
-        let request_timeout = self.milliseconds("REQUEST_TIMEOUT_MS", 100..=600_000);
-        Limits {
-            max_connections: self.number("MAX_CONNECTIONS", 1..=1_000_000).unwrap_or(default.max_connections),
-            max_body_bytes: self
-                .number("MAX_BODY_BYTES", 1_024..=16_777_216)
-                .unwrap_or(default.max_body_bytes),
-            head_timeout: request_timeout.unwrap_or(default.head_timeout),
-            body_timeout: request_timeout.unwrap_or(default.body_timeout),
-            idle_timeout: self
-                .milliseconds("IDLE_TIMEOUT_MS", 100..=3_600_000)
-                .unwrap_or(default.idle_timeout),
-            ..default
-        }
-    }
-}
-
-fn read_file(path: &str) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
-    match read {
-        Ok(length) if length as u64 > MAX_FILE_BYTES => {
-            Err(format!("is `{path}`, which is longer than {MAX_FILE_BYTES} bytes"))
-        }
-        Ok(_) => Ok(bytes),
-        Err(error) => Err(format!("is `{path}`, which cannot be read: {error}")),
-    }
-}
-
-/// Docker and Kubernetes mount a secret as it is; whoever writes such a file by hand ends it with a line break.
-fn read_secret_file(path: &str) -> Result<String, String> {
-    let text = String::from_utf8(read_file(path)?).map_err(|_| format!("is `{path}`, which is not UTF-8"))?;
-    let line = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text));
-    Ok(line.unwrap_or(&text).to_owned())
 }
 
 fn read_log_filter(filter: &str) -> Result<String, String> {
@@ -244,6 +158,20 @@ fn read_secret(secret: &str) -> Result<String, String> {
         "" => Err("is not set: give the one that your Better Auth has".to_owned()),
         _ => Ok(secret.to_owned()),
     }
+}
+
+fn read_log_format(format: &str) -> Result<logging::Format, String> {
+    match format {
+        "text" => Ok(logging::Format::Text),
+        "json" => Ok(logging::Format::Json),
+        _ => Err(format!("is `{format}`: give text or json")),
+    }
+}
+
+fn read_admin_address(address: &str) -> Result<SocketAddr, String> {
+    address
+        .parse()
+        .map_err(|_| format!("is `{address}`: give address and port, as 127.0.0.1:9090 or [::1]:9090"))
 }
 
 fn read_origins(list: &str) -> Result<cors::Policy, String> {
@@ -267,6 +195,8 @@ fn warnings(secret: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::environment::MAX_FILE_BYTES;
+    use crate::variables::{self, FILE_SUFFIX};
 
     const URL: &str = "postgresql://ada:s3cr3t@db.example/todo";
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -314,6 +244,9 @@ mod tests {
             ("IDLE_TIMEOUT_MS", "99999999999999999999"),
             ("DRAIN_TIMEOUT_MS", "ten"),
             ("RUST_LOG", "info,todo_backend=loud"),
+            ("LOG_FORMAT", "JSON"),
+            ("ADMIN_ADDR", "localhost"),
+            ("ADMIN_ADDR", ":9090"),
         ] {
             let mistakes = with(name, value).unwrap_err();
             assert!(mistakes.to_string().contains(&format!("{name} is `{value}`")), "{mistakes}");

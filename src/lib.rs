@@ -6,20 +6,27 @@
 
 #![warn(clippy::unwrap_used)]
 
+pub mod admin;
 pub mod api;
 pub mod auth;
 pub mod command;
 pub mod config;
 pub mod cors;
 pub mod database;
+pub mod environment;
 pub mod error;
 pub mod healthcheck;
 pub mod http;
 mod json;
 pub mod listing;
+pub mod logging;
+pub mod metrics;
 pub mod queue;
+pub mod request_id;
 pub mod router;
 pub mod server;
+pub mod stopwatch;
 pub mod store;
 pub mod task;
 pub mod variables;
+pub mod visit;

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use log::warn;
 use todo_backend::command::{self, Command};
 use todo_backend::config::{self, Config};
-use todo_backend::{healthcheck, server};
+use todo_backend::{healthcheck, logging, server};
 
 /// The exit code of a wrong command line.
 const MISUSED: u8 = 2;
@@ -49,9 +49,11 @@ fn say(text: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
 
 fn serve() -> Result<(), Box<dyn Error + Send + Sync>> {
     let config = Config::from_env()?;
-    env_logger::Builder::new().parse_filters(&config.log_filter).init();
+    logging::start(&config.log_filter, config.log_format)?;
     for warning in &config.warnings {
         warn!("{warning}");
     }
-    server::run(config)
+    let served = server::run(config);
+    logging::finish();
+    served
 }

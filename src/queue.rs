@@ -55,6 +55,11 @@ impl<T> Queue<T> {
         self.lock().is_empty()
     }
 
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, VecDeque<(Instant, T)>> {
         self.items.lock().expect("nothing panics while it holds this lock")
     }

@@ -68,6 +68,28 @@ pub const PRIVATE: [Route<Private>; 3] = [
     },
 ];
 
+/// How many [`label`]s there are.
+pub const LABELS: usize = PUBLIC.len() + PRIVATE.len() + 1;
+
+/// The paths of both tables, by [`label`]. The last stands for every path that is none of them: logs and metrics never
+/// show what a stranger made up.
+pub const PATHS: [&str; LABELS] = {
+    let mut paths = ["unknown"; LABELS];
+    let mut index = 0;
+    while index < LABELS - 1 {
+        paths[index] =
+            if index < PUBLIC.len() { PUBLIC[index].path } else { PRIVATE[index - PUBLIC.len()].path };
+        index += 1;
+    }
+    paths
+};
+
+/// Which of [`PATHS`] this is.
+pub fn label(path: &str) -> usize {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    PATHS[..LABELS - 1].iter().position(|own| match_path(own, path).is_some()).unwrap_or(LABELS - 1)
+}
+
 /// An endpoint, and the text that stood for `{id}` in the path (empty where the path has none).
 #[derive(Debug, PartialEq, Eq)]
 pub struct Match<'p, E> {
@@ -171,6 +193,25 @@ mod tests {
                 (Method::Get, "/api/users/1/tasks", Err(Error::UnknownPath)),
             ],
         );
+    }
+
+    #[test]
+    fn every_path_has_a_label_that_no_stranger_makes_up() {
+        for (path, expected) in [
+            ("/", "/"),
+            ("", "/"),
+            ("/health/", "/health"),
+            ("/api/tasks", "/api/tasks"),
+            ("/api/tasks/7", "/api/tasks/{id}"),
+            ("/api/tasks/secret", "/api/tasks/{id}"),
+            ("/api/tasks/7/complete", "/api/tasks/{id}/complete"),
+            ("/api/tasks/7/8", "unknown"),
+            ("/api", "unknown"),
+            ("/unknown", "unknown"),
+            ("//", "unknown"),
+        ] {
+            assert_eq!(PATHS[label(path)], expected, "{path}");
+        }
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! The accept loop, the workers, and the way of a request, from the socket to the answer.
 //!
-//! With `http.rs` the only file that knows `tiny_http`.
+//! With `http.rs` and `admin.rs` the only file that knows `tiny_http`.
 
 use std::error::Error as StdError;
 use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{debug, error, info, warn};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -20,10 +21,12 @@ use crate::config::Config;
 use crate::database::Database;
 use crate::error::Error;
 use crate::http::{Response, read_body, sole_header, split_target};
+use crate::metrics::Metrics;
 use crate::queue::Queue;
 use crate::router::{self, Match, PRIVATE, PUBLIC, Private, Public};
 use crate::store::Store;
-use crate::{api, cors};
+use crate::visit::{self, Visit};
+use crate::{admin, api, cors, logging, request_id};
 
 /// How many requests may wait for a worker. When full, the next is answered 503 at once.
 const QUEUE_REQUESTS: usize = 1_024;
@@ -37,7 +40,15 @@ struct App {
     cors: Arc<cors::Policy>,
     verifier: Verifier,
     store: Store,
-    queue: Queue<Request>,
+    queue: Queue<Arrival>,
+    metrics: Metrics,
+    tags: visit::Tags,
+}
+
+/// A request, and when it came in.
+struct Arrival {
+    request: Request,
+    since: Instant,
 }
 
 /// Serves until SIGTERM or SIGINT.
@@ -59,7 +70,13 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
         verifier: Verifier::new(&config.secret),
         store: Store::new(Database::new(config.database, config.pool_size)),
         queue: Queue::new(QUEUE_REQUESTS),
+        metrics: Metrics::default(),
+        tags: visit::Tags::new(&config.secret),
     });
+    if let Some(address) = config.admin_address {
+        let (app, server) = (Arc::clone(&app), Arc::clone(&server));
+        admin::start(address, move || app.metrics(&server))?;
+    }
     info!("listening on http://{address}");
 
     for _ in 0..config.pool_size {
@@ -68,7 +85,7 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
     }
     // The first connection is made before the first request asks for one, and the log tells whether it can be.
     let warm_up = Arc::clone(&app);
-    thread::spawn(move || warm_up.store.is_ready());
+    thread::spawn(move || warm_up.store.database().is_ready());
 
     app.accept(&server);
     match stopped.recv() {
@@ -89,6 +106,7 @@ fn stop_on_signal(server: Arc<Server>, drain_timeout: Duration) -> Result<Receiv
             thread::spawn(move || tell.send(server.shutdown(drain_timeout)));
         }
         if signals.next().is_some() {
+            logging::finish();
             std::process::exit(1);
         }
     });
@@ -97,9 +115,13 @@ fn stop_on_signal(server: Arc<Server>, drain_timeout: Duration) -> Result<Receiv
 
 /// The answer to a request that the engine refused, as a page can read it.
 fn reject(rejection: &Rejection, cors: &cors::Policy) -> ResponseBox {
-    let error = Error::Http(rejection.status_code().0, rejection.error_code(), rejection.reason());
+    let id = request_id::choose(sole_header(rejection.headers(), request_id::HEADER));
+    let _in_request = logging::enter_request(id.clone());
+    let (status, error_code) = (rejection.status_code().0, rejection.error_code());
+    info!(target: visit::TARGET, status, error_code; "refused");
     let origin = cors.judge(sole_header(rejection.headers(), "Origin").unwrap_or_default());
-    finish(error.into(), origin).into_tiny_http().boxed()
+    let error = Error::Http(status, error_code, rejection.reason());
+    finish(error.into(), origin, id).into_tiny_http().boxed()
 }
 
 fn send(request: Request, response: Response) {
@@ -129,40 +151,47 @@ impl App {
     }
 
     /// `/health` is answered right here, so that no database can delay it.
-    fn admit(&self, mut request: Request) {
-        if split_target(request.url()).0 == "/health" {
-            let response = self.answer(&mut request);
-            send(request, response);
-        } else if let Err(request) = self.queue.push(request) {
-            self.refuse(request);
+    fn admit(&self, request: Request) {
+        let arrival = Arrival { request, since: Instant::now() };
+        if split_target(arrival.request.url()).0 == "/health" {
+            self.answer(arrival, App::serve);
+        } else if let Err(arrival) = self.queue.push(arrival) {
+            self.refuse(arrival);
         }
     }
 
     /// Answers requests for ever.
     fn work(&self) {
         loop {
-            let mut request = self.queue.pop();
-            let response = self.answer(&mut request);
-            send(request, response);
+            self.answer(self.queue.pop(), App::serve);
         }
     }
 
     /// Answers a request that nobody has time for.
-    fn refuse(&self, request: Request) {
-        let response = finish(Error::Unavailable.into(), self.allowed_origin(&request));
-        send(request, response);
+    fn refuse(&self, arrival: Arrival) {
+        self.metrics.shed.fetch_add(1, Ordering::Relaxed);
+        self.answer(arrival, |_, _, _| Err(Error::Unavailable));
     }
 
-    /// The whole way of a request.
-    fn answer(&self, request: &mut Request) -> Response {
-        let origin = self.allowed_origin(request).map(str::to_owned);
-        let response = if is_preflight(request) {
+    /// The whole way of a request. `serve` is what becomes of one that is no preflight.
+    fn answer(
+        &self,
+        Arrival { mut request, since }: Arrival,
+        serve: fn(&Self, &mut Request, &mut Visit) -> Result<Response, Error>,
+    ) {
+        let id = request_id::choose(sole_header(request.headers(), request_id::HEADER));
+        let _in_request = logging::enter_request(id.clone());
+        let mut visit = Visit::new(request.method(), split_target(request.url()).0, since);
+        let origin = self.allowed_origin(&request).map(str::to_owned);
+        let response = if is_preflight(&request) {
             let asked = sole_header(request.headers(), "Access-Control-Request-Headers").unwrap_or_default();
             cors::preflight(origin.as_deref(), asked)
         } else {
-            guarded(|| self.serve(request))
+            guarded(|| serve(self, &mut request, &mut visit))
         };
-        finish(response, origin.as_deref())
+        let (response, finished) = visit.finish(finish(response, origin.as_deref(), id));
+        send(request, response);
+        finished.tell(&self.metrics);
     }
 
     fn allowed_origin<'r>(&self, request: &'r Request) -> Option<&'r str> {
@@ -170,20 +199,21 @@ impl App {
     }
 
     /// Whoever asks for something under `/api` is asked for an identity first, also where there is nothing.
-    fn serve(&self, request: &mut Request) -> Result<Response, Error> {
+    fn serve(&self, request: &mut Request, visit: &mut Visit) -> Result<Response, Error> {
         let target = request.url().to_owned();
         let (path, query) = split_target(&target);
         if !router::needs_identity(path) {
             return match router::find(&PUBLIC, request.method(), path)?.endpoint {
                 Public::About => Ok(api::about()),
                 Public::Health => Ok(api::health()),
-                Public::Ready => api::ready(&self.store),
+                Public::Ready => visit.database.time(|| api::ready(self.store.database())),
                 Public::OpenApi => Ok(api::openapi()),
             };
         }
-        let identity =
-            self.verifier.identify(sole_header(request.headers(), "Authorization"), now_seconds())?;
-        let tasks = self.store.tasks(&identity.user);
+        let authorization = sole_header(request.headers(), "Authorization");
+        let identity = visit.auth.time(|| self.verifier.identify(authorization, now_seconds()))?;
+        visit.is_by(&identity.user, &self.tags);
+        let tasks = self.store.tasks(&identity.user, &visit.database);
         let Match { endpoint, id } = router::find(&PRIVATE, request.method(), path)?;
         match endpoint {
             Private::ListTasks => api::list(&tasks, query),
@@ -193,6 +223,11 @@ impl App {
             Private::CompleteTask => api::complete(&tasks, id, &read_body(request)?),
             Private::DeleteTask => api::delete(&tasks, id),
         }
+    }
+
+    /// How it is doing, for Prometheus.
+    fn metrics(&self, server: &Server) -> String {
+        admin::render(&self.metrics, &server.stats(), self.queue.len(), &self.store.database().stats())
     }
 }
 
@@ -212,8 +247,9 @@ fn guarded(serve: impl FnOnce() -> Result<Response, Error>) -> Response {
 }
 
 /// What every answer carries: it is one person's, and it is what it says it is.
-fn finish(response: Response, allowed_origin: Option<&str>) -> Response {
+fn finish(response: Response, allowed_origin: Option<&str>, request_id: String) -> Response {
     cors::with_headers(response, allowed_origin)
+        .with_header(request_id::HEADER, request_id)
         .with_header("Cache-Control", "no-store")
         .with_header("X-Content-Type-Options", "nosniff")
 }
@@ -229,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_a_500_that_a_page_can_read() {
-        let response = finish(guarded(|| panic!("a defect")), Some("http://localhost:3000"));
+        let response = finish(guarded(|| panic!("a defect")), Some("http://localhost:3000"), "7".to_owned());
         assert_eq!(response.status(), 500);
         assert_eq!(response.header("Access-Control-Allow-Origin"), Some("http://localhost:3000"));
         assert_eq!(response.header("Content-Type"), Some("application/json"));

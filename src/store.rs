@@ -11,6 +11,7 @@ use crate::auth::UserId;
 use crate::database::{Database, Param, judge};
 use crate::error::Error;
 use crate::listing::{Listing, Page, Sort};
+use crate::stopwatch::Stopwatch;
 use crate::task::{Completion, Description, NewTask, Task, TaskChange, TaskId, Title};
 
 macro_rules! columns {
@@ -133,14 +134,14 @@ impl Store {
         Self { database }
     }
 
-    /// The tasks of one user: the only way to any.
-    pub fn tasks<'s>(&'s self, user: &'s UserId) -> Tasks<'s> {
-        Tasks { database: &self.database, user: user.as_str() }
+    /// The tasks of one user: the only way to any. The time that the database takes is added to `stopwatch`.
+    pub fn tasks<'s>(&'s self, user: &'s UserId, stopwatch: &'s Stopwatch) -> Tasks<'s> {
+        Tasks { database: &self.database, user: user.as_str(), stopwatch }
     }
 
-    /// See [`Database::is_ready`].
-    pub fn is_ready(&self) -> bool {
-        self.database.is_ready()
+    /// The database itself, for what concerns nobody's tasks.
+    pub fn database(&self) -> &Database {
+        &self.database
     }
 }
 
@@ -148,6 +149,7 @@ impl Store {
 pub struct Tasks<'s> {
     database: &'s Database,
     user: &'s str,
+    stopwatch: &'s Stopwatch,
 }
 
 /// Tasks, and how many there are in all where a page was asked for.
@@ -168,14 +170,14 @@ impl Tasks<'_> {
         let order = order_by(*sort, *descending);
         let newest_first = Listing { descending: true, ..Listing::default() };
         let rows = match wanted {
-            None if *listing == newest_first => self.database.read(LIST, &self.bind(&[])),
+            None if *listing == newest_first => self.read(LIST, &self.bind(&[])),
             None => {
                 let sql = format!("{LIST_FILTERED} order by {order}");
-                self.database.read(&sql, &self.bind(&[flag(completed), text(search)]))
+                self.read(&sql, &self.bind(&[flag(completed), text(search)]))
             }
             Some(Page { limit, offset }) => {
                 let params = self.bind(&[flag(completed), text(search), number(limit), number(offset)]);
-                return page(&self.database.read(&page_sql(order), &params)?);
+                return page(&self.read(&page_sql(order), &params)?);
             }
         };
         Ok(TaskList { tasks: many(&rows?)?, total: None })
@@ -186,12 +188,12 @@ impl Tasks<'_> {
         let description = new.description.as_ref().map(Description::as_str);
         let title = new.title.as_str();
         let params = self.bind(&[text(&title), text(&description), flag(&new.completed)]);
-        one(&self.database.write(INSERT, &params)?)
+        one(&self.write(INSERT, &params)?)
     }
 
     /// The task with this id. [`Error::UnknownTask`] also when it is somebody else's, as in all that follow.
     pub fn get(&self, id: TaskId) -> Result<Task, Error> {
-        one(&self.database.read(GET, &self.bind(&[id_of(&id.get())]))?)
+        one(&self.read(GET, &self.bind(&[id_of(&id.get())]))?)
     }
 
     /// Changes what the change names. When it names nothing, nothing happens, and `updated_at` stays as it is.
@@ -210,25 +212,31 @@ impl Tasks<'_> {
             text(&description),
             flag(&change.completed),
         ]);
-        one(&self.database.write(UPDATE, &params)?)
+        one(&self.write(UPDATE, &params)?)
     }
 
     /// Sets or toggles whether a task is completed.
     pub fn complete(&self, id: TaskId, completion: Completion) -> Result<Task, Error> {
         match completion {
             Completion::Set(value) => {
-                one(&self.database.write(SET_COMPLETED, &self.bind(&[id_of(&id.get()), flag(&value)]))?)
+                one(&self.write(SET_COMPLETED, &self.bind(&[id_of(&id.get()), flag(&value)]))?)
             }
-            Completion::Toggle => {
-                one(&self.database.write(TOGGLE_COMPLETED, &self.bind(&[id_of(&id.get())]))?)
-            }
+            Completion::Toggle => one(&self.write(TOGGLE_COMPLETED, &self.bind(&[id_of(&id.get())]))?),
         }
     }
 
     /// Deletes a task.
     pub fn delete(&self, id: TaskId) -> Result<(), Error> {
-        let deleted = self.database.write(DELETE, &self.bind(&[id_of(&id.get())]))?;
+        let deleted = self.write(DELETE, &self.bind(&[id_of(&id.get())]))?;
         if deleted.is_empty() { Err(Error::UnknownTask) } else { Ok(()) }
+    }
+
+    fn read(&self, sql: &str, params: &[Param]) -> Result<Vec<Row>, Error> {
+        self.stopwatch.time(|| self.database.read(sql, params))
+    }
+
+    fn write(&self, sql: &str, params: &[Param]) -> Result<Vec<Row>, Error> {
+        self.stopwatch.time(|| self.database.write(sql, params))
     }
 
     /// The parameters of a statement: the user is always `$1`.

@@ -35,7 +35,7 @@ pub const FILE_SUFFIX: &str = "_FILE";
 use Fallback::{Nothing, Required, Value, Words};
 
 /// All of them, in the order of `--help`.
-pub const VARIABLES: [Variable; 13] = [
+pub const VARIABLES: &[Variable] = &[
     secret("NEON_DATABASE_URL", "the database: postgresql://user:password@host/database"),
     secret("BETTER_AUTH_SECRET", "the one of your frontend's Better Auth, at least 32 bytes"),
     variable("HOST", Value("0.0.0.0"), "the address it listens on"),
@@ -61,6 +61,8 @@ pub const VARIABLES: [Variable; 13] = [
         Value("info"),
         "what is logged: error, warn, info, debug, trace, or as env_logger has it",
     ),
+    variable("LOG_FORMAT", Value("text"), "text or json, a line each"),
+    variable("ADMIN_ADDR", Nothing, "where Prometheus finds /metrics, as 127.0.0.1:9090; not for strangers"),
 ];
 
 const fn variable(name: &'static str, default: Fallback, meaning: &'static str) -> Variable {
@@ -89,7 +91,7 @@ pub struct Table;
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Variable { name, default, meaning, is_secret } in &VARIABLES {
+        for Variable { name, default, meaning, is_secret } in VARIABLES {
             write!(f, "  {name:<20} {meaning}\n{:23}", "")?;
             match default {
                 Required => f.write_str("required")?,
@@ -112,7 +114,7 @@ mod tests {
     #[test]
     fn the_help_names_each_variable_and_its_default() {
         let table = Table.to_string();
-        for variable in &VARIABLES {
+        for variable in VARIABLES {
             assert!(
                 table.contains(&format!("\n  {} ", variable.name))
                     || table.starts_with(&format!("  {} ", variable.name))
@@ -129,7 +131,7 @@ mod tests {
             ("README.md", include_str!("../README.md")),
             ("specs/api/service.md", include_str!("../specs/api/service.md")),
         ] {
-            for Variable { name, default, is_secret, .. } in &VARIABLES {
+            for Variable { name, default, is_secret, .. } in VARIABLES {
                 assert!(text.contains(&format!("`{name}`")), "{file} does not name {name}");
                 let with_file = format!("`{name}{FILE_SUFFIX}`");
                 assert!(!is_secret || text.contains(&with_file), "{file} does not name {with_file}");

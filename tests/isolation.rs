@@ -12,7 +12,7 @@ const USERS: [&str; 2] = ["ada", "eve"];
 
 /// What a user must be told of a task that is not theirs: the same, to the byte, as of one that is not there.
 fn normal(mut answer: Answer) -> Answer {
-    answer.headers.retain(|(name, _)| name != "date");
+    answer.headers.retain(|(name, _)| !["date", "x-request-id", "server-timing"].contains(&name.as_str()));
     answer
 }
 

@@ -21,7 +21,7 @@ answer_to_bob() {
     else
         as bob "$1" "$2"
     fi
-    printf '%s\n%s\n' "$headers" "$body" | grep -v '^Date:'
+    printf '%s\n%s\n' "$headers" "$body" | grep -v -e '^Date:' -e '^X-Request-Id:' -e '^Server-Timing:'
 }
 
 # --- Another's task is as good as none, to the byte ---

@@ -59,6 +59,19 @@ pub struct Database {
     readiness: Mutex<Readiness>,
 }
 
+/// What the pool is doing, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stats {
+    /// Connections open now.
+    pub connections: u32,
+    /// Those of them that nobody uses now.
+    pub idle: u32,
+    /// The most there may be.
+    pub max: u32,
+    /// Whether the database was there when it was last tried to reach; `None` when it has not been tried.
+    pub is_there: Option<bool>,
+}
+
 #[derive(Default)]
 struct Readiness {
     asked_at: Option<Instant>,
@@ -116,6 +129,21 @@ impl Database {
             debug!("no connection in time: {error}");
             Error::Unavailable
         })
+    }
+
+    /// What the pool is doing.
+    pub fn stats(&self) -> Stats {
+        let pool = self.pool.state();
+        Stats {
+            connections: pool.connections,
+            idle: pool.idle_connections,
+            max: self.pool.max_size(),
+            is_there: match self.health.state.load(Ordering::Relaxed) {
+                AWAY => Some(false),
+                THERE => Some(true),
+                _ => None,
+            },
+        }
     }
 
     /// Whether the database answers. It is asked at most once in [`READINESS_TTL`], by one caller; meanwhile the others are

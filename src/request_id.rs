@@ -1,0 +1,70 @@
+//! The id by which a client's report, the frontend's log and ours can be put together.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::http::Repeated;
+
+/// The header that carries it, both ways.
+pub const HEADER: &str = "X-Request-Id";
+/// The longest that is taken, in bytes.
+const MAX_BYTES: usize = 128;
+
+/// The id that the client sent, if it is well-formed and the only one; else one of our own.
+pub fn choose(sent: Result<Option<&str>, Repeated>) -> String {
+    match sent {
+        Ok(Some(id)) if is_well_formed(id) => id.to_owned(),
+        _ => make(),
+    }
+}
+
+/// What UUIDs, trace ids and Base64 are made of, and nothing that would have to be quoted in a log.
+fn is_well_formed(id: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:~+/=@".contains(&byte);
+    (1..=MAX_BYTES).contains(&id.len()) && id.bytes().all(allowed)
+}
+
+/// 16 hexadecimal digits: a counter, mixed one to one (SplitMix64), so that no two requests of a process have the same. It
+/// begins anywhere, so that two processes hardly have one in common.
+fn make() -> String {
+    static NEXT: LazyLock<AtomicU64> =
+        LazyLock::new(|| AtomicU64::new(RandomState::new().build_hasher().finish()));
+    let mut id = NEXT.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+    id = (id ^ (id >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    id = (id ^ (id >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    format!("{:016x}", id ^ (id >> 31))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn a_well_formed_id_is_kept_and_any_other_replaced() {
+        let longest = "x".repeat(MAX_BYTES);
+        for id in [
+            "1",
+            "9b2e5d0c-6f1a-4d7e-8a33-0c1d2e3f4a5b",
+            "Root=1-67891233-abcdef012345678912345678",
+            "aGk+/w==",
+            &longest,
+        ] {
+            assert_eq!(choose(Ok(Some(id))), id);
+        }
+        let too_long = "x".repeat(MAX_BYTES + 1);
+        for id in ["", " ", "a b", "a\"b", "a\\b", "a,b", "a\tb", "é", "?\u{0}", &too_long] {
+            let made = choose(Ok(Some(id)));
+            assert!(made != id && made.len() == 16 && is_well_formed(&made), "{id:?}: {made}");
+        }
+        assert!(is_well_formed(&choose(Ok(None))) && is_well_formed(&choose(Err(Repeated))));
+    }
+
+    #[test]
+    fn no_two_are_the_same() {
+        let ids: HashSet<_> = (0..10_000).map(|_| make()).collect();
+        assert_eq!(ids.len(), 10_000);
+    }
+}

@@ -1,0 +1,147 @@
+//! What an operator may know of one request: its line in the log, its place in the metrics, its `Server-Timing`.
+//!
+//! Never its target, a header of its own, its token or its body: the path is shown as the router's, the user as a tag.
+
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::hmac;
+use log::{Level, log, log_enabled};
+
+use crate::auth::UserId;
+use crate::http::{Method, Response};
+use crate::metrics::Metrics;
+use crate::router;
+use crate::stopwatch::Stopwatch;
+
+/// The target of the lines, for `RUST_LOG`.
+pub const TARGET: &str = "request";
+/// What users' tags are made with is made of the secret with this; no signed token has a form like it.
+const TAG_KEY_LABEL: &[u8] = b"todo-backend: tags of users in the log";
+/// Hexadecimal digits of a tag: enough to tell users apart.
+const TAG_DIGITS: usize = 16;
+
+/// A request that is being answered.
+pub struct Visit {
+    since: Instant,
+    method: &'static str,
+    label: usize,
+    user: Option<String>,
+    /// The time that judging the token takes.
+    pub auth: Stopwatch,
+    /// The time that the database takes, a wait for a connection included.
+    pub database: Stopwatch,
+}
+
+/// A request that was answered.
+pub struct Finished {
+    visit: Visit,
+    status: u16,
+    bytes: usize,
+    duration: Duration,
+}
+
+impl Visit {
+    /// A request that came in at `since`.
+    pub fn new(method: &Method, path: &str, since: Instant) -> Self {
+        Self {
+            since,
+            method: method_name(method),
+            label: router::label(path),
+            user: None,
+            auth: Stopwatch::default(),
+            database: Stopwatch::default(),
+        }
+    }
+
+    /// Tells who is asking.
+    pub fn is_by(&mut self, user: &UserId, tags: &Tags) {
+        if log_enabled!(target: TARGET, Level::Info) {
+            self.user = Some(tags.of(user));
+        }
+    }
+
+    /// What became of it; and the answer with `Server-Timing`.
+    pub fn finish(self, response: Response) -> (Response, Finished) {
+        let duration = self.since.elapsed();
+        let response = response.with_header("Server-Timing", self.server_timing(duration));
+        let bytes = if self.method == "HEAD" { 0 } else { response.body().len() };
+        let finished = Finished { status: response.status(), bytes, duration, visit: self };
+        (response, finished)
+    }
+
+    /// In milliseconds and to a tenth of one: that tells where the time goes, and not what the database found.
+    fn server_timing(&self, total: Duration) -> String {
+        let mut timing = String::with_capacity(48);
+        for (name, time) in [("auth", self.auth.total()), ("db", self.database.total())] {
+            if let Some(time) = time {
+                write!(timing, "{name};dur={:.1}, ", milliseconds(time)).expect("a String takes all");
+            }
+        }
+        write!(timing, "total;dur={:.1}", milliseconds(total)).expect("a String takes all");
+        timing
+    }
+}
+
+impl Finished {
+    /// Counts and logs it. What only says that all is well to somebody who asks all the time is logged at debug.
+    pub fn tell(&self, metrics: &Metrics) {
+        let Finished { visit, status, bytes, duration } = self;
+        metrics.count(visit.method, visit.label, *status, *duration);
+        let route = router::PATHS[visit.label];
+        let is_probe = *status == 200 && matches!(route, "/health" | "/ready");
+        let level = if is_probe { Level::Debug } else { Level::Info };
+        log!(
+            target: TARGET, level,
+            method = visit.method, route, status, duration_ms = to_microsecond(*duration), bytes,
+            user = visit.user.as_deref();
+            "answered"
+        );
+    }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1_000.0
+}
+
+/// Milliseconds with three decimals.
+fn to_microsecond(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1_000.0
+}
+
+/// A method of the standards, or that it is another.
+fn method_name(method: &Method) -> &'static str {
+    match method {
+        Method::Get => "GET",
+        Method::Head => "HEAD",
+        Method::Post => "POST",
+        Method::Put => "PUT",
+        Method::Delete => "DELETE",
+        Method::Options => "OPTIONS",
+        Method::Patch => "PATCH",
+        _ => "other",
+    }
+}
+
+/// What users are called in the log: always the same, and of no use to somebody who has the log and not the secret.
+pub struct Tags {
+    key: hmac::Key,
+}
+
+impl Tags {
+    /// Tags of a server with this secret. Its replicas have the same.
+    pub fn new(secret: &str) -> Self {
+        let secret = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+        let key = hmac::sign(&secret, TAG_KEY_LABEL);
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()) }
+    }
+
+    fn of(&self, user: &UserId) -> String {
+        let signature = hmac::sign(&self.key, user.as_str().as_bytes());
+        let mut tag = String::with_capacity(TAG_DIGITS);
+        for byte in &signature.as_ref()[..TAG_DIGITS / 2] {
+            write!(tag, "{byte:02x}").expect("a String takes all");
+        }
+        tag
+    }
+}
