@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::auth::{JwksUrl, Trust};
 use crate::cors;
 use crate::database::url::DatabaseUrl;
 use crate::environment::{Environment, Lookup, process_variable, read_file};
@@ -12,13 +13,17 @@ use crate::logging;
 
 /// The length below which a secret can be guessed (RFC 7518, section 3.2), in bytes.
 const SAFE_SECRET_BYTES: usize = 32;
+/// The most secrets in `BETTER_AUTH_SECRETS`: a forged token costs the checking of each.
+const MAX_SECRETS: usize = 16;
 
 /// Everything that an operator decides.
 pub struct Config {
     /// `NEON_DATABASE_URL`, and what `DATABASE_CA_FILE` holds
     pub database: DatabaseUrl,
-    /// `BETTER_AUTH_SECRET`, as it is
-    pub secret: String,
+    /// `BETTER_AUTH_SECRETS` and `BETTER_AUTH_SECRET`, `BETTER_AUTH_ISSUER`, `BETTER_AUTH_AUDIENCE`
+    pub trust: Trust,
+    /// `BETTER_AUTH_JWKS_URL`, or what follows from `BETTER_AUTH_URL`
+    pub jwks_url: Option<JwksUrl>,
     /// `HOST`
     pub host: String,
     /// `PORT`
@@ -78,7 +83,12 @@ impl Config {
         let mut env = Environment::new(lookup);
         let ca_pem = env.parse_if_set("DATABASE_CA_FILE", read_file);
         let database = env.parse("NEON_DATABASE_URL", |url| DatabaseUrl::parse(url, ca_pem.as_deref()));
-        let secret = env.parse("BETTER_AUTH_SECRET", read_secret);
+        let (secrets, warnings) = find_secrets(&mut env);
+        let issuer = env.parse_if_set("BETTER_AUTH_ISSUER", |issuer| Ok(issuer.to_owned()));
+        let audience = env.parse_if_set("BETTER_AUTH_AUDIENCE", |audience| Ok(audience.to_owned()));
+        let jwks_url = env
+            .parse_if_set("BETTER_AUTH_JWKS_URL", JwksUrl::parse)
+            .or_else(|| env.parse_if_set("BETTER_AUTH_URL", JwksUrl::of_better_auth));
         let address = read_address(&mut env);
         let cors = env.parse("ALLOWED_ORIGINS", read_origins);
         let pool_size = env.number("DB_POOL_SIZE", 1..=128);
@@ -87,10 +97,9 @@ impl Config {
         let log_filter = env.parse_if_set("RUST_LOG", read_log_filter);
         let log_format = env.parse_if_set("LOG_FORMAT", read_log_format);
         let admin_address = env.parse_if_set("ADMIN_ADDR", read_admin_address);
-        match (database, secret, address, cors, pool_size, drain_timeout, log_filter, log_format) {
+        match (database, address, cors, pool_size, drain_timeout, log_filter, log_format) {
             (
                 Some(database),
-                Some(secret),
                 Some((host, port)),
                 Some(cors),
                 Some(pool_size),
@@ -99,8 +108,9 @@ impl Config {
                 Some(log_format),
             ) if env.mistakes.is_empty() => Ok(Self {
                 database,
-                warnings: warnings(&secret),
-                secret,
+                trust: Trust { secrets, issuer, audience },
+                jwks_url,
+                warnings,
                 host,
                 port,
                 cors,
@@ -128,6 +138,20 @@ pub fn address_from_env() -> Result<(String, u16), Mistakes> {
 fn read_address<F: Lookup>(env: &mut Environment<F>) -> Option<(String, u16)> {
     let host = env.parse_if_set("HOST", |host| Ok(host.to_owned()));
     host.zip(env.number("PORT", 0..=65_535))
+}
+
+/// The secrets, the current one first, and warnings about those that can be guessed.
+fn find_secrets<F: Lookup>(env: &mut Environment<F>) -> (Vec<String>, Vec<String>) {
+    let listed = env.parse_if_set("BETTER_AUTH_SECRETS", read_secrets);
+    let single = match &listed {
+        Some(_) => env.parse_if_set("BETTER_AUTH_SECRET", read_secret),
+        None => env.parse("BETTER_AUTH_SECRET", read_secret),
+    };
+    let listed = listed.unwrap_or_default().into_iter();
+    let named = listed.map(|(version, secret)| (format!("BETTER_AUTH_SECRETS, version {version},"), secret));
+    let named: Vec<_> = named.chain(single.map(|secret| ("BETTER_AUTH_SECRET".to_owned(), secret))).collect();
+    let warnings = named.iter().filter_map(|(name, secret)| warning(name, secret)).collect();
+    (named.into_iter().map(|(_, secret)| secret).collect(), warnings)
 }
 
 fn read_limits<F: Lookup>(env: &mut Environment<F>) -> Limits {
@@ -181,15 +205,38 @@ fn read_origins(list: &str) -> Result<cors::Policy, String> {
     })
 }
 
-fn warnings(secret: &str) -> Vec<String> {
-    let length = secret.len();
-    if length >= SAFE_SECRET_BYTES {
-        return Vec::new();
+/// `2:new,1:old`, the current one first, as Better Auth 1.7 reads it: blanks around entries and secrets are removed.
+fn read_secrets(list: &str) -> Result<Vec<(u32, String)>, String> {
+    let mut secrets: Vec<(u32, String)> = Vec::new();
+    for (position, entry) in (1..).zip(list.split(',')) {
+        let (version, secret) =
+            entry.trim().split_once(':').ok_or(format!("has no `version:secret` as entry {position}"))?;
+        let version = version
+            .trim()
+            .parse()
+            .map_err(|_| format!("has a version that is no whole number in entry {position}"))?;
+        if secret.trim().is_empty() {
+            return Err(format!("has an empty secret for version {version}"));
+        }
+        if secrets.iter().any(|(own, _)| *own == version) {
+            return Err(format!("has version {version} twice"));
+        }
+        secrets.push((version, secret.trim().to_owned()));
     }
-    vec![format!(
-        "BETTER_AUTH_SECRET has {length} bytes; with fewer than {SAFE_SECRET_BYTES} it can be guessed, and then anyone \
-         can sign in as anybody"
-    )]
+    if secrets.len() > MAX_SECRETS {
+        return Err(format!("has {} secrets; at most {MAX_SECRETS} are accepted", secrets.len()));
+    }
+    Ok(secrets)
+}
+
+fn warning(name: &str, secret: &str) -> Option<String> {
+    let length = secret.len();
+    (length < SAFE_SECRET_BYTES).then(|| {
+        format!(
+            "{name} has {length} bytes; with fewer than {SAFE_SECRET_BYTES} it can be guessed, and then anyone can sign \
+             in as anybody"
+        )
+    })
 }
 
 #[cfg(test)]
@@ -296,8 +343,8 @@ mod tests {
             (b"a line of Windows\r\n", "a line of Windows"),
             (b" two\n\n", " two\n"),
         ] {
-            assert_eq!(with_secret(content, &[]).unwrap().secret, secret);
-            assert_eq!(with_secret(content, &[("BETTER_AUTH_SECRET", "")]).unwrap().secret, secret);
+            assert_eq!(with_secret(content, &[]).unwrap().trust.secrets, [secret]);
+            assert_eq!(with_secret(content, &[("BETTER_AUTH_SECRET", "")]).unwrap().trust.secrets, [secret]);
         }
         let long = vec![b'x'; MAX_FILE_BYTES as usize + 1];
         let missing = folder.join("missing").to_str().unwrap().to_owned();

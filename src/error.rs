@@ -16,7 +16,7 @@ pub enum Error {
     BadRequest(&'static str),
     /// The HTTP engine refused the request, with this status, code and sentence.
     Http(u16, &'static str, &'static str),
-    /// No identity: see [`Refusal`].
+    /// No identity, or none that can be checked now: see [`Refusal`].
     Unauthenticated(Refusal),
     /// No such path.
     UnknownPath,
@@ -78,6 +78,7 @@ impl Error {
             Error::Unauthenticated(Refusal::Missing) => (401, "AUTHENTICATION_REQUIRED"),
             Error::Unauthenticated(Refusal::Invalid(_)) => (401, "INVALID_TOKEN"),
             Error::Unauthenticated(Refusal::Expired) => (401, "TOKEN_EXPIRED"),
+            Error::Unauthenticated(Refusal::NotNow) => (503, "SERVICE_UNAVAILABLE"),
             Error::UnknownPath | Error::UnknownTask => (404, "RESOURCE_NOT_FOUND"),
             Error::MethodNotAllowed(_) => (405, "METHOD_NOT_ALLOWED"),
             Error::Invalid(_) => (422, "VALIDATION_ERROR"),
@@ -107,11 +108,9 @@ impl Error {
     /// The header that belongs to some of the errors.
     fn header(&self) -> Option<(&'static str, String)> {
         match self {
+            _ if self.kind().0 == 503 => Some(("Retry-After", RETRY_AFTER_SECONDS.to_owned())),
             Error::Unauthenticated(refusal) => Some(("WWW-Authenticate", refusal.challenge())),
             Error::MethodNotAllowed(allow) => Some(("Allow", (*allow).to_owned())),
-            Error::Unavailable | Error::Http(503, ..) => {
-                Some(("Retry-After", RETRY_AFTER_SECONDS.to_owned()))
-            }
             _ => None,
         }
     }
@@ -169,6 +168,12 @@ mod tests {
     fn each_error_has_the_header_that_its_status_asks_for() {
         let header = |error: Error, name| Response::from(error).header(name).map(str::to_owned);
         assert_eq!(header(Error::Unavailable, "Retry-After").as_deref(), Some("1"));
+        assert_eq!(header(Refusal::NotNow.into(), "Retry-After").as_deref(), Some("1"));
+        assert_eq!(
+            header(Refusal::NotNow.into(), "WWW-Authenticate"),
+            None,
+            "or a page would log its user out"
+        );
         assert_eq!(header(Error::MethodNotAllowed("GET, HEAD"), "Allow").as_deref(), Some("GET, HEAD"));
         assert_eq!(header(Refusal::Missing.into(), "WWW-Authenticate").as_deref(), Some("Bearer"));
         assert_eq!(header(Error::Internal, "Retry-After"), None);

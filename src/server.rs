@@ -16,7 +16,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tiny_http::{Method, Rejection, Request, ResponseBox, Server};
 
-use crate::auth::Verifier;
+use crate::auth::{KeySource, Verifier};
 use crate::config::Config;
 use crate::database::Database;
 use crate::error::Error;
@@ -39,7 +39,7 @@ const QUEUE_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 struct App {
     cors: Arc<cors::Policy>,
     verifier: Verifier,
-    store: Store,
+    store: Arc<Store>,
     queue: Queue<Arrival>,
     metrics: Metrics,
     tags: visit::Tags,
@@ -65,13 +65,16 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
         Server::with_limits(listener, config.limits, move |rejection| reject(rejection, &rejections))?;
     let server = Arc::new(server);
     let stopped = stop_on_signal(Arc::clone(&server), config.drain_timeout)?;
+    let store = Arc::new(Store::new(Database::new(config.database, config.pool_size)));
+    let keys = config.jwks_url.map_or_else(|| keys_in(Arc::clone(&store)), KeySource::at);
+    let tags = visit::Tags::new(&config.trust.secrets);
     let app = Arc::new(App {
         cors,
-        verifier: Verifier::new(&config.secret),
-        store: Store::new(Database::new(config.database, config.pool_size)),
+        verifier: Verifier::new(config.trust, keys, max_waiting_for_keys(config.pool_size)),
+        store,
         queue: Queue::new(QUEUE_REQUESTS),
         metrics: Metrics::default(),
-        tags: visit::Tags::new(&config.secret),
+        tags,
     });
     if let Some(address) = config.admin_address {
         let (app, server) = (Arc::clone(&app), Arc::clone(&server));
@@ -93,6 +96,18 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
         _ => warn!("stopped before every answer was sent"),
     }
     Ok(())
+}
+
+/// The keys that the issuer keeps in the same database as the tasks.
+fn keys_in(store: Arc<Store>) -> KeySource {
+    KeySource::new("the table `jwks`", move || {
+        store.keys().map_err(|_| "the database could not be asked".to_owned())
+    })
+}
+
+/// Of the workers half stay free, whatever the issuer does.
+fn max_waiting_for_keys(workers: u32) -> usize {
+    (workers as usize / 2).max(1)
 }
 
 /// The first signal lets the server finish what it has begun, and then tells whether it could; a second one ends the process.

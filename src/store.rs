@@ -1,13 +1,16 @@
 //! The tasks in PostgreSQL: every SQL text, and nothing else that knows one.
 //!
+//! The issuer's public keys are read here, too, where Better Auth keeps them in the same database.
+//!
 //! [`Store`] itself cannot query tasks. [`Store::tasks`] gives the only handle that can, for one verified user, and in
 //! every statement `$1` is that user. One statement, one round trip a request; `returning` tells what happened, and
 //! nothing is checked first and acted upon later.
 
 use postgres::Row;
 use postgres::types::{ToSql, Type};
+use serde_json::Value;
 
-use crate::auth::UserId;
+use crate::auth::{MAX_KEYS, UserId};
 use crate::database::{Database, Param, judge};
 use crate::error::Error;
 use crate::listing::{Listing, Page, Sort};
@@ -57,6 +60,28 @@ const TOGGLE_COMPLETED: &str = concat!(
 );
 
 const DELETE: &str = "delete from tasks where user_id = $1 and id = $2 returning id";
+
+/// The columns of Better Auth's table of keys. None where there is no such table.
+const KEY_COLUMNS: &str = "select attname::text from pg_attribute where attrelid = to_regclass('jwks') and attnum > 0 \
+                           and not attisdropped";
+
+/// The public keys in that table, the newest first; `None` when it is no table of Better Auth's. Its columns are named as
+/// Better Auth's own migrations have it, or as Drizzle does; `alg` came later. The private keys are not asked for. Better Auth
+/// itself shows a key for 30 days after it signs no more.
+fn keys_sql(columns: &[String]) -> Option<String> {
+    let column =
+        |names: [&'static str; 2]| names.into_iter().find(|name| columns.iter().any(|own| own == name));
+    let public_key = column(["publicKey", "public_key"])?;
+    let created_at = column(["createdAt", "created_at"])?;
+    let expires_at = column(["expiresAt", "expires_at"])
+        .map_or_else(|| "null::timestamptz".to_owned(), |name| format!("\"{name}\""));
+    let alg = column(["alg", "alg"]).unwrap_or("null");
+    Some(format!(
+        "select id::text, \"{public_key}\"::text, {alg}::text from jwks \
+         where {expires_at} is null or {expires_at} > now() - interval '30 days' \
+         order by \"{created_at}\" desc limit {MAX_KEYS}"
+    ))
+}
 
 /// The order of a list. Equal keys are told apart by `id`, so that pages neither repeat nor skip a task.
 fn order_by(sort: Sort, descending: bool) -> &'static str {
@@ -108,6 +133,20 @@ fn read_task(row: &Row) -> Result<Task, postgres::Error> {
     })
 }
 
+/// A row of Better Auth's table of keys as a JSON Web Key; null when its text is none.
+fn read_key(row: &Row) -> Result<Value, postgres::Error> {
+    let (kid, text, alg): (String, String, Option<String>) =
+        (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    let mut jwk: Value = serde_json::from_str(&text).unwrap_or_default();
+    if let Some(members) = jwk.as_object_mut() {
+        members.insert("kid".to_owned(), kid.into());
+        if let Some(alg) = alg {
+            members.entry("alg").or_insert(alg.into());
+        }
+    }
+    Ok(jwk)
+}
+
 fn many<'r>(rows: impl IntoIterator<Item = &'r Row>) -> Result<Vec<Task>, Error> {
     rows.into_iter().map(read_task).collect::<Result<_, _>>().map_err(|error| judge(&error))
 }
@@ -137,6 +176,18 @@ impl Store {
     /// The tasks of one user: the only way to any. The time that the database takes is added to `stopwatch`.
     pub fn tasks<'s>(&'s self, user: &'s UserId, stopwatch: &'s Stopwatch) -> Tasks<'s> {
         Tasks { database: &self.database, user: user.as_str(), stopwatch }
+    }
+
+    /// The public keys of the Better Auth that lives in this database, as JSON Web Keys; `None` where none does.
+    ///
+    /// # Errors
+    /// As for [`Database::read`].
+    pub fn keys(&self) -> Result<Option<Vec<Value>>, Error> {
+        let columns = self.database.read(KEY_COLUMNS, &[])?;
+        let columns: Result<Vec<String>, _> = columns.iter().map(|row| row.try_get(0)).collect();
+        let Some(sql) = keys_sql(&columns.map_err(|error| judge(&error))?) else { return Ok(None) };
+        let rows = self.database.read(&sql, &[])?;
+        rows.iter().map(read_key).collect::<Result<_, _>>().map(Some).map_err(|error| judge(&error))
     }
 
     /// The database itself, for what concerns nobody's tasks.

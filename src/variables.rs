@@ -36,8 +36,21 @@ use Fallback::{Nothing, Required, Value, Words};
 
 /// All of them, in the order of `--help`.
 pub const VARIABLES: &[Variable] = &[
-    secret("NEON_DATABASE_URL", "the database: postgresql://user:password@host/database"),
-    secret("BETTER_AUTH_SECRET", "the one of your frontend's Better Auth, at least 32 bytes"),
+    secret("NEON_DATABASE_URL", Required, "the database: postgresql://user:password@host/database"),
+    secret(
+        "BETTER_AUTH_SECRET",
+        Words("required without BETTER_AUTH_SECRETS"),
+        "the one of your frontend's Better Auth, at least 32 bytes",
+    ),
+    secret("BETTER_AUTH_SECRETS", Nothing, "several of them instead, the current one first: 2:new,1:old"),
+    variable("BETTER_AUTH_URL", Nothing, "where Better Auth is, for the keys of its jwt() plugin"),
+    variable(
+        "BETTER_AUTH_JWKS_URL",
+        Nothing,
+        "where those keys are, if not at the usual path of BETTER_AUTH_URL",
+    ),
+    variable("BETTER_AUTH_ISSUER", Nothing, "what `iss` of a token must be"),
+    variable("BETTER_AUTH_AUDIENCE", Nothing, "what `aud` of a token must be"),
     variable("HOST", Value("0.0.0.0"), "the address it listens on"),
     variable("PORT", Value("8000"), "the port it listens on, 0 to 65535; 0 takes any that is free"),
     variable(
@@ -51,7 +64,7 @@ pub const VARIABLES: &[Variable] = &[
     variable("MAX_BODY_BYTES", Value("1048576"), "the longest request body in bytes, 1024 to 16777216"),
     variable(
         "REQUEST_TIMEOUT_MS",
-        Words("10000 for the head, 20000 for the body"),
+        Words("default: 10000 for the head, 20000 for the body"),
         "how long each of the two may take to arrive, 100 to 600000",
     ),
     variable("IDLE_TIMEOUT_MS", Value("75000"), "a connection's time without a request, 100 to 3600000"),
@@ -69,8 +82,8 @@ const fn variable(name: &'static str, default: Fallback, meaning: &'static str) 
     Variable { name, default, meaning, is_secret: false }
 }
 
-const fn secret(name: &'static str, meaning: &'static str) -> Variable {
-    Variable { name, default: Required, meaning, is_secret: true }
+const fn secret(name: &'static str, default: Fallback, meaning: &'static str) -> Variable {
+    Variable { name, default, meaning, is_secret: true }
 }
 
 /// The variable of this name.
@@ -96,7 +109,8 @@ impl fmt::Display for Table {
             match default {
                 Required => f.write_str("required")?,
                 Nothing => f.write_str("default: none")?,
-                Value(text) | Words(text) => write!(f, "default: {text}")?,
+                Value(text) => write!(f, "default: {text}")?,
+                Words(text) => f.write_str(text)?,
             }
             if *is_secret {
                 write!(f, "; or {name}{FILE_SUFFIX}, a file that holds it")?;

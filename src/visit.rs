@@ -129,9 +129,10 @@ pub struct Tags {
 }
 
 impl Tags {
-    /// Tags of a server with this secret. Its replicas have the same.
-    pub fn new(secret: &str) -> Self {
-        let secret = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    /// Tags of a server with these secrets. Only the current one, which is the first, counts; replicas have the same.
+    pub fn new(secrets: &[String]) -> Self {
+        let current = secrets.first().map(String::as_bytes).unwrap_or_default();
+        let secret = hmac::Key::new(hmac::HMAC_SHA256, current);
         let key = hmac::sign(&secret, TAG_KEY_LABEL);
         Self { key: hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()) }
     }

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
-use crate::json::Scalar;
+use crate::json::{Scalar, is_object};
 
 use super::{Identity, MAX_USER_ID_CHARS, Refusal, UserId};
 
@@ -18,35 +19,32 @@ const NOT_BEFORE_LEEWAY_SECONDS: f64 = 60.0;
 /// (by `serde`): it would mean what its reader likes.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Claims {
+pub(super) struct Claims<'j> {
     exp: Scalar,
     nbf: Scalar,
+    iss: Scalar,
+    #[serde(borrow)]
+    aud: Option<&'j RawValue>,
     sub: Scalar,
     user_id: Scalar,
     #[serde(rename = "userId")]
     user_id_camel: Scalar,
     id: Scalar,
     email: Scalar,
-    session: Member,
-    user: Member,
+    /// Like `user` an object in a token of Better Auth's session cookie cache.
+    session: Option<&'j RawValue>,
+    user: Option<&'j RawValue>,
     #[serde(rename = "updateTo")]
     update_to: Scalar,
     #[serde(rename = "requestType")]
     request_type: Scalar,
 }
 
-/// `session` and `user` are objects in a token of Better Auth's session cookie cache.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Member {
-    Object(Nested),
-    Other(IgnoredAny),
-}
-
-impl Default for Member {
-    fn default() -> Self {
-        Member::Other(IgnoredAny)
-    }
+/// From whom and for whom a token must be, as far as the operator says.
+#[derive(Default)]
+pub(super) struct Expected {
+    pub(super) issuer: Option<String>,
+    pub(super) audience: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -60,29 +58,49 @@ struct Nested {
     email: Scalar,
 }
 
-impl Claims {
-    /// Time, then purpose, then the identity. `untyped` says that the token's header has no `typ`, `json` is what these
-    /// claims were read from.
-    pub(super) fn judge(self, json: &[u8], untyped: bool, now: f64) -> Result<Identity, Refusal> {
+impl Claims<'_> {
+    /// Time, then issuer and audience, then purpose, then the identity. `may_be_mail` says that the token's signature and
+    /// header are those of a mailed one; `json` is what these claims were read from.
+    pub(super) fn judge(
+        self,
+        expected: &Expected,
+        json: &[u8],
+        may_be_mail: bool,
+        now: f64,
+    ) -> Result<Identity, Refusal> {
         self.judge_time(now)?;
+        self.judge_origin(expected)?;
         if self.update_to != Scalar::Absent || self.request_type != Scalar::Absent {
             return Err(Refusal::Invalid("it is for a change of e-mail address"));
         }
-        if untyped
+        if may_be_mail
             && self.sub == Scalar::Absent
             && self.email != Scalar::Absent
             && is_of_verification_mail(json)
         {
             return Err(Refusal::Invalid("it is for the verification of an e-mail address"));
         }
-        if let (Member::Object(session), Member::Object(user)) = (self.session, self.user) {
-            return session_identity(session, user, now);
+        if let (Some(session), Some(user)) = (object(self.session), object(self.user)) {
+            return session_identity(nested(session)?, nested(user)?, now);
         }
         let id = [self.sub, self.user_id, self.user_id_camel, self.id]
             .into_iter()
             .find(|claim| !matches!(claim, Scalar::Absent | Scalar::Null))
             .unwrap_or_default();
         Ok(Identity { user: user_id(id)?, email: text(self.email) })
+    }
+
+    /// What the operator expects must be there.
+    fn judge_origin(&self, expected: &Expected) -> Result<(), Refusal> {
+        if expected.issuer.as_ref().is_some_and(|issuer| !is_text(&self.iss, issuer)) {
+            return Err(Refusal::Invalid("it is from another issuer"));
+        }
+        match &expected.audience {
+            Some(audience) if !self.aud.is_some_and(|aud| has_audience(aud, audience)) => {
+                Err(Refusal::Invalid("it is for another audience"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// `exp` is required and has no leeway; `nbf` has some.
@@ -107,12 +125,32 @@ impl Claims {
     }
 }
 
+fn is_text(claim: &Scalar, expected: &str) -> bool {
+    matches!(claim, Scalar::Text(text) if text == expected)
+}
+
+/// `aud` is a string, or a list of such (RFC 7519, section 4.1.3).
+fn has_audience(aud: &RawValue, expected: &str) -> bool {
+    let is_expected = |claim: Scalar| is_text(&claim, expected);
+    serde_json::from_str(aud.get()).is_ok_and(is_expected)
+        || serde_json::from_str::<Vec<Scalar>>(aud.get())
+            .is_ok_and(|audiences| audiences.into_iter().any(is_expected))
+}
+
 /// Whether these are the claims of the token that Better Auth mails out to verify an address. It is signed with the same
 /// secret, and whoever reads that mail would be let in.
 fn is_of_verification_mail(json: &[u8]) -> bool {
     serde_json::from_slice::<HashMap<String, IgnoredAny>>(json).is_ok_and(|claims| {
         claims.keys().all(|name| matches!(name.as_str(), "email" | "userId" | "iat" | "exp"))
     })
+}
+
+fn object(claim: Option<&RawValue>) -> Option<&RawValue> {
+    claim.filter(|claim| is_object(claim.get().as_bytes()))
+}
+
+fn nested(object: &RawValue) -> Result<Nested, Refusal> {
+    serde_json::from_str(object.get()).map_err(|_| Refusal::Invalid("its session is no proper object"))
 }
 
 /// The identity in a token of the session cookie cache: both halves must speak of the same person, and the session

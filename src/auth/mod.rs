@@ -5,8 +5,13 @@
 //! before its signature holds, save the header, which names the algorithm.
 
 mod claims;
+mod issuer;
+mod keys;
+mod source;
 
 use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,7 +20,11 @@ use serde::Deserialize;
 
 use crate::http::Repeated;
 use crate::json::{Scalar, is_object};
-use claims::Claims;
+use claims::{Claims, Expected};
+use issuer::Issuer;
+pub use issuer::KeyStatus;
+pub use keys::MAX_KEYS;
+pub use source::{JwksUrl, KeySource};
 
 /// The longest token that is looked at, in bytes. A user's avatar can be a claim: 8 KB have been seen.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
@@ -66,6 +75,8 @@ pub enum Refusal {
     Invalid(&'static str),
     /// Its token has expired.
     Expired,
+    /// Its token cannot be judged just now: the issuer's keys are not to be had.
+    NotNow,
 }
 
 impl Refusal {
@@ -84,27 +95,48 @@ impl fmt::Display for Refusal {
             Refusal::Missing => f.write_str("Not authenticated"),
             Refusal::Invalid(why) => write!(f, "The token is not valid: {why}"),
             Refusal::Expired => f.write_str("The token has expired"),
+            Refusal::NotNow => f.write_str("The token cannot be checked just now"),
         }
     }
 }
 
-/// Verifies tokens.
-pub struct Verifier {
-    secret: DecodingKey,
+/// Whose tokens are accepted.
+#[derive(Default)]
+pub struct Trust {
+    /// Each of these, taken as the bytes it is, may have signed a token.
+    pub secrets: Vec<String>,
+    /// What `iss` must be.
+    pub issuer: Option<String>,
+    /// What `aud` must be, or have among others.
+    pub audience: Option<String>,
 }
 
-/// The header of a token. An unknown member is ignored, as RFC 7515 has it.
+/// Verifies tokens.
+pub struct Verifier {
+    secrets: Vec<DecodingKey>,
+    keys: Arc<Issuer>,
+    expected: Expected,
+}
+
+/// The header of a token. An unknown member is ignored, as RFC 7515 has it: a key or the URL of one in a header is none.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Header {
     alg: Scalar,
+    kid: Scalar,
     typ: Scalar,
     crit: Scalar,
 }
 
+/// What a token is signed with, if its header is true.
+enum Signer<'h> {
+    Secret,
+    Key(&'h str, keys::Algorithm),
+}
+
 impl Header {
-    /// Whether the token is one of ours to judge, as far as its header says.
-    fn judge(&self) -> Result<(), Refusal> {
+    /// Whether the token is one of ours to judge, as far as its header says, and then who signed it.
+    fn judge(&self) -> Result<Signer<'_>, Refusal> {
         if self.crit != Scalar::Absent {
             return Err(Refusal::Invalid("its header has critical extensions"));
         }
@@ -113,17 +145,29 @@ impl Header {
             Scalar::Text(typ) if typ.eq_ignore_ascii_case("JWT") => {}
             _ => return Err(Refusal::Invalid("it is of another type")),
         }
-        match &self.alg {
-            Scalar::Text(alg) if alg == "HS256" => Ok(()),
-            _ => Err(Refusal::Invalid("its algorithm is not accepted")),
+        let alg = if let Scalar::Text(alg) = &self.alg { alg.as_str() } else { "" };
+        if alg == "HS256" {
+            return Ok(Signer::Secret);
+        }
+        let algorithm =
+            keys::Algorithm::from_name(alg).ok_or(Refusal::Invalid("its algorithm is not accepted"))?;
+        match &self.kid {
+            Scalar::Text(kid) if !kid.is_empty() => Ok(Signer::Key(kid, algorithm)),
+            _ => Err(Refusal::Invalid("it does not say which key it is signed with")),
         }
     }
 }
 
 impl Verifier {
-    /// A verifier of what was signed with this secret, taken as the bytes it is.
-    pub fn new(secret: &str) -> Self {
-        Self { secret: DecodingKey::from_secret(secret.as_bytes()) }
+    /// A verifier of what was signed with one of the secrets, or with a key that `source` has. At most `max_waiting` requests
+    /// wait for the source at the same time.
+    pub fn new(trust: Trust, source: KeySource, max_waiting: usize) -> Self {
+        let Trust { secrets, issuer, audience } = trust;
+        Self {
+            secrets: secrets.iter().map(|secret| DecodingKey::from_secret(secret.as_bytes())).collect(),
+            keys: Arc::new(Issuer::new(source, max_waiting)),
+            expected: Expected { issuer, audience },
+        }
     }
 
     /// Who sent this `Authorization` header. `now` is in seconds since 1970.
@@ -140,6 +184,17 @@ impl Verifier {
         self.verify(bearer_token(authorization.unwrap_or_default())?, now)
     }
 
+    /// What is known of the issuer's keys. Asks nobody.
+    pub fn key_status(&self) -> KeyStatus {
+        self.keys.status(Instant::now())
+    }
+
+    /// The same after asking the source, for at most a few seconds.
+    pub fn refresh_keys(&self) -> KeyStatus {
+        self.keys.refresh(Instant::now());
+        self.key_status()
+    }
+
     /// The order of judgement: form, header, algorithm, signature, then what the claims say.
     fn verify(&self, token: &str, now: f64) -> Result<Identity, Refusal> {
         if token.len() > MAX_TOKEN_BYTES {
@@ -148,24 +203,51 @@ impl Verifier {
         let [header, claims, signature] = three_parts(token)?;
         let header_json = decode(header)?;
         let claims_json = decode(claims)?;
-        decode(signature)?;
+        let signature_bytes = decode(signature)?;
 
         let header_says: Header =
             parse(&header_json).ok_or(Refusal::Invalid("its header is no proper JSON object"))?;
-        header_says.judge()?;
+        let signer = header_says.judge()?;
         let signed = &token[..header.len() + 1 + claims.len()];
-        if !self.signature_holds(signature, signed) {
+        let holds = match signer {
+            Signer::Secret => self.is_signed_with_secret(signed, signature),
+            Signer::Key(kid, algorithm) => {
+                self.is_signed_with_key(kid, algorithm, signed, &signature_bytes)?
+            }
+        };
+        if !holds {
             return Err(Refusal::Invalid("its signature does not hold"));
         }
         let claims: Claims =
             parse(&claims_json).ok_or(Refusal::Invalid("its claims are no proper JSON object"))?;
-        claims.judge(&claims_json, header_says.typ == Scalar::Absent, now)
+        let may_be_mail = matches!(signer, Signer::Secret) && header_says.typ == Scalar::Absent;
+        claims.judge(&self.expected, &claims_json, may_be_mail, now)
     }
 
     /// Compared in constant time by the library.
-    fn signature_holds(&self, signature: &str, signed: &str) -> bool {
-        jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &self.secret, Algorithm::HS256)
-            .unwrap_or(false)
+    fn is_signed_with_secret(&self, signed: &str, signature: &str) -> bool {
+        self.secrets.iter().any(|secret| {
+            jsonwebtoken::crypto::verify(signature, signed.as_bytes(), secret, Algorithm::HS256)
+                .unwrap_or(false)
+        })
+    }
+
+    fn is_signed_with_key(
+        &self,
+        kid: &str,
+        algorithm: keys::Algorithm,
+        signed: &str,
+        signature: &[u8],
+    ) -> Result<bool, Refusal> {
+        let keys = self.keys.keys_for(kid, Instant::now())?;
+        match keys.find(kid, algorithm) {
+            Some(key) => Ok(key.verify_sig(signed.as_bytes(), signature).is_ok()),
+            None if keys.is_absent => {
+                Err(Refusal::Invalid("it is signed with a key, and this server knows no issuer's keys"))
+            }
+            None if keys.knows(kid) => Err(Refusal::Invalid("its key is for another algorithm")),
+            None => Err(Refusal::Invalid("its key is none of the issuer's")),
+        }
     }
 }
 

@@ -1,15 +1,19 @@
 //! A response on its way out: its head and as much of its body as the socket takes.
 //!
-//! At most [`FILL_BYTES`] of a streamed body are in memory at a time; a short one goes out with its head in one write.
+//! At most [`FILL_BYTES`] of a streamed body are in memory at a time; a short one goes out with its head in one write. A body
+//! is the program's and may take its time, so it is read apart from sending, by threads of its own (`streams.rs`).
 //! It must never send a header that could split the response, nor end a body early as if it were whole.
 
 use std::io::{self, Read};
+use std::mem;
 use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
+use crate::budget::{Budget, OverBudget, Share};
 use crate::clock::HttpDate;
 use crate::header::{Header, is_field_value};
 use crate::message::{HTTPVersion, is_token};
@@ -19,8 +23,8 @@ use crate::response::Response;
 const INLINE_BYTES: usize = 64 * 1024;
 /// Bytes pulled from a longer one at a time: four hexadecimal digits name them.
 const FILL_BYTES: usize = 16 * 1024;
-/// Pulls in one turn of a connection, so that one long answer does not hold up the others.
-const FILLS_PER_TURN: usize = 4;
+/// What frames a chunk, and ends the last: `4000\r\n`, `\r\n` and `0\r\n\r\n`.
+const CHUNK_EXTRA_BYTES: usize = 13;
 
 /// What of a request decides how its answer is framed.
 pub(crate) struct Exchange {
@@ -41,9 +45,9 @@ pub(crate) enum Progress {
     Done,
     /// The socket takes no more for now.
     Blocked,
-    /// The turn is over.
-    Turn,
-    /// The client is gone, or the body failed.
+    /// The socket has all that there is, and more of the body must be read.
+    Drained,
+    /// The client is gone.
     Broken,
 }
 
@@ -54,10 +58,14 @@ pub(crate) struct Answer {
     body: Option<Body>,
     /// Bytes sent in all.
     pub(crate) total_bytes: u64,
-    /// The tick at which sending began.
-    pub(crate) started: u64,
+    /// The tick since when it is the client's turn to take of it.
+    pub(crate) since: u64,
+    /// Ticks that the client had for it before that.
+    pub(crate) spent: u64,
     /// The connection ends with this answer.
     pub(crate) close: bool,
+    /// What this takes of all answers' memory, once it has to wait for its client.
+    share: Option<Share>,
 }
 
 impl Answer {
@@ -101,7 +109,8 @@ impl Answer {
         }
         buffer.extend_from_slice(b"\r\n");
 
-        let mut answer = Answer { buffer, sent: 0, body: None, total_bytes: 0, started: 0, close };
+        let mut answer =
+            Answer { buffer, sent: 0, body: None, total_bytes: 0, since: 0, spent: 0, close, share: None };
         let mut reader = response.reader;
         if let Some(length) = inline {
             let head = answer.buffer.len();
@@ -109,6 +118,7 @@ impl Answer {
             reader.read_exact(&mut answer.buffer[head..])?;
         } else if !exchange.is_head && !forbids_body {
             let mut body = Body { reader: Box::new(reader), framing };
+            answer.buffer.reserve_exact(FILL_BYTES + CHUNK_EXTRA_BYTES);
             if !body.fill(&mut answer.buffer)? {
                 answer.body = Some(body);
             }
@@ -116,38 +126,45 @@ impl Answer {
         Ok(answer)
     }
 
-    /// Whether more of the body will have to be pulled, which may wait for the program.
-    pub(crate) fn is_streamed(&self) -> bool {
-        self.body.is_some()
+    /// Counts the memory that this holds, from the first time that it has to wait.
+    pub(crate) fn count(&mut self, budget: &Arc<Budget>) -> Result<(), OverBudget> {
+        if self.share.is_none() {
+            self.share = Some(Share::take(budget, self.buffer.capacity())?);
+        }
+        Ok(())
     }
 
-    /// Sends what the socket takes, pulling the body after it.
+    /// Sends what the socket takes of what was read.
     pub(crate) fn write(&mut self, socket: BorrowedFd<'_>) -> Progress {
-        for _ in 0..FILLS_PER_TURN {
-            while self.sent < self.buffer.len() {
-                match send(socket, &self.buffer[self.sent..], SendFlags::NOSIGNAL) {
-                    Ok(count) => {
-                        self.sent += count;
-                        self.total_bytes += count as u64;
-                    }
-                    Err(Errno::INTR) => {}
-                    Err(Errno::AGAIN) => return Progress::Blocked,
-                    Err(_) => return Progress::Broken,
+        while self.sent < self.buffer.len() {
+            match send(socket, &self.buffer[self.sent..], SendFlags::NOSIGNAL) {
+                Ok(count) => {
+                    self.sent += count;
+                    self.total_bytes += count as u64;
                 }
-            }
-            let Some(body) = &mut self.body else {
-                return Progress::Done;
-            };
-            self.sent = 0;
-            self.buffer.clear();
-            // The body is the program's: its panic must not end a thread that serves others.
-            match catch_unwind(AssertUnwindSafe(|| body.fill(&mut self.buffer))) {
-                Ok(Ok(false)) => {}
-                Ok(Ok(true)) => self.body = None,
-                Ok(Err(_)) | Err(_) => return Progress::Broken,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Progress::Blocked,
+                Err(_) => return Progress::Broken,
             }
         }
-        Progress::Turn
+        if self.body.is_some() { Progress::Drained } else { Progress::Done }
+    }
+
+    /// Reads the next piece of the body, once all before is sent. This takes whatever time the program takes.
+    ///
+    /// # Errors
+    /// When the body fails, or panics.
+    pub(crate) fn fill(&mut self) -> io::Result<()> {
+        self.sent = 0;
+        self.buffer.clear();
+        let Some(body) = &mut self.body else {
+            return Ok(());
+        };
+        let filled = catch_unwind(AssertUnwindSafe(|| body.fill(&mut self.buffer)));
+        if filled.unwrap_or_else(|_| Err(io::Error::other("the body panicked")))? {
+            self.body = None;
+        }
+        Ok(())
     }
 }
 
@@ -221,6 +238,15 @@ impl Framing {
 struct Body {
     reader: Box<dyn Read + Send>,
     framing: Framing,
+}
+
+impl Drop for Body {
+    /// It is the program's: its panic must not end a thread that serves others.
+    fn drop(&mut self) {
+        let reader = mem::replace(&mut self.reader, Box::new(io::empty()));
+        // What it panics with was told by the panic hook.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(reader)));
+    }
 }
 
 impl Body {

@@ -1,7 +1,7 @@
-//! One allowance for all bytes that requests hold together.
+//! Allowances for bytes that all connections hold together: one for requests, one for answers.
 //!
 //! A byte is counted before memory is taken for it and given back when that memory is, whoever drops it. Without this, ten
-//! thousand clients that each hold back the last byte of a body would add up.
+//! thousand clients that each hold back the last byte of a body, or take none of an answer, would add up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,12 +37,37 @@ impl Budget {
     }
 }
 
+/// A part of a [`Budget`], given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Share {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Share {
+    pub(crate) fn take(budget: &Arc<Budget>, bytes: usize) -> Result<Share, OverBudget> {
+        budget.take(bytes)?;
+        Ok(Share { budget: Arc::clone(budget), bytes })
+    }
+
+    fn grow_to(&mut self, bytes: usize) -> Result<(), OverBudget> {
+        self.budget.take(bytes.saturating_sub(self.bytes))?;
+        self.bytes = self.bytes.max(bytes);
+        Ok(())
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes);
+    }
+}
+
 /// Bytes that are counted in a [`Budget`] as long as they live. Without bytes it takes no memory.
 #[derive(Debug, Default)]
 pub(crate) struct Counted {
     bytes: Vec<u8>,
-    /// How many bytes were taken of which budget.
-    counted: Option<(Arc<Budget>, usize)>,
+    share: Option<Share>,
 }
 
 impl Counted {
@@ -57,9 +82,10 @@ impl Counted {
         let capacity = self.bytes.capacity();
         if length > capacity {
             let wanted = (capacity + capacity / 2).min(most).max(length);
-            let (budget, counted) = self.counted.get_or_insert_with(|| (Arc::clone(budget), 0));
-            budget.take(wanted - *counted)?;
-            *counted = wanted;
+            match &mut self.share {
+                Some(share) => share.grow_to(wanted)?,
+                None => self.share = Some(Share::take(budget, wanted)?),
+            }
             self.bytes.reserve_exact(wanted - self.bytes.len());
         }
         self.bytes.extend_from_slice(more);
@@ -81,14 +107,6 @@ impl std::ops::Deref for Counted {
 
     fn deref(&self) -> &[u8] {
         &self.bytes
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        if let Some((budget, counted)) = self.counted.take() {
-            budget.give_back(counted);
-        }
     }
 }
 

@@ -6,19 +6,20 @@
 use std::mem::{self, MaybeUninit};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt};
 
 use crate::answer::{Answer, Progress};
 use crate::body::ChunkedDecoder;
-use crate::budget::{Counted, OverBudget};
+use crate::budget::Counted;
 use crate::clock::ticks_in;
 use crate::engine::{Engine, Stage};
 use crate::head::{Fault, Framing, Head, HeadReader, Refused};
-use crate::receiving::{BODY_TOO_LARGE, Receiving};
+use crate::receiving::{BODY_TOO_LARGE, Receiving, hold};
 use crate::slots::Waiting;
 
 /// Bytes taken from a socket at a time.
@@ -45,6 +46,8 @@ pub(crate) enum Outcome {
     Again,
     /// Hand this to the program.
     Request(Received),
+    /// Have more of this answer's body read.
+    Stream(Box<Answer>),
     /// Close it.
     Close,
 }
@@ -52,7 +55,7 @@ pub(crate) enum Outcome {
 enum Phase {
     Head(HeadReader),
     Body(Box<Receiving>),
-    /// The program has the request.
+    /// The program has the request, or more of the answer's body is being read.
     Serving,
     Sending(Box<Answer>),
     /// We are done; bytes are read over so that the last answer is not lost to a reset (RFC 9112, section 9.6).
@@ -87,7 +90,7 @@ impl Connection {
             readable: false,
             half_closed: false,
             is_queued: false,
-            deadline: Some((Waiting::Idle, engine.clock.after(engine.limits.idle_timeout))),
+            deadline: Some(engine.deadline(Waiting::Silent)),
         }
     }
 
@@ -103,31 +106,35 @@ impl Connection {
         self.peer
     }
 
-    /// Bytes of a body that is not whole yet.
+    /// Bytes held of a request that is not whole yet, or of those behind an answer that is being sent.
     pub(crate) fn unfinished_bytes(&self) -> usize {
         match &self.phase {
-            Phase::Body(receiving) => receiving.body.len(),
-            _ => 0,
+            Phase::Head(_) | Phase::Sending(_) => self.input.len(),
+            Phase::Body(receiving) => receiving.body.len() + self.input.len(),
+            Phase::Serving | Phase::Lingering { .. } => 0,
+        }
+    }
+
+    /// Lets go of those bytes.
+    pub(crate) fn drop_unfinished(&mut self, engine: &Arc<Engine>) -> Outcome {
+        match &self.phase {
+            Phase::Head(_) | Phase::Body(_) => self.reject(NO_MEMORY_FOR_IT.into(), engine),
+            _ => Outcome::Close,
         }
     }
 
     /// Takes note of what the socket reports and does what can be done.
-    pub(crate) fn on_event(&mut self, flags: EventFlags, engine: &Engine) -> Outcome {
+    pub(crate) fn on_event(&mut self, flags: EventFlags, engine: &Arc<Engine>) -> Outcome {
         if flags.intersects(EventFlags::ERR | EventFlags::HUP) {
             return Outcome::Close;
         }
         self.readable |= flags.intersects(EventFlags::IN | EventFlags::RDHUP);
         self.half_closed |= flags.contains(EventFlags::RDHUP);
-        match &self.phase {
-            _ if self.is_queued => Outcome::Wait,
-            // Pulling a body takes the program's time. Whoever polls has none: all others wait for the next event.
-            Phase::Sending(answer) if answer.is_streamed() => Outcome::Again,
-            _ => self.proceed(engine),
-        }
+        if self.is_queued { Outcome::Wait } else { self.proceed(engine) }
     }
 
     /// Does what can be done now.
-    pub(crate) fn proceed(&mut self, engine: &Engine) -> Outcome {
+    pub(crate) fn proceed(&mut self, engine: &Arc<Engine>) -> Outcome {
         self.is_queued = false;
         match mem::replace(&mut self.phase, Phase::Serving) {
             Phase::Sending(answer) => self.write(*answer, engine),
@@ -144,31 +151,37 @@ impl Connection {
     }
 
     /// The deadline has passed.
-    pub(crate) fn expire(&mut self, engine: &Engine) -> Outcome {
+    pub(crate) fn expire(&mut self, engine: &Arc<Engine>) -> Outcome {
         match self.deadline {
-            Some((Waiting::Receiving, _)) if engine.stage() == Stage::Ended => {
-                self.reject(STOPPING.into(), engine)
+            Some((Waiting::Head | Waiting::Body, _)) => {
+                let fault = if engine.stage() == Stage::Ended { STOPPING } else { TOO_SLOW };
+                self.reject(fault.into(), engine)
             }
-            Some((Waiting::Receiving, _)) => self.reject(TOO_SLOW.into(), engine),
             _ => Outcome::Close,
         }
     }
 
     /// Its place is needed: an unfinished request is told so, as far as that goes without waiting.
-    pub(crate) fn evict(&mut self, engine: &Engine) {
-        if matches!(self.deadline, Some((Waiting::Receiving, _))) {
+    pub(crate) fn evict(&mut self, engine: &Arc<Engine>) {
+        if matches!(self.deadline, Some((Waiting::Head | Waiting::Body, _))) {
             self.reject(TOO_MANY_CONNECTIONS.into(), engine);
         }
     }
 
-    /// Starts to send `answer` to the request that was handed out.
-    pub(crate) fn send(&mut self, mut answer: Answer, engine: &Engine) -> Outcome {
-        answer.started = engine.clock.now();
+    /// Sends `answer` to the request that was handed out, or what was read of it since.
+    pub(crate) fn send(&mut self, mut answer: Answer, engine: &Arc<Engine>) -> Outcome {
+        answer.since = engine.clock.now();
         self.write(answer, engine)
     }
 
+    /// Sees to it that closing tells the client of a failure, whatever it was sent.
+    pub(crate) fn reset_on_close(&self) {
+        // It fails when the connection is gone already.
+        let _ = sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO));
+    }
+
     /// Answers a request that will not be served. Nothing more is read of it.
-    pub(crate) fn reject(&mut self, refused: Refused, engine: &Engine) -> Outcome {
+    pub(crate) fn reject(&mut self, refused: Refused, engine: &Arc<Engine>) -> Outcome {
         self.input = Counted::default();
         self.phase = match mem::replace(&mut self.phase, Phase::Serving) {
             Phase::Body(receiving) if refused.head.is_none() => {
@@ -180,40 +193,46 @@ impl Connection {
         self.send(engine.refuse(refused.fault, refused.head.as_deref()), engine)
     }
 
-    fn write(&mut self, mut answer: Answer, engine: &Engine) -> Outcome {
+    fn write(&mut self, mut answer: Answer, engine: &Arc<Engine>) -> Outcome {
         let before = answer.total_bytes;
-        let progress = answer.write(self.socket.as_fd());
-        match progress {
+        match answer.write(self.socket.as_fd()) {
             Progress::Broken => Outcome::Close,
             Progress::Done => self.after_answer(answer.close, engine),
-            Progress::Blocked | Progress::Turn => {
+            Progress::Blocked | Progress::Drained if !engine.count_unsent(&mut answer) => Outcome::Close,
+            Progress::Drained => {
+                answer.spent += engine.clock.now().saturating_sub(answer.since);
+                // From here to the next piece it is not the client that keeps us waiting.
+                self.deadline = None;
+                self.phase = Phase::Serving;
+                Outcome::Stream(Box::new(answer))
+            }
+            Progress::Blocked => {
                 // An event without progress moves no deadline, or a client could send bytes instead of reading any.
                 if answer.total_bytes > before || !matches!(self.deadline, Some((Waiting::Sending, _))) {
                     self.deadline = Some((Waiting::Sending, write_deadline(&answer, engine)));
                 }
                 self.phase = Phase::Sending(Box::new(answer));
-                if matches!(progress, Progress::Turn) { Outcome::Again } else { Outcome::Wait }
+                Outcome::Wait
             }
         }
     }
 
-    fn after_answer(&mut self, close: bool, engine: &Engine) -> Outcome {
-        let (limits, clock) = (&engine.limits, &engine.clock);
+    fn after_answer(&mut self, close: bool, engine: &Arc<Engine>) -> Outcome {
         if close {
             // It fails when the client is gone, which the next read finds out.
             let _ = shutdown(&self.socket, Shutdown::Write);
             self.input = Counted::default();
-            self.phase = Phase::Lingering { left: limits.max_linger_bytes };
-            self.deadline = Some((Waiting::Closing, clock.after(limits.linger_timeout)));
+            self.phase = Phase::Lingering { left: engine.limits.max_linger_bytes };
+            self.deadline = Some(engine.deadline(Waiting::Closing));
         } else {
             self.phase = Phase::Head(HeadReader::default());
-            self.deadline = Some((Waiting::Idle, clock.after(limits.idle_timeout)));
+            self.deadline = Some(engine.deadline(Waiting::Idle));
         }
         if self.readable || !self.input.is_empty() { Outcome::Again } else { Outcome::Wait }
     }
 
     /// Reads until there is a request or nothing more to read.
-    fn receive(&mut self, engine: &Engine) -> Outcome {
+    fn receive(&mut self, engine: &Arc<Engine>) -> Outcome {
         if !self.input.is_empty() {
             match self.take(&[], engine) {
                 Ok(Some(request)) => return Outcome::Request(request),
@@ -259,15 +278,15 @@ impl Connection {
     }
 
     /// Takes `bytes` after those that are here already. What follows a complete request is kept for the next.
-    fn take(&mut self, bytes: &[u8], engine: &Engine) -> Result<Option<Received>, Refused> {
+    fn take(&mut self, bytes: &[u8], engine: &Arc<Engine>) -> Result<Option<Received>, Refused> {
         let most = engine.limits.max_head_bytes + READ_BYTES;
         if self.input.is_empty() {
             let (used, received) = self.advance(bytes, engine)?;
-            self.input.extend(&bytes[used..], most, &engine.budget).map_err(|OverBudget| NO_MEMORY_FOR_IT)?;
+            hold(&mut self.input, &bytes[used..], most, engine)?;
             return Ok(received);
         }
         let mut input = mem::take(&mut self.input);
-        input.extend(bytes, most, &engine.budget).map_err(|OverBudget| NO_MEMORY_FOR_IT)?;
+        hold(&mut input, bytes, most, engine)?;
         let (used, received) = self.advance(&input, engine)?;
         input.consume(used);
         self.input = input;
@@ -275,13 +294,12 @@ impl Connection {
     }
 
     /// Moves on by as much of `bytes` as this request takes; gives how many bytes that were.
-    fn advance(&mut self, bytes: &[u8], engine: &Engine) -> Result<(usize, Option<Received>), Refused> {
+    fn advance(&mut self, bytes: &[u8], engine: &Arc<Engine>) -> Result<(usize, Option<Received>), Refused> {
         let mut used = 0;
         if let Phase::Head(reader) = &mut self.phase {
             let Some((head, length)) = reader.read(bytes, &engine.limits)? else {
-                if !matches!(self.deadline, Some((Waiting::Receiving, _))) && !bytes.is_empty() {
-                    self.deadline =
-                        Some((Waiting::Receiving, engine.clock.after(engine.limits.head_timeout)));
+                if !matches!(self.deadline, Some((Waiting::Head, _))) && !bytes.is_empty() {
+                    self.deadline = Some(engine.deadline(Waiting::Head));
                 }
                 return Ok((0, None));
             };
@@ -305,7 +323,12 @@ impl Connection {
     }
 
     /// Gets ready for the body of `head`; gives the request if it has none.
-    fn begin_body(&mut self, head: Head, rest: &[u8], engine: &Engine) -> Result<Option<Received>, Refused> {
+    fn begin_body(
+        &mut self,
+        head: Head,
+        rest: &[u8],
+        engine: &Arc<Engine>,
+    ) -> Result<Option<Received>, Refused> {
         let limits = &engine.limits;
         let chunked = match head.framing {
             Framing::Absent | Framing::Length(0) => return Ok(Some(self.hand_out(head, Counted::default()))),
@@ -319,7 +342,7 @@ impl Connection {
             // Nothing else is being sent, so the socket takes these few bytes; a client that is gone is found out later.
             let _ = send(&self.socket, b"HTTP/1.1 100 Continue\r\n\r\n", SendFlags::NOSIGNAL);
         }
-        self.deadline = Some((Waiting::Receiving, engine.clock.after(limits.body_timeout)));
+        self.deadline = Some(engine.deadline(Waiting::Body));
         self.phase = Phase::Body(Box::new(Receiving { head, body: Counted::default(), chunked }));
         Ok(None)
     }
@@ -352,8 +375,8 @@ impl Connection {
 fn write_deadline(answer: &Answer, engine: &Engine) -> u64 {
     let limits = &engine.limits;
     let seconds = answer.total_bytes / u64::from(limits.min_write_bytes_per_second.max(1));
-    let whole = answer.started + ticks_in(limits.write_timeout) + ticks_in(Duration::from_secs(seconds));
-    engine.clock.after(limits.write_timeout).min(whole)
+    let allowed = ticks_in(limits.write_timeout) + ticks_in(Duration::from_secs(seconds));
+    engine.clock.after(limits.write_timeout).min((answer.since + allowed).saturating_sub(answer.spent))
 }
 
 /// The client has closed, or reset, the connection.

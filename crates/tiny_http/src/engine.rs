@@ -8,15 +8,15 @@ use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, epoll, eventfd};
 
 use crate::acceptor::Acceptor;
 use crate::answer::{Answer, Exchange};
 use crate::budget::Budget;
-use crate::clock::Clock;
-use crate::connection::{Connection, NO_MEMORY_FOR_IT, Outcome, Received};
+use crate::clock::{Clock, ticks_in};
+use crate::connection::{Connection, Outcome, Received};
 use crate::head::{Fault, Head};
 use crate::header::Header;
 use crate::limits::Limits;
@@ -26,7 +26,8 @@ use crate::rejection::Rejection;
 use crate::request::Request;
 use crate::response::ResponseBox;
 use crate::seat::Seat;
-use crate::slots::{Occupied, Slots, Token};
+use crate::slots::{Occupied, Slots, Token, Waiting};
+use crate::streams::Streams;
 
 /// Tokens of what is no connection; connections have smaller ones.
 pub(crate) const WAKE: u64 = u64::MAX;
@@ -59,9 +60,13 @@ pub(crate) struct Counters {
 pub(crate) struct Engine {
     pub(crate) limits: Limits,
     pub(crate) clock: Clock,
+    /// For bytes of requests.
     pub(crate) budget: Arc<Budget>,
+    /// For bytes of answers that wait for their clients.
+    pub(crate) unsent: Arc<Budget>,
     pub(crate) slots: Slots<Connection>,
     pub(crate) queue: Queue<Request, Token>,
+    pub(crate) streams: Streams,
     pub(crate) acceptor: Acceptor,
     pub(crate) counters: Counters,
     on_reject: OnReject,
@@ -91,8 +96,10 @@ impl Engine {
         Ok(Engine {
             clock: Clock::new(),
             budget: Budget::new(limits.max_buffered_bytes),
+            unsent: Budget::new(limits.max_unsent_bytes),
             slots: Slots::new(crate::acceptor::connection_cap(&limits)),
             queue: Queue::new(limits.max_pending_requests),
+            streams: Streams::new(limits.max_body_threads),
             acceptor,
             counters: Counters::default(),
             on_reject,
@@ -120,7 +127,7 @@ impl Engine {
     }
 
     fn let_go(
-        &self,
+        self: &Arc<Self>,
         token: Token,
         mut connection: Occupied<'_, Connection>,
         outcome: Outcome,
@@ -138,6 +145,11 @@ impl Engine {
                 None
             }
             Outcome::Request(received) => Some(received),
+            Outcome::Stream(answer) => {
+                drop(connection);
+                self.stream(token, answer);
+                None
+            }
             Outcome::Close => {
                 self.close(connection);
                 None
@@ -165,6 +177,21 @@ impl Engine {
         }
     }
 
+    /// By when a connection must have what it waits for from now on.
+    pub(crate) fn deadline(&self, waiting: Waiting) -> (Waiting, u64) {
+        (waiting, self.clock.after(self.timeout(waiting)))
+    }
+
+    fn timeout(&self, waiting: Waiting) -> Duration {
+        match waiting {
+            Waiting::Closing => self.limits.linger_timeout,
+            Waiting::Silent | Waiting::Idle => self.limits.idle_timeout,
+            Waiting::Head => self.limits.head_timeout,
+            Waiting::Body => self.limits.body_timeout,
+            Waiting::Sending => self.limits.write_timeout,
+        }
+    }
+
     /// Sends the answer to the request that this connection waits with.
     pub(crate) fn send(self: &Arc<Self>, token: Token, answer: Answer) -> io::Result<()> {
         let mut connection = self.slots.lock(token).ok_or(io::ErrorKind::NotConnected)?;
@@ -172,6 +199,26 @@ impl Engine {
         let is_gone = matches!(outcome, Outcome::Close);
         self.settle(token, connection, outcome);
         if is_gone { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
+    }
+
+    /// Sends what was read of an answer since, and gives it back when the socket has taken that already.
+    pub(crate) fn continue_answer(self: &Arc<Self>, token: Token, answer: Answer) -> Option<Box<Answer>> {
+        let mut connection = self.slots.lock(token)?;
+        match connection.send(answer, self) {
+            Outcome::Stream(answer) => Some(answer),
+            outcome => {
+                self.settle(token, connection, outcome);
+                None
+            }
+        }
+    }
+
+    /// Ends a connection whose answer has failed midway, so that no client takes what it has for the whole.
+    pub(crate) fn reset(&self, token: Token) {
+        if let Some(connection) = self.slots.lock(token) {
+            connection.reset_on_close();
+            self.close(connection);
+        }
     }
 
     /// What of a request decides how its answer is framed.
@@ -208,8 +255,8 @@ impl Engine {
         }
     }
 
-    /// Refuses the largest unfinished body, if it is larger than `own_bytes`. Does not wait for a connection that is busy.
-    pub(crate) fn drop_larger_body(&self, own_bytes: usize) -> bool {
+    /// Lets go of the largest unfinished request, if it is larger than `own_bytes`. Does not wait for a connection that is busy.
+    pub(crate) fn drop_larger_request(self: &Arc<Self>, own_bytes: usize) -> bool {
         let size_of = |index| self.slots.try_lock(index).map_or(0, |(_, found)| found.unfinished_bytes());
         let largest = self.slots.indices().max_by_key(|index| size_of(*index));
         let Some((token, mut connection)) = largest.and_then(|index| self.slots.try_lock(index)) else {
@@ -218,18 +265,49 @@ impl Engine {
         if connection.unfinished_bytes() <= own_bytes {
             return false;
         }
-        let outcome = connection.reject(NO_MEMORY_FOR_IT.into(), self);
+        let outcome = connection.drop_unfinished(self);
         self.let_go(token, connection, outcome);
         true
     }
 
-    /// Closes the connection that waits the longest for its client, to make a place.
-    pub(crate) fn evict_one(&self) {
-        let first = self.slots.first_to_go().and_then(|index| self.slots.try_lock(index));
-        if let Some((_, mut connection)) = first {
-            connection.evict(self);
-            self.close(connection);
+    /// Counts what an answer holds that has to wait. When all of them hold too much, whoever has taken nothing for the longest
+    /// time goes. Whether there is room now.
+    pub(crate) fn count_unsent(&self, answer: &mut Answer) -> bool {
+        while answer.count(&self.unsent).is_err() {
+            if !self.close_first(|waiting, _| waiting == Waiting::Sending, |_| {}) {
+                return false;
+            }
         }
+        true
+    }
+
+    /// Makes a place for a new connection, if one that was there has waited for its client for long enough.
+    pub(crate) fn evict_one(self: &Arc<Self>) {
+        let now = self.clock.now();
+        let at_least = ticks_in(self.limits.evictable_after);
+        let may_go = |waiting, deadline: u64| {
+            let since = deadline.saturating_sub(ticks_in(self.timeout(waiting)));
+            waiting != Waiting::Sending && now >= since + at_least
+        };
+        self.close_first(may_go, |connection| connection.evict(self));
+    }
+
+    /// Closes the connection that goes first of those that `may_go`. Whether there was one.
+    fn close_first(
+        &self,
+        may_go: impl Fn(Waiting, u64) -> bool,
+        last_words: impl Fn(&mut Connection),
+    ) -> bool {
+        let first = self.slots.first_to_go(&may_go).and_then(|index| self.slots.try_lock(index));
+        // It may have moved on before it was locked.
+        let first =
+            first.filter(|(_, found)| found.deadline().is_some_and(|(what, tick)| may_go(what, tick)));
+        let Some((_, mut connection)) = first else {
+            return false;
+        };
+        last_words(&mut connection);
+        self.close(connection);
+        true
     }
 
     pub(crate) fn stage(&self) -> Stage {
@@ -244,13 +322,18 @@ impl Engine {
     pub(crate) fn advance_to(&self, stage: Stage) {
         self.stage.fetch_max(stage as u8, Ordering::SeqCst);
         if stage == Stage::Ended {
-            for request in self.queue.take_requests() {
-                request.reject(OVERLOADED);
-            }
+            self.refuse_pending();
         }
         self.seat.wake_all();
         self.wake_poller();
         self.notify();
+    }
+
+    /// Answers what waits in the queue, for nobody will ask for it any more.
+    pub(crate) fn refuse_pending(&self) {
+        for request in self.queue.take_requests() {
+            request.reject(OVERLOADED);
+        }
     }
 
     fn notify(&self) {

@@ -1,6 +1,7 @@
 //! The one thread of the engine's own: it keeps the time, and polls when nobody else does.
 //!
-//! It waits for nothing but time and events; of the program it runs no more than a body that is being streamed. While callers sit in `recv` it costs a few microseconds forty times a second.
+//! It waits for nothing but time and events, and runs nothing of the program but the hook for rejections. While callers sit in
+//! `recv` it costs a few microseconds forty times a second.
 
 use std::sync::Arc;
 use std::thread;
@@ -16,9 +17,6 @@ const WATCH: Duration = Duration::from_millis(1);
 const BUSY_TICKS: u64 = 2;
 /// Ticks between two looks at all deadlines.
 const SWEEP_TICKS: u64 = 4;
-/// A connection without a request is kept open for so long after the start of the end: a client that was about to send its
-/// next request still gets it answered, with `Connection: close`.
-const DRAIN_GRACE: Duration = Duration::from_millis(500);
 
 /// Runs until the server has ended and its last connection closed.
 pub(crate) fn run(engine: &Arc<Engine>) {
@@ -43,7 +41,12 @@ pub(crate) fn run(engine: &Arc<Engine>) {
         if engine.clock.now() >= next_sweep {
             next_sweep = engine.clock.now() + SWEEP_TICKS;
             engine.acceptor.resume(engine);
+            engine.start_body_thread();
             sweep(engine);
+            if engine.stage() == Stage::Ended {
+                // One may have been on its way into the queue when the end came.
+                engine.refuse_pending();
+            }
         }
     }
 }
@@ -52,10 +55,12 @@ pub(crate) fn run(engine: &Arc<Engine>) {
 fn sweep(engine: &Arc<Engine>) {
     let stage = engine.stage();
     let idle = ticks_in(engine.limits.idle_timeout);
-    let grace = ticks_in(DRAIN_GRACE);
+    let draining = ticks_in(engine.limits.drain_idle_timeout);
     let deadline = |waiting, tick: u64| match (stage, waiting) {
-        (Stage::Draining, Waiting::Idle) => tick.min((tick + grace).saturating_sub(idle)),
-        (Stage::Ended, Waiting::Idle | Waiting::Receiving) => 0,
+        (Stage::Draining, Waiting::Silent | Waiting::Idle) => {
+            tick.min((tick + draining).saturating_sub(idle))
+        }
+        (Stage::Ended, Waiting::Silent | Waiting::Idle | Waiting::Head | Waiting::Body) => 0,
         _ => tick,
     };
     let now = engine.clock.now();

@@ -41,6 +41,7 @@ mod rules;
 mod seat;
 mod server;
 mod slots;
+mod streams;
 
 pub use header::{Header, HeaderField};
 pub use limits::Limits;

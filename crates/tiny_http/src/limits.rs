@@ -17,22 +17,35 @@ pub struct Limits {
     pub max_body_bytes: usize,
     /// Bytes of all chunk extensions and trailers of one body together; all are read over. Past it: 400. Default: 4,096.
     pub max_chunk_extra_bytes: usize,
-    /// Bytes that all connections' unfinished heads and all bodies may hold together. Past it the largest unfinished body
+    /// Bytes that all connections' unfinished heads and all bodies may hold together. Past it the largest unfinished request
     /// is answered 503. Default: 33,554,432 (32 MiB).
     pub max_buffered_bytes: usize,
-    /// Open connections. At the cap the longest-idle one is closed for a new one. Default: 16,384, and never more than
-    /// the process may open files, less [`Limits::reserved_descriptors`].
+    /// Bytes of all answers together that wait for their clients. Past it the connection whose client has taken nothing
+    /// for the longest time is closed. Default: 33,554,432 (32 MiB).
+    pub max_unsent_bytes: usize,
+    /// Open connections. Default: 16,384, and never more than the process may open files, less
+    /// [`Limits::reserved_descriptors`]. At the cap a new one takes the place of one that waits for its client for at
+    /// least [`Limits::evictable_after`]: first of one that was never served, then of one whose head or body is unfinished,
+    /// then of one between two requests; of each kind the longest-waiting. Without such a one the new one is answered 503.
     pub max_connections: usize,
+    /// How long a connection at least waits for its client before it is closed to make a place. Default: 100 ms.
+    pub evictable_after: Duration,
     /// File descriptors left to the rest of the program. Default: 32.
     pub reserved_descriptors: usize,
     /// Complete requests that wait for a caller of `recv`. Past it: 503 at once. Default: 1,024.
     pub max_pending_requests: usize,
+    /// Threads that read long bodies of answers while these are sent; they exist while there is something to read. Past it a
+    /// body waits for its turn, as does everything behind bodies whose reads hang. Default: 8; at least 1.
+    pub max_body_threads: usize,
     /// From a head's first byte to its last. Past it: 408. Default: 10 s.
     pub head_timeout: Duration,
     /// From the end of the head to the last byte of the body. Past it: 408. Default: 20 s.
     pub body_timeout: Duration,
     /// Without a byte between two requests, or before the first. Past it the connection is closed. Default: 75 s.
     pub idle_timeout: Duration,
+    /// The same once the server ends gracefully: a client that was about to send its next request still gets it answered, with
+    /// `Connection: close`. Default: 500 ms.
+    pub drain_idle_timeout: Duration,
     /// Without the client taking a byte of an answer. Past it the connection is closed. Default: 20 s.
     pub write_timeout: Duration,
     /// Bytes a second that a client must take of an answer over its whole length, after one `write_timeout`. Below it
@@ -54,12 +67,16 @@ impl Default for Limits {
             max_body_bytes: 1024 * 1024,
             max_chunk_extra_bytes: 4 * 1024,
             max_buffered_bytes: 32 * 1024 * 1024,
+            max_unsent_bytes: 32 * 1024 * 1024,
             max_connections: 16 * 1024,
+            evictable_after: Duration::from_millis(100),
             reserved_descriptors: 32,
             max_pending_requests: 1024,
+            max_body_threads: 8,
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(20),
             idle_timeout: Duration::from_secs(75),
+            drain_idle_timeout: Duration::from_millis(500),
             write_timeout: Duration::from_secs(20),
             min_write_bytes_per_second: 4096,
             linger_timeout: Duration::from_secs(1),

@@ -2,6 +2,8 @@
 //!
 //! It never takes a byte past the end of its body; that byte is the next request's.
 
+use std::sync::Arc;
+
 use crate::body::{ChunkedDecoder, Piece};
 use crate::budget::{Counted, OverBudget};
 use crate::connection::NO_MEMORY_FOR_IT;
@@ -20,7 +22,7 @@ pub(crate) struct Receiving {
 
 impl Receiving {
     /// Takes what belongs to the body from the start of `bytes`; gives how much that was, and whether the body is whole.
-    pub(crate) fn take(&mut self, bytes: &[u8], engine: &Engine) -> Result<(usize, bool), Fault> {
+    pub(crate) fn take(&mut self, bytes: &[u8], engine: &Arc<Engine>) -> Result<(usize, bool), Fault> {
         let Some(decoder) = &mut self.chunked else {
             let Framing::Length(length) = self.head.framing else {
                 return Ok((0, true));
@@ -28,7 +30,7 @@ impl Receiving {
             // It is at most `max_body_bytes`, or the body would not have been begun.
             let length = length as usize;
             let count = (length - self.body.len()).min(bytes.len());
-            append(&mut self.body, &bytes[..count], length, engine)?;
+            hold(&mut self.body, &bytes[..count], length, engine)?;
             return Ok((count, self.body.len() == length));
         };
         let most = engine.limits.max_body_bytes;
@@ -48,15 +50,16 @@ impl Receiving {
             if data.is_empty() {
                 return Ok((used, false));
             }
-            append(&mut self.body, data, most, engine)?;
+            hold(&mut self.body, data, most, engine)?;
         }
     }
 }
 
-/// Appends to a body. When all bodies together are too large, the largest unfinished one goes first, be it this one.
-fn append(body: &mut Counted, bytes: &[u8], most: usize, engine: &Engine) -> Result<(), Fault> {
-    while body.extend(bytes, most, &engine.budget) == Err(OverBudget) {
-        if !engine.drop_larger_body(body.len()) {
+/// Appends to what is held of a request. When all of them together are too large, the largest unfinished one goes first, be it
+/// this one.
+pub(crate) fn hold(held: &mut Counted, bytes: &[u8], most: usize, engine: &Arc<Engine>) -> Result<(), Fault> {
+    while held.extend(bytes, most, &engine.budget) == Err(OverBudget) {
+        if !engine.drop_larger_request(held.len()) {
             return Err(NO_MEMORY_FOR_IT);
         }
     }

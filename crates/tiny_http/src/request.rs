@@ -103,9 +103,12 @@ impl Request {
         &mut self.body
     }
 
-    /// Sends the answer, as much of it as the socket takes; the engine sends the rest as the client reads. A body of up to
-    /// 64 KiB and known length is read here, a longer one in pieces of 16 KiB when there is room for them, by whatever
-    /// thread is in [`Server::recv`](crate::Server::recv) then, which is why it must be `Send + 'static`, and should not wait for long.
+    /// Sends the answer, as much of it as the socket takes; the engine sends the rest as the client reads. A body of known
+    /// length and up to 64 KiB is read here whole. Of any other the first 16 KiB are read here, and the rest in pieces of
+    /// 16 KiB by threads of the engine when the client has taken the last one, which is why it must be `Send + 'static`.
+    /// There are at most [`Limits::max_body_threads`](crate::Limits::max_body_threads) of those: a read may wait, for a
+    /// database for instance, but must have a time limit of its own. When the client goes the body is dropped, by any thread:
+    /// that must not wait.
     ///
     /// # Errors
     /// When the client is gone, or the answer cannot be sent (a header with a control character, a body that fails or ends

@@ -81,6 +81,8 @@ pub struct Stats {
     pub pending_requests: usize,
     /// Bytes of unfinished heads and of bodies in memory now, counted against [`Limits::max_buffered_bytes`].
     pub buffered_bytes: usize,
+    /// Bytes of answers that wait for their clients now, counted against [`Limits::max_unsent_bytes`].
+    pub unsent_bytes: usize,
     /// Connections accepted since the start.
     pub accepted: u64,
     /// Answers of 503 by the engine since the start: there was no room.
@@ -198,6 +200,7 @@ impl Server {
             connections: self.engine.slots.used(),
             pending_requests: self.engine.queue.requests(),
             buffered_bytes: self.engine.budget.used(),
+            unsent_bytes: self.engine.unsent.used(),
             accepted: counters.accepted.load(Ordering::Relaxed),
             shed: counters.shed.load(Ordering::Relaxed),
             rejected: counters.rejected.load(Ordering::Relaxed),

@@ -32,12 +32,16 @@ impl Token {
 pub(crate) enum Waiting {
     /// For the client to close, after its last answer.
     Closing = 0,
-    /// For a request to begin.
-    Idle = 1,
-    /// For the rest of a request.
-    Receiving = 2,
+    /// For the first byte of all.
+    Silent = 1,
+    /// For the rest of a head.
+    Head = 2,
+    /// For the rest of a body.
+    Body = 3,
+    /// For the next request, after an answer.
+    Idle = 4,
     /// For the client to take its answer.
-    Sending = 3,
+    Sending = 5,
 }
 
 const TICK_BITS: u32 = 56;
@@ -127,11 +131,13 @@ impl<T> Slots<T> {
         })
     }
 
-    /// The place of whoever waits for a client the longest: for a new request if there is one, else for the rest of one.
-    pub(crate) fn first_to_go(&self) -> Option<usize> {
+    /// The place that goes first of those that `may_go`, by what they wait for and the tick of their deadline: in the order
+    /// of [`Waiting`], and of those that wait for the same, the one that has waited the longest.
+    pub(crate) fn first_to_go(&self, may_go: impl Fn(Waiting, u64) -> bool) -> Option<usize> {
         let urgencies = self.slots.iter().map(|slot| slot.urgency.load(Ordering::Relaxed)).enumerate();
-        let (index, urgency) = urgencies.min_by_key(|(_, urgency)| *urgency)?;
-        decode(urgency).filter(|(waiting, _)| *waiting != Waiting::Sending).map(|_| index)
+        let may_go = |urgency| decode(urgency).is_some_and(|(waiting, tick)| may_go(waiting, tick));
+        let first = urgencies.filter(|(_, urgency)| may_go(*urgency)).min_by_key(|(_, urgency)| *urgency)?;
+        Some(first.0)
     }
 
     /// All places.
@@ -143,9 +149,11 @@ impl<T> Slots<T> {
 fn decode(urgency: u64) -> Option<(Waiting, u64)> {
     let waiting = match urgency >> TICK_BITS {
         0 => Waiting::Closing,
-        1 => Waiting::Idle,
-        2 => Waiting::Receiving,
-        3 => Waiting::Sending,
+        1 => Waiting::Silent,
+        2 => Waiting::Head,
+        3 => Waiting::Body,
+        4 => Waiting::Idle,
+        5 => Waiting::Sending,
         _ => return None,
     };
     Some((waiting, urgency & TICK_MASK))
@@ -218,22 +226,30 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_idle_goes_first_and_who_is_sending_never() {
-        let slots = Slots::new(4);
-        let mut tokens = Vec::new();
-        for deadline in
-            [Some((Waiting::Receiving, 1)), Some((Waiting::Idle, 9)), Some((Waiting::Idle, 7)), None]
-        {
+    fn who_was_never_served_goes_first_and_of_the_same_kind_who_waits_the_longest() {
+        let slots = Slots::new(6);
+        let insert = |deadline| {
             let (token, occupied) = slots.insert(Box::new(())).ok().unwrap();
             occupied.set_deadline(deadline);
-            tokens.push(token);
+            token
+        };
+        let [idle, head, silent, older, _busy] = [
+            Some((Waiting::Idle, 1)),
+            Some((Waiting::Head, 5)),
+            Some((Waiting::Silent, 9)),
+            Some((Waiting::Silent, 7)),
+            None,
+        ]
+        .map(insert);
+        assert_eq!(slots.expired(7, |_, tick| tick).collect::<Vec<_>>(), [0, 1, 3]);
+        let anybody = |_, _| true;
+        for next in [older, silent, head, idle] {
+            assert_eq!(slots.first_to_go(anybody), Some(next.index as usize));
+            assert_eq!(slots.first_to_go(|_, _| false), None);
+            slots.lock(next).unwrap().remove();
         }
-        assert_eq!(slots.first_to_go(), Some(2));
-        assert_eq!(slots.expired(7, |_, tick| tick).collect::<Vec<_>>(), [0, 2]);
-        slots.lock(tokens[2]).unwrap().remove();
-        slots.lock(tokens[1]).unwrap().remove();
-        assert_eq!(slots.first_to_go(), Some(0));
-        slots.lock(tokens[0]).unwrap().set_deadline(Some((Waiting::Sending, 1)));
-        assert_eq!(slots.first_to_go(), None);
+        assert_eq!(slots.first_to_go(anybody), None);
+        insert(Some((Waiting::Sending, 1)));
+        assert_eq!(slots.first_to_go(|waiting, _| waiting != Waiting::Sending), None);
     }
 }

@@ -118,36 +118,6 @@ fn a_streamed_body_is_pulled_as_the_client_reads_and_holds_no_thread() {
 }
 
 #[test]
-fn a_body_that_fails_in_its_midst_never_looks_whole() {
-    struct Failing {
-        left: usize,
-        panics: bool,
-    }
-    impl Read for Failing {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            if self.left == 0 {
-                assert!(!self.panics, "a defect of the body");
-                return Err(io::Error::other("the database is gone"));
-            }
-            let count = buffer.len().min(self.left);
-            self.left -= count;
-            buffer[..count].fill(b'x');
-            Ok(count)
-        }
-    }
-    for panics in [false, true] {
-        let (server, address) = start(Limits::default(), Rejection::to_response);
-        let client = thread::spawn(move || exchange(address, GET));
-        let body = Failing { left: 100_000, panics };
-        let request = server.recv().expect("a request comes");
-        request.respond(Response::new(StatusCode(200), vec![], body, None, None)).expect("it began well");
-        let answer = client.join().expect("the client ends");
-        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.len() > 16_384);
-        assert!(!answer.ends_with("0\r\n\r\n"));
-    }
-}
-
-#[test]
 fn a_shutdown_answers_what_is_there_and_ends_every_wait() {
     let (server, address) = start(Limits::default(), Rejection::to_response);
     let idle = connect(address);

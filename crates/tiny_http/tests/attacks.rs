@@ -1,7 +1,7 @@
 //! Attacks on a server process, one after the other, each while a healthy client keeps asking.
 //!
-//! Each test is one bounded attack on loopback. In every one the healthy client must be answered every time
-//! and about as fast as before; afterwards the server must be back at its threads and descriptors, and its
+//! Each test is one bounded attack on loopback. In every one the healthy client must be answered every time,
+//! and about as fast as before and as by a server in peace (`health.rs`); afterwards the server must be back at its threads and descriptors, and its
 //! memory must never have passed `PEAK_KIB`. Deadlines are set to seconds, so that a test can wait for them.
 
 #[path = "attacks/connections.rs"]
@@ -28,11 +28,11 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crowd::{Crowd, Ended};
-use health::{Asks, Health, Report};
+use health::{Health, Report};
 use process::{Figures, SETUP, ServerProcess, Setup};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use served::BIG_BYTES;
@@ -61,6 +61,12 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A server that nobody attacks, for the healthy client to compare with. It ends with this process, which holds its input.
+fn in_peace() -> SocketAddr {
+    static IN_PEACE: OnceLock<ServerProcess> = OnceLock::new();
+    IN_PEACE.get_or_init(|| ServerProcess::start(&Setup::default())).addr
+}
+
 /// The server under attack, as it was in quiet times.
 struct Target {
     name: &'static str,
@@ -73,7 +79,7 @@ impl Target {
     fn start(name: &'static str, setup: &Setup) -> Target {
         let server = ServerProcess::start(setup);
         let unused = server.figures();
-        let quiet = health::quiet(server.addr);
+        let quiet = health::quiet(server.addr, in_peace());
         quiet.require_as_good_as(&quiet, name);
         // What the first requests made the server open for good belongs to quiet times.
         let before = server.wait_for(usize::MAX, unused.descriptors, ms(500)).unwrap_or_else(|now| now);
@@ -94,8 +100,8 @@ impl Target {
 
     /// Runs the attack while a healthy client asks, requires all that holds for every attack, and prints the
     /// figures.
-    fn attacked(self, asks: Asks, attack: impl FnOnce(&Target) -> String) {
-        let health = Health::start(self.addr(), asks);
+    fn attacked(self, attack: impl FnOnce(&Target) -> String) {
+        let health = Health::start(self.addr(), in_peace());
         let told = attack(&self);
         let report = health.end();
         report.require_as_good_as(&self.quiet, self.name);
@@ -110,7 +116,7 @@ impl Target {
         let back = server.wait_for(before.threads, before.descriptors, PATIENCE);
         let now =
             back.unwrap_or_else(|now| panic!("{name}: does not come back, before {before:?}, now {now:?}"));
-        let after = health::quiet(server.addr);
+        let after = health::quiet(server.addr, in_peace());
         after.require_as_good_as(&quiet, &format!("{name}, afterwards"));
         assert!(now.peak_kib < PEAK_KIB, "{name}: a peak of {} KiB, at most {PEAK_KIB}", now.peak_kib);
         println!("{name}");
@@ -129,7 +135,7 @@ fn attack(name: &'static str, attack: impl FnOnce(&Target) -> String) {
 
 fn attack_with(name: &'static str, setup: &Setup, attack: impl FnOnce(&Target) -> String) {
     let _alone = alone();
-    Target::start(name, setup).attacked(Asks::Once, attack);
+    Target::start(name, setup).attacked(attack);
 }
 
 /// How many of each status, as text.

@@ -1,0 +1,128 @@
+//! Where the issuer's keys come from: over HTTP from the issuer, or from wherever a function finds them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::crypto::aws_lc_rs;
+use serde_json::Value;
+use ureq::Agent;
+use ureq::http::{StatusCode, Uri};
+use ureq::tls::{RootCerts, TlsConfig};
+
+/// How long it may take to reach the issuer: name, TCP and TLS.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long it may take in all until its answer is there.
+pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest key set that is read, in bytes.
+const MAX_KEY_SET_BYTES: u64 = 64 * 1024;
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// Where Better Auth serves its keys, unless it is told otherwise.
+const BASE_PATH: &str = "/api/auth";
+
+type Ask = dyn Fn() -> Result<Option<Vec<Value>>, String> + Send + Sync;
+
+/// A source of JSON Web Keys.
+pub struct KeySource {
+    /// What the log calls it.
+    pub(super) name: String,
+    pub(super) ask: Box<Ask>,
+}
+
+impl KeySource {
+    /// A source that `ask` asks. It gives the keys, `None` where there is no key set at all, or says why it cannot tell. It
+    /// must return within a few seconds.
+    pub fn new(
+        name: impl Into<String>,
+        ask: impl Fn() -> Result<Option<Vec<Value>>, String> + Send + Sync + 'static,
+    ) -> Self {
+        Self { name: name.into(), ask: Box::new(ask) }
+    }
+
+    /// The key set at this URL. Chain and name of an `https` one are checked against Mozilla's roots; no redirect is followed,
+    /// no proxy used, no connection kept.
+    pub fn at(url: JwksUrl) -> Self {
+        let tls = TlsConfig::builder()
+            .root_certs(RootCerts::WebPki)
+            .unversioned_rustls_crypto_provider(Arc::new(aws_lc_rs::default_provider()))
+            .build();
+        let agent = Agent::config_builder()
+            .tls_config(tls)
+            .timeout_resolve(Some(CONNECT_TIMEOUT))
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_global(Some(FETCH_TIMEOUT))
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .http_status_as_error(false)
+            .max_response_header_size(MAX_HEAD_BYTES)
+            .max_idle_connections(0)
+            .proxy(None)
+            .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+            .accept("application/json")
+            .build()
+            .new_agent();
+        Self::new(url.to_string(), move || fetch(&agent, &url.0).map(Some))
+    }
+}
+
+fn fetch(agent: &Agent, url: &Uri) -> Result<Vec<Value>, String> {
+    let mut answer = agent.get(url).call().map_err(|error| error.to_string())?;
+    if answer.status() != StatusCode::OK {
+        return Err(format!("it answered {}", answer.status()));
+    }
+    let body = answer.body_mut().with_config().limit(MAX_KEY_SET_BYTES).read_to_vec();
+    read_key_set(&body.map_err(|error| error.to_string())?)
+}
+
+/// RFC 7517, section 5.
+fn read_key_set(json: &[u8]) -> Result<Vec<Value>, String> {
+    let mut set: Value = serde_json::from_slice(json).map_err(|_| "its answer is no JSON".to_owned())?;
+    match set.get_mut("keys").map(Value::take) {
+        Some(Value::Array(keys)) => Ok(keys),
+        _ => Err("its answer has no list of `keys`".to_owned()),
+    }
+}
+
+/// The URL of a key set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JwksUrl(Uri);
+
+impl JwksUrl {
+    /// Reads `http://…` or `https://…`.
+    ///
+    /// # Errors
+    /// What is wrong with it, without what it holds: that may be a secret.
+    pub fn parse(url: &str) -> Result<Self, String> {
+        let uri: Uri = url.trim().parse().map_err(|_| NOT_A_URL.to_owned())?;
+        let host = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+        if host.contains('@') {
+            return Err("holds a user name or password: leave them out".to_owned());
+        }
+        match uri.scheme_str() {
+            Some("http" | "https") if !host.is_empty() => Ok(Self(uri)),
+            _ => Err(NOT_A_URL.to_owned()),
+        }
+    }
+
+    /// The key set of the Better Auth at this URL. As in Better Auth, a URL without a path stands for the usual one.
+    ///
+    /// # Errors
+    /// As for [`JwksUrl::parse`].
+    pub fn of_better_auth(url: &str) -> Result<Self, String> {
+        let Self(uri) = Self::parse(url)?;
+        let has_path = !uri.path().trim_end_matches('/').is_empty();
+        let base = url.trim().split(['?', '#']).next().unwrap_or_default().trim_end_matches('/');
+        Self::parse(&format!("{base}{}/jwks", if has_path { "" } else { BASE_PATH }))
+    }
+}
+
+const NOT_A_URL: &str = "is no URL that begins with http:// or https:// and a host";
+
+/// Without the query, which may hold a secret.
+impl fmt::Display for JwksUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = self.0.host().unwrap_or_default();
+        let port = self.0.port().map(|port| format!(":{port}")).unwrap_or_default();
+        write!(f, "{}://{host}{port}{}", self.0.scheme_str().unwrap_or_default(), self.0.path())
+    }
+}
