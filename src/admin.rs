@@ -10,6 +10,7 @@ use std::time::Duration;
 use log::{debug, info};
 use tiny_http::{Header, Limits, Method, Rejection, Response, ResponseBox, Server, Stats};
 
+use crate::auth::KeyStatus;
 use crate::http::split_target;
 use crate::metrics::{Metrics, Text};
 use crate::{database, logging};
@@ -63,7 +64,13 @@ fn answer(method: &Method, target: &str, metrics: impl Fn() -> String) -> Respon
 }
 
 /// All metrics in Prometheus's text format: `specs/operations.md` lists them.
-pub fn render(requests: &Metrics, http: &Stats, waiting: usize, database: &database::Stats) -> String {
+pub fn render(
+    requests: &Metrics,
+    http: &Stats,
+    waiting: usize,
+    database: &database::Stats,
+    keys: &KeyStatus,
+) -> String {
     let mut text = Text::default();
     text.family("todo_backend_build_info", "gauge", "What runs here.");
     text.sample("", concat!("version=\"", env!("CARGO_PKG_VERSION"), "\""), 1);
@@ -71,6 +78,7 @@ pub fn render(requests: &Metrics, http: &Stats, waiting: usize, database: &datab
     text.single("http_requests_waiting", "gauge", "Requests that wait for a worker.", waiting);
     write_http(http, &mut text);
     write_database(database, &mut text);
+    write_keys(keys, &mut text);
     let dropped = logging::dropped_lines();
     text.single("log_lines_dropped_total", "counter", "Lines that nobody read fast enough.", dropped);
     text.into_string()
@@ -112,4 +120,16 @@ fn write_database(database: &database::Stats, text: &mut Text) {
     text.family("database_pool_connections", "gauge", "Connections to the database now.");
     text.sample("", "state=\"idle\"", database.idle);
     text.sample("", "state=\"in_use\"", database.connections.saturating_sub(database.idle));
+}
+
+fn write_keys(keys: &KeyStatus, text: &mut Text) {
+    text.single("auth_keys", "gauge", "Public keys that tokens are verified with.", keys.keys);
+    if let Some(age) = keys.age {
+        text.single(
+            "auth_keys_age_seconds",
+            "gauge",
+            "How long ago they were asked for with success.",
+            age.as_secs_f64(),
+        );
+    }
 }

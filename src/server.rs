@@ -242,7 +242,8 @@ impl App {
 
     /// How it is doing, for Prometheus.
     fn metrics(&self, server: &Server) -> String {
-        admin::render(&self.metrics, &server.stats(), self.queue.len(), &self.store.database().stats())
+        let (http, database) = (server.stats(), self.store.database().stats());
+        admin::render(&self.metrics, &http, self.queue.len(), &database, &self.verifier.key_status())
     }
 }
 
