@@ -6,13 +6,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::cors;
+use crate::database;
 use crate::database::url::DatabaseUrl;
 use crate::http::Limits;
 
 const DEFAULT_ALLOWED_ORIGINS: &str = "http://localhost:3000,http://127.0.0.1:3000";
 const DEFAULT_HOST: &str = "0.0.0.0";
 const DEFAULT_PORT: u16 = 8000;
-const DEFAULT_POOL_SIZE: u32 = 8;
 const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// The length below which a secret can be guessed (RFC 7518, section 3.2), in bytes.
 const SAFE_SECRET_BYTES: usize = 32;
@@ -29,8 +29,8 @@ pub struct Config {
     pub port: u16,
     /// `ALLOWED_ORIGINS`
     pub cors: cors::Policy,
-    /// `DB_POOL_SIZE`: connections to the database, and as many workers, so that none waits for another's connection
-    pub pool_size: u32,
+    /// `DB_POOL_SIZE`, `DB_CONNECT_TIMEOUT_MS`, `DB_CHECKOUT_TIMEOUT_MS`, `DB_STATEMENT_TIMEOUT_MS`, `DB_IDLE_TIMEOUT_MS`
+    pub database_limits: database::Limits,
     /// `MAX_CONNECTIONS`, `MAX_BODY_BYTES`, `REQUEST_TIMEOUT_MS`, `IDLE_TIMEOUT_MS`
     pub limits: Limits,
     /// `DRAIN_TIMEOUT_MS`: how long the end may take
@@ -80,7 +80,7 @@ impl Config {
         let host = env.parse_if_set("HOST", |host| Ok(host.to_owned()));
         let port = env.number("PORT", 0..=65_535);
         let cors = env.parse_or("ALLOWED_ORIGINS", DEFAULT_ALLOWED_ORIGINS, read_origins);
-        let pool_size = env.number("DB_POOL_SIZE", 1..=128);
+        let database_limits = env.database_limits(database.as_ref().and_then(DatabaseUrl::connect_timeout));
         let limits = env.limits();
         let drain_timeout = env.milliseconds("DRAIN_TIMEOUT_MS", 0..=600_000);
         match (database, secret, cors) {
@@ -91,7 +91,7 @@ impl Config {
                 host: host.unwrap_or_else(|| DEFAULT_HOST.to_owned()),
                 port: port.unwrap_or(DEFAULT_PORT),
                 cors,
-                pool_size: pool_size.unwrap_or(DEFAULT_POOL_SIZE),
+                database_limits,
                 limits,
                 drain_timeout: drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
             }),
@@ -146,6 +146,27 @@ impl<F: Fn(&str) -> Option<Result<String, ()>>> Environment<F> {
 
     fn milliseconds(&mut self, name: &str, range: RangeInclusive<u64>) -> Option<Duration> {
         self.number(name, range).map(Duration::from_millis)
+    }
+
+    /// What the database's URL says of the time to connect holds where the environment says nothing.
+    fn database_limits(&mut self, connect_timeout: Option<Duration>) -> database::Limits {
+        let default = database::Limits::default();
+        database::Limits {
+            pool_size: self.number("DB_POOL_SIZE", 1..=128).unwrap_or(default.pool_size),
+            connect_timeout: self
+                .milliseconds("DB_CONNECT_TIMEOUT_MS", 100..=60_000)
+                .or(connect_timeout)
+                .unwrap_or(default.connect_timeout),
+            checkout_timeout: self
+                .milliseconds("DB_CHECKOUT_TIMEOUT_MS", 100..=60_000)
+                .unwrap_or(default.checkout_timeout),
+            statement_timeout: self
+                .milliseconds("DB_STATEMENT_TIMEOUT_MS", 100..=600_000)
+                .unwrap_or(default.statement_timeout),
+            idle_timeout: self
+                .milliseconds("DB_IDLE_TIMEOUT_MS", 1_000..=86_400_000)
+                .unwrap_or(default.idle_timeout),
+        }
     }
 
     fn limits(&mut self) -> Limits {
@@ -240,6 +261,10 @@ mod tests {
         for (name, value) in [
             ("PORT", "65536"),
             ("DB_POOL_SIZE", "0"),
+            ("DB_CONNECT_TIMEOUT_MS", "5s"),
+            ("DB_CHECKOUT_TIMEOUT_MS", "0"),
+            ("DB_STATEMENT_TIMEOUT_MS", "-1"),
+            ("DB_IDLE_TIMEOUT_MS", "999"),
             ("MAX_CONNECTIONS", "-1"),
             ("MAX_BODY_BYTES", "1MB"),
             ("REQUEST_TIMEOUT_MS", "0"),
@@ -250,6 +275,17 @@ mod tests {
             assert!(mistakes.to_string().contains(&format!("{name} is `{value}`")), "{mistakes}");
             assert_eq!(mistakes.0.len(), 1, "{mistakes}");
         }
+    }
+
+    #[test]
+    fn the_url_may_say_how_long_connecting_takes() {
+        let url = format!("{URL}?connect_timeout=10");
+        let with = |more: &[(&str, &str)]| {
+            let variables = [&[("NEON_DATABASE_URL", url.as_str()), ("BETTER_AUTH_SECRET", SECRET)], more];
+            read(&variables.concat()).unwrap().database_limits.connect_timeout
+        };
+        assert_eq!(with(&[]), Duration::from_secs(10));
+        assert_eq!(with(&[("DB_CONNECT_TIMEOUT_MS", "700")]), Duration::from_millis(700));
     }
 
     #[test]

@@ -57,12 +57,12 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
     let app = Arc::new(App {
         cors,
         verifier: Verifier::new(&config.secret),
-        store: Store::new(Database::new(config.database, config.pool_size)),
+        store: Store::new(Database::new(config.database, config.database_limits)),
         queue: Queue::new(QUEUE_REQUESTS),
     });
     info!("listening on http://{address}");
 
-    for _ in 0..config.pool_size {
+    for _ in 0..config.database_limits.pool_size {
         let app = Arc::clone(&app);
         thread::spawn(move || app.work());
     }
