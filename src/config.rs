@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::auth::{JwksUrl, Trust};
 use crate::cors;
+use crate::database;
 use crate::database::url::DatabaseUrl;
 use crate::environment::{Environment, Lookup, process_variable, read_file};
 use crate::http::Limits;
@@ -30,8 +31,8 @@ pub struct Config {
     pub port: u16,
     /// `ALLOWED_ORIGINS`
     pub cors: cors::Policy,
-    /// `DB_POOL_SIZE`: connections to the database, and as many workers, so that none waits for another's connection
-    pub pool_size: u32,
+    /// `DB_POOL_SIZE`, `DB_CONNECT_TIMEOUT_MS`, `DB_CHECKOUT_TIMEOUT_MS`, `DB_STATEMENT_TIMEOUT_MS`, `DB_IDLE_TIMEOUT_MS`
+    pub database_limits: database::Limits,
     /// `MAX_CONNECTIONS`, `MAX_BODY_BYTES`, `REQUEST_TIMEOUT_MS`, `IDLE_TIMEOUT_MS`
     pub limits: Limits,
     /// `DRAIN_TIMEOUT_MS`: how long the end may take
@@ -91,18 +92,18 @@ impl Config {
             .or_else(|| env.parse_if_set("BETTER_AUTH_URL", JwksUrl::of_better_auth));
         let address = read_address(&mut env);
         let cors = env.parse("ALLOWED_ORIGINS", read_origins);
-        let pool_size = env.number("DB_POOL_SIZE", 1..=128);
+        let database_limits =
+            read_database_limits(&mut env, database.as_ref().and_then(DatabaseUrl::connect_timeout));
         let limits = read_limits(&mut env);
         let drain_timeout = env.milliseconds("DRAIN_TIMEOUT_MS", 0..=600_000);
         let log_filter = env.parse_if_set("RUST_LOG", read_log_filter);
         let log_format = env.parse_if_set("LOG_FORMAT", read_log_format);
         let admin_address = env.parse_if_set("ADMIN_ADDR", read_admin_address);
-        match (database, address, cors, pool_size, drain_timeout, log_filter, log_format) {
+        match (database, address, cors, drain_timeout, log_filter, log_format) {
             (
                 Some(database),
                 Some((host, port)),
                 Some(cors),
-                Some(pool_size),
                 Some(drain_timeout),
                 Some(log_filter),
                 Some(log_format),
@@ -114,7 +115,7 @@ impl Config {
                 host,
                 port,
                 cors,
-                pool_size,
+                database_limits,
                 limits,
                 drain_timeout,
                 log_filter,
@@ -152,6 +153,30 @@ fn find_secrets<F: Lookup>(env: &mut Environment<F>) -> (Vec<String>, Vec<String
     let named: Vec<_> = named.chain(single.map(|secret| ("BETTER_AUTH_SECRET".to_owned(), secret))).collect();
     let warnings = named.iter().filter_map(|(name, secret)| warning(name, secret)).collect();
     (named.into_iter().map(|(_, secret)| secret).collect(), warnings)
+}
+
+/// What the database's URL says of the time to connect holds where the environment says nothing.
+fn read_database_limits<F: Lookup>(
+    env: &mut Environment<F>,
+    connect_timeout: Option<Duration>,
+) -> database::Limits {
+    let default = database::Limits::default();
+    database::Limits {
+        pool_size: env.number("DB_POOL_SIZE", 1..=128).unwrap_or(default.pool_size),
+        connect_timeout: env
+            .milliseconds("DB_CONNECT_TIMEOUT_MS", 100..=60_000)
+            .or(connect_timeout)
+            .unwrap_or(default.connect_timeout),
+        checkout_timeout: env
+            .milliseconds("DB_CHECKOUT_TIMEOUT_MS", 100..=60_000)
+            .unwrap_or(default.checkout_timeout),
+        statement_timeout: env
+            .milliseconds("DB_STATEMENT_TIMEOUT_MS", 100..=600_000)
+            .unwrap_or(default.statement_timeout),
+        idle_timeout: env
+            .milliseconds("DB_IDLE_TIMEOUT_MS", 1_000..=86_400_000)
+            .unwrap_or(default.idle_timeout),
+    }
 }
 
 fn read_limits<F: Lookup>(env: &mut Environment<F>) -> Limits {
@@ -240,142 +265,4 @@ fn warning(name: &str, secret: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::environment::MAX_FILE_BYTES;
-    use crate::variables::{self, FILE_SUFFIX};
-
-    const URL: &str = "postgresql://ada:s3cr3t@db.example/todo";
-    const SECRET: &str = "0123456789abcdef0123456789abcdef";
-
-    fn read(variables: &[(&str, &str)]) -> Result<Config, Mistakes> {
-        Config::read(|name| {
-            variables.iter().find(|(own, _)| *own == name).map(|(_, value)| Ok((*value).to_owned()))
-        })
-    }
-
-    #[test]
-    fn two_variables_suffice() {
-        let config = read(&[("NEON_DATABASE_URL", URL), ("BETTER_AUTH_SECRET", SECRET)]).unwrap();
-        assert_eq!((config.host.as_str(), config.port), ("0.0.0.0", 8000));
-        assert!(config.cors.judge(Some("http://localhost:3000")).is_some());
-        assert!(config.cors.judge(Some("http://127.0.0.1:3000")).is_some());
-        assert!(config.warnings.is_empty());
-    }
-
-    #[test]
-    fn all_mistakes_are_reported_at_once() {
-        let mistakes = read(&[("PORT", "http"), ("ALLOWED_ORIGINS", "localhost")]).unwrap_err().to_string();
-        for name in ["NEON_DATABASE_URL", "BETTER_AUTH_SECRET", "PORT", "ALLOWED_ORIGINS"] {
-            assert!(mistakes.contains(name), "{name}: {mistakes}");
-        }
-    }
-
-    #[test]
-    fn a_number_is_one_and_in_its_range() {
-        let with =
-            |name, value| read(&[("NEON_DATABASE_URL", URL), ("BETTER_AUTH_SECRET", SECRET), (name, value)]);
-        let config = with("REQUEST_TIMEOUT_MS", " 1500 ").unwrap();
-        assert_eq!(config.limits.head_timeout, Duration::from_millis(1500));
-        assert_eq!(config.limits.body_timeout, Duration::from_millis(1500));
-        assert_eq!(
-            with("MAX_CONNECTIONS", "").unwrap().limits.max_connections,
-            Limits::default().max_connections
-        );
-        for (name, value) in [
-            ("PORT", "65536"),
-            ("DB_POOL_SIZE", "0"),
-            ("MAX_CONNECTIONS", "-1"),
-            ("MAX_BODY_BYTES", "1MB"),
-            ("REQUEST_TIMEOUT_MS", "0"),
-            ("IDLE_TIMEOUT_MS", "99999999999999999999"),
-            ("DRAIN_TIMEOUT_MS", "ten"),
-            ("RUST_LOG", "info,todo_backend=loud"),
-            ("LOG_FORMAT", "JSON"),
-            ("ADMIN_ADDR", "localhost"),
-            ("ADMIN_ADDR", ":9090"),
-        ] {
-            let mistakes = with(name, value).unwrap_err();
-            assert!(mistakes.to_string().contains(&format!("{name} is `{value}`")), "{mistakes}");
-            assert_eq!(mistakes.0.len(), 1, "{mistakes}");
-        }
-    }
-
-    #[test]
-    fn every_variable_that_is_read_is_in_the_table_and_the_other_way_round() {
-        let asked = std::cell::RefCell::new(std::collections::BTreeSet::new());
-        let read = Config::read(|name| {
-            asked.borrow_mut().insert(name.to_owned());
-            None
-        });
-        assert!(read.is_err());
-        let names = variables::VARIABLES.iter().flat_map(|variable| {
-            let file = variable.is_secret.then(|| format!("{}{FILE_SUFFIX}", variable.name));
-            std::iter::once(variable.name.to_owned()).chain(file)
-        });
-        assert_eq!(asked.into_inner(), names.collect());
-    }
-
-    #[test]
-    fn what_is_not_set_is_as_the_engine_has_it() {
-        let limits = read(&[("NEON_DATABASE_URL", URL), ("BETTER_AUTH_SECRET", SECRET)]).unwrap().limits;
-        assert_eq!(format!("{limits:?}"), format!("{:?}", Limits::default()));
-    }
-
-    #[test]
-    fn a_secret_may_be_in_a_file() {
-        let folder = std::env::temp_dir().join(format!("todo-backend-config-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let file = |name: &str, content: &[u8]| {
-            let path = folder.join(name);
-            std::fs::write(&path, content).unwrap();
-            path.to_str().unwrap().to_owned()
-        };
-        let url = file("url", format!("{URL}\n").as_bytes());
-        let with_secret = |content: &[u8], more: &[(&str, &str)]| {
-            let path = file("secret", content);
-            let files = [("NEON_DATABASE_URL_FILE", &*url), ("BETTER_AUTH_SECRET_FILE", &*path)];
-            read(&[&files, more].concat())
-        };
-        for (content, secret) in [
-            (&b"as it is"[..], "as it is"),
-            (b"a line\n", "a line"),
-            (b"a line of Windows\r\n", "a line of Windows"),
-            (b" two\n\n", " two\n"),
-        ] {
-            assert_eq!(with_secret(content, &[]).unwrap().trust.secrets, [secret]);
-            assert_eq!(with_secret(content, &[("BETTER_AUTH_SECRET", "")]).unwrap().trust.secrets, [secret]);
-        }
-        let long = vec![b'x'; MAX_FILE_BYTES as usize + 1];
-        let missing = folder.join("missing").to_str().unwrap().to_owned();
-        for (content, more, named) in [
-            (&b"\xff"[..], &[][..], "BETTER_AUTH_SECRET_FILE is `"),
-            (&long, &[], "longer than"),
-            (b"", &[], "BETTER_AUTH_SECRET is not set"),
-            (SECRET.as_bytes(), &[("BETTER_AUTH_SECRET", SECRET)], "are both set"),
-        ] {
-            let mistakes = with_secret(content, more).unwrap_err();
-            assert!(mistakes.0.len() == 1 && mistakes.0[0].contains(named), "{mistakes}");
-            assert!(!mistakes.0[0].contains(SECRET), "{mistakes}");
-        }
-        let mistakes =
-            read(&[("NEON_DATABASE_URL", URL), ("BETTER_AUTH_SECRET_FILE", &missing)]).unwrap_err();
-        assert!(mistakes.0.len() == 1 && mistakes.0[0].contains(&missing), "{mistakes}");
-        std::fs::remove_dir_all(folder).unwrap();
-    }
-
-    #[test]
-    fn no_secret_is_ever_printed() {
-        let config = read(&[("NEON_DATABASE_URL", URL), ("BETTER_AUTH_SECRET", SECRET)]).unwrap();
-        let debug = format!("{config:?}");
-        assert!(!debug.contains("s3cr3t") && !debug.contains(SECRET), "{debug}");
-    }
-
-    #[test]
-    fn a_short_secret_is_a_warning_and_an_empty_one_a_mistake() {
-        let short = read(&[("NEON_DATABASE_URL", URL), ("BETTER_AUTH_SECRET", "short")]).unwrap();
-        assert_eq!(short.warnings.len(), 1);
-        assert!(!short.warnings[0].contains("short"));
-        assert!(read(&[("NEON_DATABASE_URL", URL), ("BETTER_AUTH_SECRET", "")]).is_err());
-    }
-}
+mod tests;

@@ -65,12 +65,12 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
         Server::with_limits(listener, config.limits, move |rejection| reject(rejection, &rejections))?;
     let server = Arc::new(server);
     let stopped = stop_on_signal(Arc::clone(&server), config.drain_timeout)?;
-    let store = Arc::new(Store::new(Database::new(config.database, config.pool_size)));
+    let store = Arc::new(Store::new(Database::new(config.database, config.database_limits)));
     let keys = config.jwks_url.map_or_else(|| keys_in(Arc::clone(&store)), KeySource::at);
     let tags = visit::Tags::new(&config.trust.secrets);
     let app = Arc::new(App {
         cors,
-        verifier: Verifier::new(config.trust, keys, max_waiting_for_keys(config.pool_size)),
+        verifier: Verifier::new(config.trust, keys, max_waiting_for_keys(config.database_limits.pool_size)),
         store,
         queue: Queue::new(QUEUE_REQUESTS),
         metrics: Metrics::default(),
@@ -82,7 +82,7 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
     }
     info!("listening on http://{address}");
 
-    for _ in 0..config.pool_size {
+    for _ in 0..config.database_limits.pool_size {
         let app = Arc::clone(&app);
         thread::spawn(move || app.work());
     }

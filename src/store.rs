@@ -98,7 +98,7 @@ fn order_by(sort: Sort, descending: bool) -> &'static str {
 /// A page of the list, and in each row how long the whole list is; a page without tasks is one row without a task.
 fn page_sql(order: &str) -> String {
     format!(
-        "with matching as ({LIST_FILTERED}), \
+        "with matching as not materialized ({LIST_FILTERED}), \
          page as (select * from matching order by {order} limit $4 offset $5) \
          select page.*, total from (select count(*) as total from matching) as counted left join page on true \
          order by {order}"

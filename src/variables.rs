@@ -60,6 +60,22 @@ pub const VARIABLES: &[Variable] = &[
     ),
     variable("DATABASE_CA_FILE", Nothing, "certificates (PEM) to trust for the database beside Mozilla's"),
     variable("DB_POOL_SIZE", Value("8"), "connections to the database, and workers, 1 to 128"),
+    variable(
+        "DB_CONNECT_TIMEOUT_MS",
+        Words("default: what connect_timeout in the URL says, or 5000"),
+        "how long connecting to the database may take, 100 to 60000",
+    ),
+    variable(
+        "DB_CHECKOUT_TIMEOUT_MS",
+        Value("5000"),
+        "how long a request waits for a connection, 100 to 60000",
+    ),
+    variable("DB_STATEMENT_TIMEOUT_MS", Value("5000"), "how long a statement may take, 100 to 600000"),
+    variable(
+        "DB_IDLE_TIMEOUT_MS",
+        Value("240000"),
+        "how long an unused connection is kept, 1000 to 86400000",
+    ),
     variable("MAX_CONNECTIONS", Value("16384"), "HTTP connections, 1 to 1000000"),
     variable("MAX_BODY_BYTES", Value("1048576"), "the longest request body in bytes, 1024 to 16777216"),
     variable(

@@ -9,7 +9,7 @@ use support::{Answer, Cluster, Server, signal, token, wait_for};
 /// The longest that any request may take: a statement's deadline, and a little for a noisy machine.
 const LONGEST: Duration = Duration::from_secs(8);
 /// How soon after the database's return the first request must succeed.
-const RECOVERY: Duration = Duration::from_secs(2);
+const RECOVERY: Duration = Duration::from_secs(1);
 /// What is instant, on a noisy machine.
 const INSTANT: Duration = Duration::from_millis(500);
 
@@ -107,9 +107,7 @@ fn a_database_that_falls_silent_holds_nobody_for_long() {
         }
     });
     cluster.signal_all("CONT");
-    let begun = Instant::now();
-    wait_for("a first success", || (list(&server).status == 200).then_some(()));
-    println!("first success {:?} after it spoke again", begun.elapsed());
+    assert_recovers(&server);
 }
 
 #[test]

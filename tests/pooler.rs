@@ -3,70 +3,24 @@
 
 mod support;
 
-use std::fs;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use serde_json::json;
-use support::{Cluster, Server, free_port, postgres_user, token, wait_for};
+use support::pgbouncer::{BACKENDS, PgBouncer};
+use support::{Cluster, Server, token};
 
 const CLIENTS: usize = 16;
 const REQUESTS_PER_CLIENT: usize = 625;
-const BACKENDS: usize = 3;
-
-struct PgBouncer {
-    process: Child,
-    folder: std::path::PathBuf,
-    port: u16,
-}
-
-impl PgBouncer {
-    fn start(cluster: &Cluster) -> Self {
-        let port = free_port();
-        let folder = std::env::temp_dir().join(format!("todo-backend-pgbouncer-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        let settings = format!(
-            "[databases]\n* = user=todo host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
-             unix_socket_dir =\nauth_type = any\npool_mode = transaction\ndefault_pool_size = {BACKENDS}\n\
-             max_client_conn = 100\n",
-            cluster.port
-        );
-        let file = folder.join("pgbouncer.ini");
-        fs::write(&file, settings).unwrap();
-        let mut command = Command::new("pgbouncer");
-        command.arg(&file).current_dir("/").stdout(Stdio::null()).stderr(Stdio::null());
-        if let Some((uid, gid)) = postgres_user() {
-            command.uid(uid).gid(gid);
-        }
-        let process = command.spawn().expect("PgBouncer is installed: ./dev test sees to that");
-        let bouncer = Self { process, folder, port };
-        wait_for("PgBouncer", || postgres::Client::connect(&bouncer.url(), postgres::NoTls).ok());
-        bouncer
-    }
-
-    fn url(&self) -> String {
-        format!("postgresql://todo@127.0.0.1:{}/postgres", self.port)
-    }
-}
-
-impl Drop for PgBouncer {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let _ = fs::remove_dir_all(&self.folder);
-    }
-}
 
 #[test]
 fn no_request_fails_behind_a_pooler_without_named_statements() {
     let cluster = Cluster::start();
-    let bouncer = PgBouncer::start(&cluster);
+    let bouncer = PgBouncer::start(&cluster, "transaction");
     let servers = [Server::start(&bouncer.url()), Server::start(&bouncer.url())];
     thread::scope(|scope| {
         for client in 0..CLIENTS {
             let server = &servers[client % servers.len()];
-            scope.spawn(move || keep_tasks(server, &format!("user-{client}")));
+            scope.spawn(move || keep_tasks(server, &format!("user-{client}"), REQUESTS_PER_CLIENT));
         }
     });
     println!(
@@ -75,15 +29,43 @@ fn no_request_fails_behind_a_pooler_without_named_statements() {
     );
 }
 
+/// There a connection has one backend for itself, and PgBouncer still announces a number of its own: nothing is prepared,
+/// and everything works.
+#[test]
+fn a_pooler_in_session_mode_is_served_as_well() {
+    let cluster = Cluster::start();
+    let bouncer = PgBouncer::start(&cluster, "session");
+    let backends = BACKENDS.to_string();
+    let server = Server::start_with(&bouncer.url(), &[("DB_POOL_SIZE", &backends)]);
+    thread::scope(|scope| {
+        for client in 0..BACKENDS {
+            let server = &server;
+            scope.spawn(move || keep_tasks(server, &format!("user-{client}"), 100));
+        }
+    });
+}
+
+/// The connections that it ended are noticed before a request gets one.
+#[test]
+fn a_pooler_that_restarts_is_reconnected_to() {
+    let cluster = Cluster::start();
+    let mut bouncer = PgBouncer::start(&cluster, "transaction");
+    let server = Server::start(&bouncer.url());
+    for _ in 0..3 {
+        keep_tasks(&server, "ada", 10);
+        bouncer.restart();
+    }
+}
+
 /// Creates, reads, changes, toggles and deletes, and compares each answer.
-fn keep_tasks(server: &Server, user: &str) {
+fn keep_tasks(server: &Server, user: &str, requests: usize) {
     let token = token(user);
     let send = |method: &str, target: &str, body: Option<&str>, status: u16| {
         let answer = server.request(method, target, Some(&token), body);
         assert_eq!(answer.status, status, "{user}: {method} {target}: {answer:?}");
         answer
     };
-    for round in 0..REQUESTS_PER_CLIENT / 5 {
+    for round in 0..requests / 5 {
         let title = format!("{user}, {round}");
         let created = send("POST", "/api/tasks", Some(&json!({ "title": title }).to_string()), 201).json();
         assert_eq!(

@@ -43,21 +43,27 @@ struct Column {
 ///
 /// Only the simple protocol: behind a pooler a named statement may meet one of the same name.
 ///
+/// `is_first` says whether nobody has done this before in this process; of several at once, one speaks.
+///
 /// # Errors
 /// When the database refuses, or cannot be asked.
-pub fn apply(client: &mut Client) -> Result<(), postgres::Error> {
+pub fn apply(client: &mut Client, is_first: impl FnOnce() -> bool) -> Result<(), postgres::Error> {
     let mut transaction = client.transaction()?;
     transaction.batch_execute(&format!("select pg_advisory_xact_lock({LOCK})"))?;
-    let columns: Vec<Column> = transaction.simple_query(COLUMNS)?.iter().filter_map(read_column).collect();
+    let columns = read_columns(&transaction.simple_query(COLUMNS)?);
     if columns.is_empty() {
         transaction.batch_execute(SCHEMA)?;
         info!("created the table `tasks`");
     }
     transaction.commit()?;
-    if !columns.is_empty() {
+    if is_first() && !columns.is_empty() {
         misfits(&columns).iter().for_each(|misfit| error!("the table `tasks` does not fit: {misfit}"));
     }
     Ok(())
+}
+
+fn read_columns(messages: &[SimpleQueryMessage]) -> Vec<Column> {
+    messages.iter().filter_map(read_column).collect()
 }
 
 fn read_column(message: &SimpleQueryMessage) -> Option<Column> {

@@ -8,13 +8,13 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use postgres::Socket;
-use postgres::config::{Host, SslMode, SslNegotiation};
+use postgres::config::{SslMode, SslNegotiation};
 use postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -73,13 +73,9 @@ impl Tls {
         Ok(Self { mode, rustls: MakeRustlsConnect::new(config) })
     }
 
-    /// Has the client hand us its socket. A Unix socket has no TLS and no deadline of ours.
+    /// Has the client hand us its socket.
     pub fn prepare(config: &mut postgres::Config) {
-        if config.get_hosts().iter().all(|host| matches!(host, Host::Tcp(_))) {
-            config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
-        } else {
-            config.ssl_mode(SslMode::Disable);
-        }
+        config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
     }
 
     /// The same without TLS.
@@ -87,9 +83,9 @@ impl Tls {
         Self { mode: TlsMode::Disable, rustls: self.rustls.clone() }
     }
 
-    /// For one connection, which waits no longer than `deadline` says.
-    pub fn transport(&self, deadline: Arc<Deadline>) -> Transport {
-        Transport { tls: self.clone(), deadline, backend: Arc::default() }
+    /// For one connection, which waits no longer than `deadline` says: at each host for this share, and not after `until`.
+    pub fn transport(&self, deadline: Arc<Deadline>, until: Instant, share: Duration) -> Transport {
+        Transport { tls: self.clone(), deadline, until, share, peer: Arc::default() }
     }
 }
 
@@ -98,9 +94,9 @@ impl Tls {
 pub struct Deadline(Mutex<Option<Instant>>);
 
 impl Deadline {
-    /// From now on.
-    pub fn set(&self, within: Duration) {
-        *self.lock() = Some(Instant::now() + within);
+    /// Whatever is waited for must come before this.
+    pub fn set(&self, until: Instant) {
+        *self.lock() = Some(until);
     }
 
     /// Nothing is waited for.
@@ -117,15 +113,41 @@ impl Deadline {
     }
 }
 
-/// The number of the backend that the server announced at login. A pooler announces one of its own making, so when another
-/// one answers, there is a pooler in between.
+/// Who is at the other end of a connection, and how it began to answer.
 #[derive(Debug, Default)]
-pub struct Backend(AtomicU32);
+pub struct Peer {
+    backend: AtomicU32,
+    is_encrypted: AtomicBool,
+    first_letter: AtomicU8,
+}
 
-impl Backend {
-    /// Whether it is this one.
-    pub fn is(&self, number: u32) -> bool {
-        self.0.load(Ordering::Relaxed) == number
+impl Peer {
+    /// Whether this is the number of the backend that was announced at login. A pooler announces one of its own making, so
+    /// when another one answers, there is a pooler in between.
+    pub fn is_backend(&self, number: u32) -> bool {
+        self.backend.load(Ordering::Relaxed) == number
+    }
+
+    /// A statement is about to be sent.
+    pub fn expect_answer(&self) {
+        self.first_letter.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether the answer to the last statement began with an error. Then PostgreSQL did not even bind it: what it binds it
+    /// confirms, before it executes and so before it commits, and the confirmation comes first.
+    pub fn answered_with_error(&self) -> bool {
+        self.first_letter.load(Ordering::Relaxed) == b'E'
+    }
+
+    fn hears(&self, bytes: &[u8]) {
+        if let (Some(letter), 0) = (bytes.first(), self.first_letter.load(Ordering::Relaxed)) {
+            self.first_letter.store(*letter, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether TLS is spoken.
+    pub fn is_encrypted(&self) -> bool {
+        self.is_encrypted.load(Ordering::Relaxed)
     }
 }
 
@@ -134,13 +156,15 @@ impl Backend {
 pub struct Transport {
     tls: Tls,
     deadline: Arc<Deadline>,
-    backend: Arc<Backend>,
+    until: Instant,
+    share: Duration,
+    peer: Arc<Peer>,
 }
 
 impl Transport {
-    /// Known when the connection is made.
-    pub fn backend(&self) -> Arc<Backend> {
-        Arc::clone(&self.backend)
+    /// See [`Peer`].
+    pub fn peer(&self) -> Arc<Peer> {
+        Arc::clone(&self.peer)
     }
 }
 
@@ -150,6 +174,7 @@ impl MakeTlsConnect<Socket> for Transport {
     type Error = io::Error;
 
     fn make_tls_connect(&mut self, host: &str) -> Result<Handshake, io::Error> {
+        self.deadline.set(self.until.min(Instant::now() + self.share));
         Ok(Handshake { transport: self.clone(), host: host.to_owned() })
     }
 }
@@ -172,10 +197,10 @@ impl TlsConnect<Socket> for Handshake {
 
 impl Handshake {
     async fn shake_hands(self, socket: Socket) -> io::Result<Stream> {
-        let Transport { tls: Tls { mode, mut rustls }, deadline, backend } = self.transport;
+        let Transport { tls: Tls { mode, mut rustls }, deadline, peer, .. } = self.transport;
         let mut socket = Timed { socket, sleep: None, deadline };
         if mode == TlsMode::Disable {
-            return Ok(Stream::new(socket, backend));
+            return Ok(Stream::new(socket, peer));
         }
         socket.write_all(&SSL_REQUEST).await?;
         match (socket.read_u8().await?, mode) {
@@ -183,9 +208,10 @@ impl Handshake {
                 let connect = MakeTlsConnect::<Timed>::make_tls_connect(&mut rustls, &self.host)
                     .map_err(io::Error::other)?;
                 let encrypted = connect.connect(socket).await?;
-                Ok(Stream::new(encrypted, backend))
+                peer.is_encrypted.store(true, Ordering::Relaxed);
+                Ok(Stream::new(encrypted, peer))
             }
-            (b'N', TlsMode::Prefer) => Ok(Stream::new(socket, backend)),
+            (b'N', TlsMode::Prefer) => Ok(Stream::new(socket, peer)),
             (b'N', _) => Err(io::Error::other("the server offers no TLS, and sslmode asks for it")),
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the server is no PostgreSQL")),
         }
@@ -251,6 +277,7 @@ impl TlsStream for Timed {
 /// What the client speaks through: the socket, as it is or by TLS.
 pub struct Stream {
     layer: Box<dyn Layer>,
+    peer: Arc<Peer>,
     login: Option<Login>,
 }
 
@@ -258,8 +285,9 @@ trait Layer: TlsStream + Send + Unpin {}
 impl<T: TlsStream + Send + Unpin> Layer for T {}
 
 impl Stream {
-    fn new(layer: impl Layer + 'static, backend: Arc<Backend>) -> Self {
-        Self { layer: Box::new(layer), login: Some(Login { unread: Vec::new(), backend }) }
+    fn new(layer: impl Layer + 'static, peer: Arc<Peer>) -> Self {
+        let login = Some(Login { unread: Vec::new(), peer: Arc::clone(&peer) });
+        Self { layer: Box::new(layer), peer, login }
     }
 }
 
@@ -277,7 +305,9 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut *self.layer).poll_read(cx, buffer))?;
-        if self.login.as_mut().is_some_and(|login| login.is_over(&buffer.filled()[before..])) {
+        let bytes = &buffer.filled()[before..];
+        self.peer.hears(bytes);
+        if self.login.as_mut().is_some_and(|login| login.is_over(bytes)) {
             self.login = None;
         }
         Poll::Ready(Ok(()))
@@ -302,7 +332,7 @@ impl AsyncWrite for Stream {
 /// length of four bytes that counts itself, and content; `K` (BackendKeyData) begins with the number, `Z` ends the login.
 struct Login {
     unread: Vec<u8>,
-    backend: Arc<Backend>,
+    peer: Arc<Peer>,
 }
 
 impl Login {
@@ -316,7 +346,9 @@ impl Login {
                 return length > MAX_LOGIN_MESSAGE_BYTES;
             };
             match (letter, content.first_chunk()) {
-                (b'K', Some(number)) => self.backend.0.store(u32::from_be_bytes(*number), Ordering::Relaxed),
+                (b'K', Some(number)) => {
+                    self.peer.backend.store(u32::from_be_bytes(*number), Ordering::Relaxed);
+                }
                 (b'Z', _) => return true,
                 _ => {}
             }
@@ -334,17 +366,17 @@ mod tests {
     fn the_backend_is_heard_in_whatever_pieces_the_login_comes() {
         let login = b"R\0\0\0\x08\0\0\0\0S\0\0\0\x09a\0b\0\0K\0\0\0\x0c\0\x01\x02\x03\0\0\0\0Z\0\0\0\x05I";
         for cut in 0..login.len() {
-            let backend = Arc::new(Backend::default());
-            let mut listener = Login { unread: Vec::new(), backend: Arc::clone(&backend) };
+            let peer = Arc::new(Peer::default());
+            let mut listener = Login { unread: Vec::new(), peer: Arc::clone(&peer) };
             assert!(!listener.is_over(&login[..cut]), "{cut}");
             assert!(listener.is_over(&login[cut..]), "{cut}");
-            assert!(backend.is(0x0001_0203), "{cut}");
+            assert!(peer.is_backend(0x0001_0203), "{cut}");
         }
     }
 
     #[test]
     fn what_is_no_login_is_not_listened_to_for_ever() {
-        let mut listener = Login { unread: Vec::new(), backend: Arc::default() };
+        let mut listener = Login { unread: Vec::new(), peer: Arc::default() };
         assert!(listener.is_over(b"HTTP/1.1 400 Bad Request"));
     }
 }

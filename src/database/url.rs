@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
-use super::CONNECT_TIMEOUT;
+use postgres::config::Host;
+
 use super::transport::{Tls, TlsMode};
 
 /// Where the database is, and how it is spoken to. Holds a password: [`fmt::Debug`] shows none of it.
@@ -52,12 +54,21 @@ impl DatabaseUrl {
         if config.get_hosts().is_empty() {
             return Err("names no host".to_owned());
         }
-        config.connect_timeout(CONNECT_TIMEOUT);
+        if config.get_hosts().iter().any(|host| !matches!(host, Host::Tcp(_))) {
+            return Err(
+                "names a Unix socket, on which no deadline can be kept: give a host's name".to_owned()
+            );
+        }
         if config.get_application_name().is_none() {
             config.application_name(env!("CARGO_PKG_NAME"));
         }
         Tls::prepare(&mut config);
         Ok(Self { config, tls: Tls::new(mode, ca_pem)?, mode })
+    }
+
+    /// What it says of the time that connecting may take, all in all (`connect_timeout`).
+    pub fn connect_timeout(&self) -> Option<Duration> {
+        self.config.get_connect_timeout().copied()
     }
 
     /// How to connect where TLS was tried and did not hold, if that is allowed.

@@ -3,6 +3,9 @@
 //! Everything lives in a temporary folder and ends with the value that stands for it, also when a test panics.
 #![allow(dead_code)] // each test uses its share
 
+pub mod pgbouncer;
+pub mod proxy;
+
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -235,6 +238,11 @@ impl Server {
 
     /// The same with more variables in its environment.
     pub fn start_with(url: &str, variables: &[(&str, &str)]) -> Self {
+        Self::start_telling(Stdio::inherit(), url, variables)
+    }
+
+    /// The same, with its log to somewhere else.
+    pub fn start_telling(log: impl Into<Stdio>, url: &str, variables: &[(&str, &str)]) -> Self {
         let port = free_port();
         let process = Command::new(env!("CARGO_BIN_EXE_todo-backend"))
             .env("NEON_DATABASE_URL", url)
@@ -244,6 +252,7 @@ impl Server {
             .env_remove("ALLOWED_ORIGINS")
             .env("RUST_LOG", std::env::var("SERVER_LOG").unwrap_or_else(|_| "error".to_owned()))
             .envs(variables.iter().copied())
+            .stderr(log)
             .spawn()
             .unwrap();
         let server = Self { process, port };
@@ -314,7 +323,7 @@ pub struct Answer {
 
 impl Answer {
     /// `None` for one that was cut off.
-    fn parse(bytes: &[u8]) -> Option<Self> {
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
         let text = String::from_utf8(bytes.to_vec()).ok()?;
         let (head, body) = text.split_once("\r\n\r\n")?;
         let mut lines = head.lines();

@@ -1,0 +1,89 @@
+//! What became of a statement that failed: who is told what, and whether it may be sent once more.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+
+use log::error;
+use postgres::error::{Severity, SqlState};
+
+use crate::error::Error;
+
+/// What a client is told of a failed statement. A defect is told to the log here; that the database cannot answer is
+/// told by [`super::health::Health`], once.
+pub fn judge(error: &postgres::Error) -> Error {
+    if is_passing(error) {
+        return Error::Unavailable;
+    }
+    error!("a statement failed: {}", Cause(error));
+    Error::Internal
+}
+
+/// Whether the same may well succeed a little later.
+pub fn is_passing(error: &postgres::Error) -> bool {
+    error.is_closed()
+        || io_error(error).is_some()
+        || error.code().is_some_and(|code| {
+            matches!(*code, SqlState::READ_ONLY_SQL_TRANSACTION | SqlState::LOCK_NOT_AVAILABLE)
+            // connection, transaction rollback, resources, operator intervention
+            || ["08", "40", "53", "57"].contains(&&code.code()[..2])
+        })
+}
+
+/// Whether the connection ended, rather than the statement failed or took too long. It may have run.
+pub fn is_lost(error: &postgres::Error) -> bool {
+    let ended_by_network = io_error(error).is_some_and(|error| error.kind() != io::ErrorKind::TimedOut);
+    error.is_closed() || is_fatal(error) || ended_by_network
+}
+
+/// Whether what was prepared on this connection no longer holds: the table was altered, or somebody in between forgot the
+/// statement. It did not run.
+pub fn is_outdated(error: &postgres::Error) -> bool {
+    let outdated = [
+        SqlState::FEATURE_NOT_SUPPORTED, // "cached plan must not change result type"
+        SqlState::INVALID_SQL_STATEMENT_NAME,
+        SqlState::DUPLICATE_PSTATEMENT,
+    ];
+    error.code().is_some_and(|code| outdated.contains(code))
+}
+
+/// Whether the server said no, rather than nothing.
+pub fn is_refusal(error: &postgres::Error) -> bool {
+    error.code().is_some_and(|code| !code.code().starts_with("57"))
+}
+
+/// Whether the database takes no writes: a replica, perhaps what was the primary a moment ago.
+pub fn is_read_only(error: &postgres::Error) -> bool {
+    error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
+}
+
+/// Whether TLS did not come about.
+pub fn is_tls_error(error: &postgres::Error) -> bool {
+    io_error(error).and_then(io::Error::get_ref).is_some_and(|inner| inner.is::<rustls::Error>())
+}
+
+fn is_fatal(error: &postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|error| error.parsed_severity() == Some(Severity::Fatal))
+}
+
+fn io_error(error: &postgres::Error) -> Option<&io::Error> {
+    sources(error).find_map(|source| source.downcast_ref())
+}
+
+fn sources<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+    std::iter::successors(error.source(), |error: &&'e (dyn StdError + 'static)| (*error).source())
+}
+
+/// An error with all its sources, in one line: `postgres` says only "db error" by itself. Of what the server said, its
+/// sentence and its code; its `DETAIL` can quote a whole task.
+pub struct Cause<'e>(pub &'e postgres::Error);
+
+impl fmt::Display for Cause<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = match self.0.as_db_error() {
+            Some(error) => format!("{}: {} ({})", error.severity(), error.message(), error.code().code()),
+            None => sources(self.0).fold(self.0.to_string(), |text, source| format!("{text}: {source}")),
+        };
+        f.write_str(&text.replace(char::is_control, " "))
+    }
+}

@@ -1,0 +1,319 @@
+//! A connection: how it is opened, what is kept with it, and when it is not used again.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use log::warn;
+use postgres::fallible_iterator::FallibleIterator;
+use postgres::types::Type;
+use postgres::{Client, Row, SimpleQueryMessage, Statement};
+use r2d2::ManageConnection;
+use r2d2_postgres::PostgresConnectionManager;
+
+use super::failure::{Cause, is_lost, is_outdated, is_passing, is_read_only, is_refusal, is_tls_error};
+use super::health::Health;
+use super::transport::{Deadline, Peer, Tls};
+use super::url::DatabaseUrl;
+use super::{Limits, Param, schema};
+
+/// While an attempt to connect is under way and does not end, or the database is away, another attempt begins so often:
+/// one that a cut network swallowed does not hold up the next.
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(400);
+/// At most so many attempts at once. Only a name service that hangs makes more than a few.
+const MAX_ATTEMPTS: usize = 32;
+/// How often one that waits for an attempt looks whether it is time for another.
+const ATTEMPT_CHECK: Duration = Duration::from_millis(50);
+/// How long a connection may lie unused before it is looked at: whether the server has ended it meanwhile. That asks nobody
+/// and costs a millisecond, the grain of the client's clock.
+const UNSEEN_IDLE: Duration = Duration::from_millis(50);
+/// How long it may lie unused before the server is asked, for a network in between may have forgotten it.
+const TRUSTED_IDLE: Duration = Duration::from_secs(30);
+/// How long the server has to say that a connection works, and to take leave of it.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(1);
+/// A connection older than this that takes no writes is given up: it may lead to what was the primary once.
+const READ_ONLY_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Opens and checks connections for the pool.
+pub struct Sessions {
+    opener: Arc<Opener>,
+    health: Arc<Health>,
+    last_attempt: Mutex<Option<Instant>>,
+}
+
+impl Sessions {
+    /// To this database, whose health is told to `health`.
+    pub fn new(url: DatabaseUrl, limits: Limits, health: Arc<Health>) -> Self {
+        let table_is_there = AtomicBool::new(false);
+        let opener = Opener { url, limits, health: Arc::clone(&health), table_is_there };
+        Self { opener: Arc::new(opener), health, last_attempt: Mutex::default() }
+    }
+
+    /// Whether it is time for another attempt, which then counts as begun. The first one of a caller need not wait as
+    /// long as the database is there.
+    fn may_attempt(&self, is_first: bool) -> bool {
+        let mut last = self.last_attempt.lock().expect("nothing panics while it holds this lock");
+        let is_time = last.is_none_or(|last| last.elapsed() >= ATTEMPT_PAUSE)
+            || is_first && !self.health.is_unreachable();
+        // Each attempt under way holds the opener.
+        let may = is_time && Arc::strong_count(&self.opener) <= MAX_ATTEMPTS;
+        if may {
+            *last = Some(Instant::now());
+        }
+        may
+    }
+
+    fn attempt(&self, until: Instant, tell: &Sender<Result<Session, NoSession>>) -> Result<(), NoSession> {
+        let (opener, tell) = (Arc::clone(&self.opener), tell.clone());
+        // Nobody listens any more when another attempt was faster; then the connection ends here.
+        let attempt = move || drop(tell.send(opener.open_logged(until)));
+        thread::Builder::new().name("connect".to_owned()).spawn(attempt).map(drop).map_err(NoSession::new)
+    }
+
+    fn first_of_several(&self, until: Instant) -> Result<Session, NoSession> {
+        let (tell, told) = channel();
+        self.attempt(until, &tell)?;
+        while Instant::now() < until {
+            if let Ok(outcome) = told.recv_timeout(ATTEMPT_CHECK) {
+                return outcome;
+            }
+            if self.may_attempt(false) {
+                self.attempt(until, &tell)?;
+            }
+        }
+        Err(NoSession::new("no connection in time"))
+    }
+}
+
+impl ManageConnection for Sessions {
+    type Connection = Session;
+    type Error = NoSession;
+
+    fn connect(&self) -> Result<Session, NoSession> {
+        if !self.may_attempt(true) {
+            return Err(NoSession::new("the last attempt to connect was a moment ago"));
+        }
+        let began = Instant::now();
+        self.first_of_several(began + self.opener.limits.connect_timeout)
+            .inspect(|_| self.health.connected())
+            .inspect_err(|error| self.health.not_connected(began, error, error.is_refusal))
+    }
+
+    /// Called when a connection is taken.
+    fn is_valid(&self, session: &mut Session) -> Result<(), NoSession> {
+        if !self.health.trusts(session.heard_at) {
+            return Err(NoSession::new("another connection was lost since this one was heard from"));
+        }
+        session.check().map_err(|error| {
+            let error = NoSession::from(error);
+            self.health.lost_unused(session.heard_at, &error);
+            error
+        })
+    }
+
+    fn has_broken(&self, session: &mut Session) -> bool {
+        session.is_outdated || session.client.is_closed()
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub struct NoSession {
+    why: String,
+    /// The server said so.
+    is_refusal: bool,
+}
+
+impl NoSession {
+    fn new(why: impl fmt::Display) -> Self {
+        Self { why: why.to_string(), is_refusal: false }
+    }
+}
+
+impl From<postgres::Error> for NoSession {
+    fn from(error: postgres::Error) -> Self {
+        Self { is_refusal: is_refusal(&error), ..Self::new(Cause(&error)) }
+    }
+}
+
+impl fmt::Display for NoSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl std::error::Error for NoSession {}
+
+/// All that is needed to open a connection.
+pub struct Opener {
+    url: DatabaseUrl,
+    limits: Limits,
+    health: Arc<Health>,
+    /// This process has seen to the table.
+    table_is_there: AtomicBool,
+}
+
+impl Opener {
+    fn open_logged(&self, until: Instant) -> Result<Session, NoSession> {
+        let session = self.open(&self.url.tls, until).or_else(|error| match self.url.without_tls() {
+            Some(plain) if is_tls_error(&error) => {
+                warn!(
+                    "the database's certificate does not hold; going on without TLS, as sslmode=prefer allows"
+                );
+                self.open(&plain, until)
+            }
+            _ => Err(error),
+        });
+        session.map_err(NoSession::from)
+    }
+
+    fn open(&self, tls: &Tls, until: Instant) -> Result<Session, postgres::Error> {
+        let left = until.saturating_duration_since(Instant::now());
+        let (mut client, deadline, peer) = connect(&self.url, tls, left)?;
+        deadline.set(until);
+        // `now()` becomes UTC in a column without time zone, too. PgBouncer keeps the time zone for each of its clients.
+        let answers = client.simple_query("set time zone 'UTC'; select pg_backend_pid()")?;
+        let is_direct = backend_of(&answers).is_some_and(|backend| peer.is_backend(backend));
+        if is_direct {
+            let milliseconds = self.limits.statement_timeout.as_millis();
+            client.batch_execute(&format!("set statement_timeout = {milliseconds}"))?;
+        }
+        if !self.table_is_there.load(Ordering::Relaxed) {
+            schema::apply(&mut client, || !self.table_is_there.swap(true, Ordering::Relaxed))?;
+        }
+        deadline.clear();
+        let now = Instant::now();
+        Ok(Session {
+            client,
+            deadline,
+            peer,
+            health: Arc::clone(&self.health),
+            statements: is_direct.then(HashMap::new),
+            opened_at: now,
+            heard_at: now,
+            is_outdated: false,
+        })
+    }
+}
+
+/// Connects and logs in, within this time. Each of several hosts gets its share of it.
+pub fn connect(
+    url: &DatabaseUrl,
+    tls: &Tls,
+    within: Duration,
+) -> Result<(Client, Arc<Deadline>, Arc<Peer>), postgres::Error> {
+    let deadline = Arc::new(Deadline::default());
+    let mut config = url.config.clone();
+    let share = within / u32::try_from(config.get_hosts().len()).unwrap_or(u32::MAX).max(1);
+    config.connect_timeout(share.max(Duration::from_millis(1))); // none at all would be for ever
+    let transport = tls.transport(Arc::clone(&deadline), Instant::now() + within, share);
+    let peer = transport.peer();
+    Ok((PostgresConnectionManager::new(config, transport).connect()?, deadline, peer))
+}
+
+/// The number of the backend that answered `select pg_backend_pid()`.
+pub fn backend_of(answers: &[SimpleQueryMessage]) -> Option<u32> {
+    answers.iter().find_map(|answer| match answer {
+        SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+        _ => None,
+    })
+}
+
+/// A connection.
+pub struct Session {
+    client: Client,
+    deadline: Arc<Deadline>,
+    peer: Arc<Peer>,
+    health: Arc<Health>,
+    /// What was prepared on it: as many as `store.rs` has texts. `None` behind a pooler, which gives each statement whatever
+    /// backend is free: there a name may be unknown, or another client's.
+    statements: Option<HashMap<String, Statement>>,
+    opened_at: Instant,
+    heard_at: Instant,
+    /// It is not to be used again.
+    is_outdated: bool,
+}
+
+impl Session {
+    /// Whether the last statement, which failed, certainly did not run, and may do better on another connection. A pooler
+    /// that ends a connection speaks for itself, and does not know.
+    pub fn did_not_run(&self, error: &postgres::Error) -> bool {
+        let is_direct = self.statements.is_some();
+        is_outdated(error) || is_direct && is_lost(error) && self.peer.answered_with_error()
+    }
+
+    /// Runs one statement in one round trip; in two when it is prepared on this connection first.
+    pub fn query(
+        &mut self,
+        sql: &str,
+        params: &[Param],
+        until: Instant,
+    ) -> Result<Vec<Row>, postgres::Error> {
+        let heard_before = self.heard_at;
+        self.peer.expect_answer();
+        let answer = self.in_time(until, |session| session.send(sql, params));
+        if let Err(error) = &answer {
+            let is_lost = is_lost(error) || self.client.is_closed();
+            let is_read_only = is_read_only(error) && self.opened_at.elapsed() > READ_ONLY_PATIENCE;
+            self.is_outdated |= is_lost || is_read_only || is_outdated(error);
+            if is_lost {
+                self.health.lost(heard_before, &Cause(error));
+            } else if is_passing(error) {
+                self.health.gave_up(&Cause(error));
+            }
+        }
+        answer
+    }
+
+    fn send(&mut self, sql: &str, params: &[Param]) -> Result<Vec<Row>, postgres::Error> {
+        let Some(statements) = &mut self.statements else {
+            return self.client.query_typed(sql, params);
+        };
+        if !statements.contains_key(sql) {
+            let types: Vec<Type> = params.iter().map(|(_, kind)| kind.clone()).collect();
+            statements.insert(sql.to_owned(), self.client.prepare_typed(sql, &types)?);
+        }
+        let values: Vec<_> = params.iter().map(|(value, _)| *value).collect();
+        self.client.query(&statements[sql], &values)
+    }
+
+    /// Asks the server whether it is there.
+    pub fn ping(&mut self) -> Result<(), postgres::Error> {
+        self.in_time(Instant::now() + PING_TIMEOUT, |session| session.client.batch_execute(""))
+    }
+
+    /// Whether it still works, as far as can be told without asking; asked after a long rest.
+    fn check(&mut self) -> Result<(), postgres::Error> {
+        let idle = self.heard_at.elapsed();
+        if idle > UNSEEN_IDLE || self.health.is_in_doubt() {
+            self.client.notifications().timeout_iter(Duration::ZERO).next()?;
+        }
+        if idle > TRUSTED_IDLE || self.client.is_closed() { self.ping() } else { Ok(()) }
+    }
+
+    fn in_time<T>(
+        &mut self,
+        until: Instant,
+        ask: impl FnOnce(&mut Self) -> Result<T, postgres::Error>,
+    ) -> Result<T, postgres::Error> {
+        self.deadline.set(until);
+        let answer = ask(self);
+        self.deadline.clear();
+        if !answer.as_ref().is_err_and(is_passing) && !self.client.is_closed() {
+            self.heard_at = Instant::now();
+            self.health.heard();
+        }
+        answer
+    }
+}
+
+impl Drop for Session {
+    /// The client says good-bye when it is dropped.
+    fn drop(&mut self) {
+        self.deadline.set(Instant::now() + PING_TIMEOUT);
+    }
+}

@@ -1,0 +1,266 @@
+//! The network between server and database is cut in silence, leads elsewhere, or is slow; connections are ended under load;
+//! the table changes. Whoever asks is answered in time, and served again within a second.
+
+mod support;
+
+use std::collections::HashMap;
+use std::fs;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::proxy::{Proxy, Way};
+use support::{Answer, Cluster, Server, token, wait_for};
+
+/// How soon after the database's return the first request must succeed.
+const RECOVERY: Duration = Duration::from_secs(1);
+/// What is instant, on a noisy machine.
+const INSTANT: Duration = Duration::from_millis(500);
+
+fn list(server: &Server) -> Answer {
+    server.request("GET", "/api/tasks", Some(&token("ada")), None)
+}
+
+fn create(server: &Server, title: &str) -> Answer {
+    let body = format!(r#"{{"title":"{title}"}}"#);
+    server.request("POST", "/api/tasks", Some(&token("ada")), Some(&body))
+}
+
+fn assert_recovers(server: &Server) {
+    let begun = Instant::now();
+    wait_for("a first success", || (list(server).status == 200).then_some(()));
+    println!("first success {:?} after the return", begun.elapsed());
+    assert!(begun.elapsed() < RECOVERY, "took {:?}", begun.elapsed());
+}
+
+/// Several at once; how long the slowest took. Each is told to come again.
+fn all_unavailable(server: &Server, requests: usize) -> Duration {
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..requests {
+            scope.spawn(|| {
+                let answer = list(server);
+                assert_eq!(answer.status, 503, "{answer:?}");
+                assert_eq!(answer.header("retry-after"), Some("1"));
+            });
+        }
+    });
+    begun.elapsed()
+}
+
+#[test]
+fn a_network_that_is_cut_in_silence_holds_nobody_and_is_used_again_within_a_second() {
+    let cluster = Cluster::start();
+    let proxy = Proxy::start(Way::To(cluster.port));
+    let log = std::env::temp_dir().join(format!("todo-backend-test-log-{}", std::process::id()));
+    let settings =
+        [("RUST_LOG", "info"), ("DB_STATEMENT_TIMEOUT_MS", "1000"), ("DB_CHECKOUT_TIMEOUT_MS", "3000")];
+    let server = Server::start_telling(fs::File::create(&log).unwrap(), &proxy.url(), &settings);
+    // Waiting for a worker, for a connection, for an answer.
+    let deadline = Duration::from_secs(5 + 3 + 2);
+    // So long that an attempt to connect is well on its way, or has just begun, or has failed, when the cut ends.
+    let cuts = [6_000, 7_300, 9_100].map(Duration::from_millis);
+    for cut in cuts {
+        thread::scope(|scope| {
+            (0..16).for_each(|_| drop(scope.spawn(|| assert_eq!(list(&server).status, 200))))
+        });
+        let begun = Instant::now();
+        proxy.cut();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let took = all_unavailable(&server, 32);
+                println!("32 requests at the beginning of a cut: the last one answered after {took:?}");
+                assert!(took < deadline, "took {took:?}");
+            });
+            while begun.elapsed() < cut {
+                let asked = Instant::now();
+                assert_eq!(server.request("GET", "/health", None, None).status, 200);
+                assert!(asked.elapsed() < INSTANT, "/health took {:?}", asked.elapsed());
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
+        assert_eq!(server.request("GET", "/ready", None, None).status, 503);
+        proxy.lead(Way::To(cluster.port));
+        assert_recovers(&server);
+        wait_for("/ready", || (server.request("GET", "/ready", None, None).status == 200).then_some(()));
+    }
+
+    proxy.cut();
+    wait_for("the cut to be noticed", || {
+        let asked = Instant::now();
+        (list(&server).status == 503 && asked.elapsed() < INSTANT).then_some(())
+    });
+    let took = all_unavailable(&server, 64);
+    assert!(
+        took < Duration::from_secs(1),
+        "64 requests while the database is known to be away took {took:?}"
+    );
+    proxy.lead(Way::To(cluster.port));
+    assert_recovers(&server);
+
+    let log = fs::read_to_string(&log).unwrap();
+    println!("{log}");
+    let count = |text: &str| log.lines().filter(|line| line.contains(text)).count();
+    assert_eq!(count("WARN") + count("ERROR"), cuts.len() + 1, "one line for each time that it went");
+    assert_eq!(count("the database does not answer"), cuts.len() + 1);
+    assert_eq!(count("the database answers again"), cuts.len() + 1, "and one for each return");
+    assert_eq!(count("connected to the database"), 1);
+}
+
+/// Neon lets clients in at once, and has them wait for their login until the database has woken.
+#[test]
+fn a_database_that_wakes_slowly_is_waited_for() {
+    let cluster = Cluster::start();
+    let proxy = Proxy::start(Way::Slowly(cluster.port, Duration::from_secs(3)));
+    let server = Server::start(&proxy.url());
+    let answers: Vec<Answer> = thread::scope(|scope| {
+        let asking: Vec<_> = (0..16).map(|_| scope.spawn(|| list(&server))).collect();
+        asking.into_iter().map(|answer| answer.join().unwrap()).collect()
+    });
+    assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
+    println!("{} connections for 16 requests", proxy.arrived());
+}
+
+#[test]
+fn one_that_refuses_for_a_second_is_waited_for_too() {
+    let cluster = Cluster::start();
+    let proxy = Proxy::start(Way::Refused);
+    let server = Server::start(&proxy.url());
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let answer = list(&server);
+                assert_eq!(answer.status, 200, "{answer:?}");
+            });
+        }
+        thread::sleep(Duration::from_secs(1));
+        proxy.lead(Way::To(cluster.port));
+    });
+}
+
+#[test]
+fn another_server_takes_over() {
+    let mut first = Cluster::start();
+    let second = Cluster::start();
+    let proxy = Proxy::start(Way::To(first.port));
+    let server = Server::start(&proxy.url());
+    assert_eq!(create(&server, "milk").status, 201);
+    assert_eq!(create(&Server::start(&second.url()), "bread").status, 201);
+    first.kill();
+    assert!(all_unavailable(&server, 8) < Duration::from_secs(10));
+    proxy.lead(Way::To(second.port));
+    assert_recovers(&server);
+    assert_eq!(list(&server).json()[0]["title"], "bread");
+}
+
+/// The old primary stays reachable, and takes no more writes: connections to it are given up in time.
+#[test]
+fn a_server_that_has_become_a_replica_is_left() {
+    let (first, second) = (Cluster::start(), Cluster::start());
+    let proxy = Proxy::start(Way::To(first.port));
+    let server = Server::start(&proxy.url());
+    assert_eq!(create(&server, "milk").status, 201);
+    assert_eq!(create(&Server::start(&second.url()), "bread").status, 201);
+    for statement in ["alter system set default_transaction_read_only = on", "select pg_reload_conf()"] {
+        first.client().batch_execute(statement).unwrap();
+    }
+    proxy.lead(Way::To(second.port));
+    let created = wait_for("a write on the new primary", || {
+        let answer = create(&server, "butter");
+        assert!([201, 503].contains(&answer.status), "{answer:?}");
+        // The first ones may still reach the old one before it has read its settings.
+        (list(&server).json()[0]["title"] == "butter" && list(&server).json()[1]["title"] == "bread")
+            .then_some(answer)
+    });
+    assert_eq!(created.status, 201);
+}
+
+/// `first,second` in the URL; the first one accepts and says nothing.
+#[test]
+fn the_next_of_several_hosts_is_tried_in_time() {
+    let cluster = Cluster::start();
+    let silent = Proxy::start(Way::Nowhere);
+    let url = format!("postgresql://todo@127.0.0.1:{},127.0.0.1:{}/postgres", silent.port, cluster.port);
+    let server = Server::start(&url);
+    assert_eq!(list(&server).status, 200);
+}
+
+/// `pg_terminate_backend` on all, again and again. A write is sent once more when it certainly did not run; one that was cut
+/// off in the midst of it is a 503.
+#[test]
+fn connections_that_are_ended_under_load_cost_no_read_and_no_write_is_done_twice() {
+    let cluster = Cluster::start();
+    let server = Server::start(&cluster.url());
+    let (over, cut_off) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let mut ended = 0;
+    let created: Vec<String> = thread::scope(|scope| {
+        let clients: Vec<_> = (0..8)
+            .map(|client| {
+                let (server, over, cut_off) = (&server, &over, &cut_off);
+                scope.spawn(move || {
+                    let mut created = Vec::new();
+                    for number in 0.. {
+                        if over.load(Ordering::SeqCst) {
+                            break;
+                        }
+                        let title = format!("{client}, {number}");
+                        match create(server, &title).status {
+                            201 => created.push(title),
+                            503 => drop(cut_off.fetch_add(1, Ordering::SeqCst)),
+                            other => panic!("{other}"),
+                        }
+                        let read = server.request("GET", "/api/tasks?limit=1", Some(&token("ada")), None);
+                        assert_eq!(read.status, 200, "{read:?}");
+                    }
+                    created
+                })
+            })
+            .collect();
+        let mut terminator = cluster.client();
+        for _ in 0..20 {
+            thread::sleep(Duration::from_millis(200));
+            let all = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'todo-backend'";
+            ended += terminator.query(all, &[]).unwrap().len();
+        }
+        over.store(true, Ordering::SeqCst);
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    });
+    let cut_off = cut_off.into_inner();
+    println!("{ended} connections ended, {} writes acknowledged, {cut_off} cut off", created.len());
+    let rows = cluster.client().query("select title, count(*) from tasks group by title", &[]).unwrap();
+    let times: HashMap<String, i64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert!(created.iter().all(|title| times.get(title) == Some(&1)), "an acknowledged write is there once");
+    assert!(times.values().all(|times| *times == 1), "and no other twice");
+    assert!(times.len() <= created.len() + cut_off);
+    assert!(ended > 40 && cut_off < ended / 2, "most that were ended were not at work");
+}
+
+#[test]
+fn a_table_that_is_altered_is_served_on() {
+    let cluster = Cluster::start();
+    let server = Server::start_with(&cluster.url(), &[("DB_POOL_SIZE", "1")]);
+    assert_eq!(create(&server, "milk").status, 201);
+    assert_eq!(list(&server).status, 200);
+    for change in [
+        "alter table tasks alter column title type varchar(300)",
+        "alter table tasks add column tags text",
+        "alter table tasks alter column updated_at type timestamp",
+        // As a restored dump does it.
+        "create table copy (like tasks including all); insert into copy select * from tasks; \
+         select setval(pg_get_serial_sequence('copy', 'id'), 100); drop table tasks; \
+         alter table copy rename to tasks",
+    ] {
+        cluster.client().batch_execute(change).unwrap();
+        let answer = list(&server);
+        assert_eq!(
+            (answer.status, &answer.json()[0]["title"]),
+            (200, &"milk".into()),
+            "{change}: {answer:?}"
+        );
+        let id = answer.json()[0]["id"].to_string();
+        let toggled =
+            server.request("PATCH", &format!("/api/tasks/{id}/complete"), Some(&token("ada")), None);
+        assert_eq!(toggled.status, 200, "{change}: {toggled:?}");
+    }
+    assert_eq!(create(&server, "bread").status, 201);
+}

@@ -1,0 +1,118 @@
+//! A network between server and database that can be cut, led elsewhere, and slowed down.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+/// What happens to a connection that arrives.
+#[derive(Debug, Clone, Copy)]
+pub enum Way {
+    /// It is led to this port.
+    To(u16),
+    /// It is led to this port, and the first answer from there comes so much later.
+    Slowly(u16, Duration),
+    /// It is accepted, and nothing is ever heard of it again: no byte, no end, no reset.
+    Nowhere,
+    /// It is closed at once.
+    Refused,
+}
+
+struct State {
+    way: Way,
+    /// Connections that arrived before the last cut are dead for ever.
+    cuts: usize,
+}
+
+/// See the module. Lives as long as the test's process.
+pub struct Proxy {
+    pub port: u16,
+    state: Arc<Mutex<State>>,
+    arrived: Arc<AtomicUsize>,
+}
+
+impl Proxy {
+    pub fn start(way: Way) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let state = Arc::new(Mutex::new(State { way, cuts: 0 }));
+        let arrived = Arc::new(AtomicUsize::new(0));
+        let proxy = Self { port, state: Arc::clone(&state), arrived: Arc::clone(&arrived) };
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                arrived.fetch_add(1, Ordering::SeqCst);
+                let state = Arc::clone(&state);
+                thread::spawn(move || lead(client, &state));
+            }
+        });
+        proxy
+    }
+
+    /// From now on connections go this way; those that are there stay as they are.
+    pub fn lead(&self, way: Way) {
+        self.state.lock().unwrap().way = way;
+    }
+
+    /// Cuts the network in silence: every connection that is there, and every one that arrives.
+    pub fn cut(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.way = Way::Nowhere;
+        state.cuts += 1;
+    }
+
+    /// How many connections have arrived so far.
+    pub fn arrived(&self) -> usize {
+        self.arrived.load(Ordering::SeqCst)
+    }
+
+    pub fn url(&self) -> String {
+        format!("postgresql://todo@127.0.0.1:{}/postgres", self.port)
+    }
+}
+
+fn lead(client: TcpStream, state: &Arc<Mutex<State>>) {
+    let (way, cuts) = {
+        let state = state.lock().unwrap();
+        (state.way, state.cuts)
+    };
+    let (port, delay) = match way {
+        Way::To(port) => (port, Duration::ZERO),
+        Way::Slowly(port, delay) => (port, delay),
+        Way::Nowhere => return hold(&client),
+        Way::Refused => return,
+    };
+    let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else { return };
+    let is_cut = {
+        let state = Arc::clone(state);
+        move || state.lock().unwrap().cuts != cuts
+    };
+    let (from, to, is_cut_too) = (client.try_clone().unwrap(), server.try_clone().unwrap(), is_cut.clone());
+    thread::spawn(move || forward(&from, &to, Duration::ZERO, &is_cut_too));
+    forward(&server, &client, delay, &is_cut);
+}
+
+/// Keeps a connection without a word until the other side gives it up.
+fn hold(mut stream: &TcpStream) {
+    let mut ignored = [0; 4096];
+    while stream.read(&mut ignored).is_ok_and(|length| length > 0) {}
+}
+
+fn forward(mut from: &TcpStream, mut to: &TcpStream, delay: Duration, is_cut: &impl Fn() -> bool) {
+    let mut buffer = [0; 16 * 1024];
+    let mut delay = Some(delay);
+    loop {
+        let length = from.read(&mut buffer).unwrap_or(0);
+        if is_cut() {
+            // Neither this nor the end of the other side is passed on.
+            return if length > 0 { hold(from) } else { hold(to) };
+        }
+        thread::sleep(delay.take().unwrap_or_default());
+        if length == 0 || to.write_all(&buffer[..length]).is_err() {
+            let _ = to.shutdown(Shutdown::Both);
+            let _ = from.shutdown(Shutdown::Both);
+            return;
+        }
+    }
+}
