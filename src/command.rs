@@ -10,6 +10,8 @@ use crate::variables;
 pub enum Command {
     /// Serve.
     Serve,
+    /// Look whether it could.
+    Check,
     /// Ask the one that serves whether it is alive.
     HealthCheck,
     /// Say the version.
@@ -28,6 +30,7 @@ impl Command {
         let command = match arguments.next() {
             None => return Ok(Command::Serve),
             Some(argument) => match argument.to_str() {
+                Some("--check") => Command::Check,
                 Some("--healthcheck") => Command::HealthCheck,
                 Some("--version" | "-V") => Command::Version,
                 Some("--help" | "-h") => Command::Help,
@@ -60,6 +63,8 @@ Usage: todo-backend [OPTION]
 Without an option it serves until SIGTERM or SIGINT.
 
 Options:
+  --check        looks at settings, secrets, database, table, index and keys, says each on a line with a remedy, and
+                 changes nothing; ends with 1 if anything will not do
   --healthcheck  asks the server that listens on HOST and PORT whether it is alive; ends with 1 if it is not
   -V, --version  says the version
   -h, --help     says this
@@ -86,6 +91,7 @@ mod tests {
     fn each_word_has_its_meaning() {
         for (arguments, command) in [
             (&[][..], Command::Serve),
+            (&["--check"], Command::Check),
             (&["--healthcheck"], Command::HealthCheck),
             (&["--version"], Command::Version),
             (&["-V"], Command::Version),
@@ -98,7 +104,7 @@ mod tests {
 
     #[test]
     fn what_is_no_argument_is_named() {
-        for arguments in [&["help"][..], &[""], &["--help", "me"], &["--help=me"], &["--", "--help"]] {
+        for arguments in [&["help"][..], &[""], &["--check", "me"], &["--check=me"], &["--", "--help"]] {
             let misuse = parse(arguments).unwrap_err().to_string();
             assert!(arguments.iter().any(|argument| misuse.contains(&format!("{argument:?}"))), "{misuse}");
         }

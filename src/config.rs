@@ -61,6 +61,13 @@ impl fmt::Debug for Config {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mistakes(Vec<String>);
 
+impl Mistakes {
+    /// A line for each, which begins with the variable's name.
+    pub fn lines(&self) -> impl Iterator<Item = &String> {
+        self.0.iter()
+    }
+}
+
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the configuration does not hold:")?;

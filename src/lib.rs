@@ -9,6 +9,7 @@
 pub mod admin;
 pub mod api;
 pub mod auth;
+pub mod check;
 pub mod command;
 pub mod config;
 pub mod cors;

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use log::warn;
 use todo_backend::command::{self, Command};
 use todo_backend::config::{self, Config};
-use todo_backend::{healthcheck, logging, server};
+use todo_backend::{check, healthcheck, logging, server};
 
 /// The exit code of a wrong command line.
 const MISUSED: u8 = 2;
@@ -20,7 +20,8 @@ fn main() -> ExitCode {
         Err(misuse) => return complain(&misuse, MISUSED),
     };
     match run(command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => complain(&*error, 1),
     }
 }
@@ -31,20 +32,19 @@ fn complain(error: &dyn std::fmt::Display, exit_code: u8) -> ExitCode {
     exit_code.into()
 }
 
-fn run(command: Command) -> Result<(), Box<dyn Error + Send + Sync>> {
+/// Whether all went well; where not, that was said already.
+fn run(command: Command) -> Result<bool, Box<dyn Error + Send + Sync>> {
     match command {
-        Command::Serve => serve(),
+        Command::Serve => serve()?,
+        Command::Check => return Ok(check::run(&mut io::stdout())?),
         Command::HealthCheck => {
             let (host, port) = config::address_from_env()?;
-            Ok(healthcheck::ask(&host, port)?)
+            healthcheck::ask(&host, port)?;
         }
-        Command::Version => say(&format!("todo-backend {}\n", env!("CARGO_PKG_VERSION"))),
-        Command::Help => say(&command::help()),
+        Command::Version => writeln!(io::stdout(), "todo-backend {}", env!("CARGO_PKG_VERSION"))?,
+        Command::Help => write!(io::stdout(), "{}", command::help())?,
     }
-}
-
-fn say(text: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
-    Ok(io::stdout().write_all(text.as_bytes())?)
+    Ok(true)
 }
 
 fn serve() -> Result<(), Box<dyn Error + Send + Sync>> {

@@ -16,7 +16,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tiny_http::{Method, Rejection, Request, ResponseBox, Server};
 
-use crate::auth::{KeySource, Verifier};
+use crate::auth::{JwksUrl, KeySource, Verifier};
 use crate::config::Config;
 use crate::database::Database;
 use crate::error::Error;
@@ -66,7 +66,7 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
     let server = Arc::new(server);
     let stopped = stop_on_signal(Arc::clone(&server), config.drain_timeout)?;
     let store = Arc::new(Store::new(Database::new(config.database, config.database_limits)));
-    let keys = config.jwks_url.map_or_else(|| keys_in(Arc::clone(&store)), KeySource::at);
+    let keys = key_source(config.jwks_url, &store);
     let tags = visit::Tags::new(&config.trust.secrets);
     let app = Arc::new(App {
         cors,
@@ -98,11 +98,17 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
     Ok(())
 }
 
-/// The keys that the issuer keeps in the same database as the tasks.
-fn keys_in(store: Arc<Store>) -> KeySource {
-    KeySource::new("the table `jwks`", move || {
-        store.keys().map_err(|_| "the database could not be asked".to_owned())
-    })
+/// Where the issuer's keys come from: the URL that was set, or else the database.
+pub(crate) fn key_source(url: Option<JwksUrl>, store: &Arc<Store>) -> KeySource {
+    let store = Arc::clone(store);
+    url.map_or_else(
+        || {
+            KeySource::new("the table `jwks`", move || {
+                store.keys().map_err(|_| "the database could not be asked".to_owned())
+            })
+        },
+        KeySource::at,
+    )
 }
 
 /// Of the workers half stay free, whatever the issuer does.

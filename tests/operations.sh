@@ -190,3 +190,34 @@ never_logged() {
 for secret in secret-query secret-path secret-title "$(token ada)" '"ada"' "$BETTER_AUTH_SECRET"; do
     never_logged "$secret"
 done
+
+# --- Looking before serving ---
+
+start_database
+sql 'drop table tasks'
+run NEON_DATABASE_URL="$database_url" "$server_binary" --check
+check 'an empty database will do' '0 ' "$exit_status $complaint"
+check_contains 'and it is said that the table will be made' 'ok   table: there is no table' "$said"
+check 'it is not made yet' '' "$(sql "select to_regclass('tasks')")"
+start_server
+create ada milk
+stop_server
+run NEON_DATABASE_URL="$database_url" "$server_binary" --check
+check 'the table that the service made will do' 0 "$exit_status"
+for name in settings secret database table index keys; do
+    check "$name is looked at" 1 "$(echo "$said" | grep -c -E "^(ok  |note) $name: ")"
+done
+sql 'alter table tasks drop column completed; drop index tasks_of_user'
+run NEON_DATABASE_URL="$database_url" BETTER_AUTH_SECRET=short "$server_binary" --check
+check 'a table that does not fit will not' 1 "$exit_status"
+check_contains "the column is named, with a remedy" "FAIL table: it has no column \`completed\` (boolean); " "$said"
+check_contains 'a missing index is told, with the statement' 'note index: none begins with user_id: slower with every task; create index' "$said"
+check_contains 'and so is a short secret' 'note secret: BETTER_AUTH_SECRET has 5 bytes' "$said"
+run NEON_DATABASE_URL="$database_url" BETTER_AUTH_URL=http://127.0.0.1:1 "$server_binary" --check
+check_contains 'keys that cannot be had are told, with a remedy' 'FAIL keys: http://127.0.0.1:1/api/auth/jwks: ' "$said"
+run NEON_DATABASE_URL="${database_url%/*}/none" "$server_binary" --check
+check 'a database that is not there will not do' 1 "$exit_status"
+check_contains 'and it is said why' 'FAIL database: no connection: ' "$said"
+check 'without its password' 0 "$(echo "$said" | grep -c -F -e "$PGPASSWORD" -e "$BETTER_AUTH_SECRET" || true)"
+run NEON_DATABASE_URL= PORT=none "$server_binary" --check
+check 'each mistake in the settings is told' '1 2' "$exit_status $(echo "$said" | grep -c '^FAIL settings: ')"

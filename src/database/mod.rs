@@ -3,6 +3,7 @@
 //! Nothing here waits without a limit. While the database is known to be away no request waits for it: the pool tries to
 //! reach it in the background, and until it does every answer is "not now".
 
+mod check;
 mod failure;
 mod health;
 mod schema;
@@ -19,6 +20,7 @@ use postgres::types::{ToSql, Type};
 use r2d2::{NopErrorHandler, Pool, PooledConnection};
 
 use crate::error::Error;
+pub use check::{Finding, check};
 pub use failure::judge;
 use failure::{Cause, is_lost};
 use health::{AWAY_AFTER, Health};
