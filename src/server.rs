@@ -86,9 +86,8 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
         let app = Arc::clone(&app);
         thread::spawn(move || app.work());
     }
-    // The first connection is made before the first request asks for one, and the log tells whether it can be.
     let warm_up = Arc::clone(&app);
-    thread::spawn(move || warm_up.store.database().is_ready());
+    thread::spawn(move || warm_up.store.database().warm_up());
 
     app.accept(&server);
     match stopped.recv() {

@@ -187,6 +187,12 @@ impl Database {
         }
     }
 
+    /// Makes the first connection before a request asks for one, and lets the log tell whether it can be.
+    pub fn warm_up(&self) {
+        // Not by way of `is_ready`: whoever asked that meanwhile would be told that it is not.
+        drop(self.session(Instant::now() + self.limits.connect_timeout));
+    }
+
     /// Whether the database answers. It is asked at most once in [`READINESS_TTL`], by one caller; meanwhile the others are
     /// told what it said last.
     pub fn is_ready(&self) -> bool {
