@@ -107,7 +107,7 @@ for request_line in 'GET /api/tasks' 'POST /api/tasks' "GET /api/tasks/$id" "PUT
     check "$request_line: no text of the database reaches the client" '' \
         "$(printf '%s\n%s' "$headers" "$body" | grep -iE 'column|title|heading|relation|select|sql|postgres|db error|42703' || true)"
 done
-check_contains 'the operator learns from the log what is wrong' 'title' "$(cat "$work/server.log")"
+check_logged 'the operator learns from the log what is wrong' 'title'
 sql 'alter table tasks rename column heading to title'
 as ada GET "/api/tasks/$id"
 check 'when the table is right again, so is the answer' '200 milk' "$(answer .title)"

@@ -105,6 +105,12 @@ server_answers() {
     curl --silent --fail --output /dev/null "$base/health"
 }
 
+# check_logged NAME PART: the log, which is written some milliseconds later, comes to say this
+check_logged() {
+    wait_until 10 grep -q -F -e "$2" "$work/server.log" || true
+    check_contains "$1" "$2" "$(cat "$work/server.log")"
+}
+
 # stop_server [SIGNAL] sets $exit_status.
 stop_server() {
     [ -n "$server" ] || return 0

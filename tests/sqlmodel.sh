@@ -120,7 +120,7 @@ start_server
 as ada GET /api/tasks
 check_contains 'a role that may do nothing is our defect, or a database away' "$status" '500 503'
 check 'of which a client learns nothing' '' "$(printf '%s' "$body" | grep -iE 'permission|denied|guest|relation' || true)"
-check_contains 'but the operator does' 'permission denied' "$(cat "$work/server.log")"
+check_logged 'but the operator does' 'permission denied'
 stop_server
 
 # --- A table of our own ---
