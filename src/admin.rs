@@ -15,16 +15,6 @@ use crate::http::split_target;
 use crate::metrics::{Metrics, Text};
 use crate::{database, logging};
 
-/// A few scrapers, each with a connection.
-const LIMITS: fn() -> Limits = || Limits {
-    max_connections: 16,
-    max_pending_requests: 16,
-    max_body_bytes: 0,
-    max_buffered_bytes: 256 * 1024,
-    head_timeout: Duration::from_secs(5),
-    body_timeout: Duration::from_secs(5),
-    ..Limits::default()
-};
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Listens on `address`, and answers `/metrics` with what `metrics` gives, until the process ends.
@@ -38,7 +28,7 @@ pub fn start(
     let listener = TcpListener::bind(address)
         .map_err(|error| format!("ADMIN_ADDR is {address}, which cannot be listened on: {error}"))?;
     let address = listener.local_addr()?;
-    let server = Server::with_limits(listener, LIMITS(), Rejection::to_response)?;
+    let server = Server::with_limits(listener, limits(), Rejection::to_response)?;
     thread::Builder::new().name("admin".into()).spawn(move || {
         for request in server.incoming_requests() {
             let response = answer(request.method(), request.url(), &metrics);
@@ -49,6 +39,19 @@ pub fn start(
     })?;
     info!("metrics on http://{address}/metrics");
     Ok(())
+}
+
+/// Enough for a few scrapers, each with a connection.
+fn limits() -> Limits {
+    Limits {
+        max_connections: 16,
+        max_pending_requests: 16,
+        max_body_bytes: 0,
+        max_buffered_bytes: 256 * 1024,
+        head_timeout: Duration::from_secs(5),
+        body_timeout: Duration::from_secs(5),
+        ..Limits::default()
+    }
 }
 
 fn answer(method: &Method, target: &str, metrics: impl Fn() -> String) -> ResponseBox {

@@ -1,8 +1,8 @@
 //! A todo backend: several people keep their tasks in one service, and each sees only their own.
 //!
 //! The way of a request is one straight line: socket, `tiny_http`, worker ([`server`]), [`cors`], [`router`], [`auth`],
-//! [`api`], [`store`], [`http::Response`], socket. The binary is `main.rs`; this library exists so that tests can reach
-//! the parts.
+//! [`api`], [`store`], [`http::Response`], socket. What an operator sees of it is kept in [`visit`], and goes to [`logging`] and
+//! [`metrics`]. The binary is `main.rs`; this library exists so that tests can reach the parts.
 
 #![warn(clippy::unwrap_used)]
 
