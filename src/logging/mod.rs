@@ -1,6 +1,6 @@
 //! The log: `log`'s macros, `env_logger`'s filter, lines as [`Format`] says, written to standard error by a thread of its own.
 //!
-//! Whoever logs never waits for whoever reads: see [`buffer`]. Every line that is written while a thread answers a request
+//! Whoever logs never waits for whoever reads: see `buffer.rs`. Every line that is written while a thread answers a request
 //! carries that request's id, wherever in the program it comes from.
 
 mod buffer;
