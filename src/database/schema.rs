@@ -6,7 +6,8 @@ use postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 /// Any number that is always the same: starts that race for the schema meet here.
 const LOCK: i64 = 0x746f_646f;
 const SCHEMA: &str = include_str!("../../schema.sql");
-const COLUMNS: &str = "select attname, format_type(atttypid, null), attnotnull, atthasdef or attidentity <> '' \
+/// What can be said of each column.
+pub const COLUMNS: &str = "select attname, format_type(atttypid, null), attnotnull, atthasdef or attidentity <> '' \
                        from pg_attribute where attrelid = to_regclass('tasks') and attnum > 0 and not attisdropped";
 
 /// What a column must be for this program to use it.
@@ -31,7 +32,7 @@ const NEEDED: [Needed; 7] = [
 
 /// A column as it is.
 #[derive(Debug, Clone)]
-struct Column {
+pub struct Column {
     name: String,
     kind: String,
     not_null: bool,
@@ -62,7 +63,8 @@ pub fn apply(client: &mut Client, is_first: impl FnOnce() -> bool) -> Result<(),
     Ok(())
 }
 
-fn read_columns(messages: &[SimpleQueryMessage]) -> Vec<Column> {
+/// The answer to [`COLUMNS`]; nothing where there is no table.
+pub fn read_columns(messages: &[SimpleQueryMessage]) -> Vec<Column> {
     messages.iter().filter_map(read_column).collect()
 }
 
@@ -78,7 +80,7 @@ fn read_column(message: &SimpleQueryMessage) -> Option<Column> {
 }
 
 /// What of a table this program cannot use, a line each.
-fn misfits(columns: &[Column]) -> Vec<String> {
+pub fn misfits(columns: &[Column]) -> Vec<String> {
     let mut misfits = Vec::new();
     for needed in &NEEDED {
         let name = needed.name;
