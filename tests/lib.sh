@@ -72,13 +72,19 @@ wait_until() {
 
 # --- The database and the server ---
 
-# start_database [OPTION…]: PostgreSQL's, as `-c timezone=…`
+# start_database [OPTION…]: PostgreSQL's, as `-c timezone=…`. A new one has the table that the file $TABLE_SQL makes, if that
+# is set: whatever holds for the table that the server makes holds for it.
 start_database() {
+    is_new=true
+    [ ! -d "$work/postgres" ] || is_new=false
     database_url=$("$dev" database start "$work/postgres" -c fsync=off "$@")
     PGPASSWORD=$(cat "$work/postgres/password")
     PGPORT=$(cat "$work/postgres/port")
     PGHOST=127.0.0.1 PGUSER=todo PGDATABASE=postgres
     export PGPASSWORD PGPORT PGHOST PGUSER PGDATABASE
+    if $is_new && [ -n "${TABLE_SQL:-}" ]; then
+        sql "$(cat "$TABLE_SQL")"
+    fi
 }
 
 # stop_database [MODE]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use support::pgbouncer::PgBouncer;
 use support::{Cluster, Server, token};
 
 /// A proxy in front of PostgreSQL that counts how often a client asks and waits: each `Sync` of the extended protocol, each
@@ -71,8 +72,19 @@ fn forward_messages(mut client: TcpStream, mut database: TcpStream, counter: &At
 #[test]
 fn each_request_costs_one_round_trip() {
     let cluster = Cluster::start();
-    let proxy = CountingProxy::start(cluster.port);
-    let server = Server::start(&cluster.url().replace(&cluster.port.to_string(), &proxy.port.to_string()));
+    count_round_trips(cluster.port);
+}
+
+#[test]
+fn behind_a_pooler_it_is_one_as_well() {
+    let cluster = Cluster::start();
+    let bouncer = PgBouncer::start(&cluster, "transaction");
+    count_round_trips(bouncer.port);
+}
+
+fn count_round_trips(port: u16) {
+    let proxy = CountingProxy::start(port);
+    let server = Server::start(&format!("postgresql://todo@127.0.0.1:{}/postgres", proxy.port));
     let token = token("ada");
     let send = |method: &str, target: &str, body: Option<&str>, status: u16| {
         let answer = server.request(method, target, Some(&token), body);

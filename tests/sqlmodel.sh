@@ -4,17 +4,12 @@
 
 start_database -c timezone=America/New_York
 
-# As SQLModel makes it: no defaults in the database, and timestamps without a time zone.
+# As SQLModel makes it: no defaults in the database, and timestamps without a time zone. With TABLE_SQL set to this file every
+# other acceptance test runs on such a table; ./dev test does that.
+table_sql=$root/tests/sqlmodel/table.sql
+
 make_table() {
-    sql 'create table tasks (
-            id serial primary key,
-            user_id varchar not null,
-            title varchar(255) not null,
-            description varchar,
-            completed boolean not null,
-            created_at timestamp without time zone not null,
-            updated_at timestamp without time zone not null)'
-    sql 'create index ix_tasks_user_id on tasks (user_id)'
+    sql "$(cat "$table_sql")"
     sql "insert into tasks (user_id, title, description, completed, created_at, updated_at)
         values ('ada', 'from before', null, false, '2024-07-01 12:00:00', '2024-12-31 23:59:59.123456')"
 }
@@ -23,6 +18,13 @@ make_table() {
 table() {
     pg_dump --schema-only | sed '/^[\\]/d'
 }
+
+# --- SQLModel itself ---
+
+python3 -m venv "$work/venv"
+"$work/venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$root/tests/sqlmodel/requirements.txt"
+check 'SQLModel makes exactly this table' "$(cat "$table_sql")" \
+    "$("$work/venv/bin/python" -W ignore "$root/tests/sqlmodel/make_table.py")"
 
 check 'the database keeps the time of New York' America/New_York "$(sql 'show timezone')"
 make_table

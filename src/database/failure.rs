@@ -82,7 +82,14 @@ impl fmt::Display for Cause<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self.0.as_db_error() {
             Some(error) => format!("{}: {} ({})", error.severity(), error.message(), error.code().code()),
-            None => sources(self.0).fold(self.0.to_string(), |text, source| format!("{text}: {source}")),
+            None => {
+                let all: Vec<_> = std::iter::once(self.0.to_string())
+                    .chain(sources(self.0).map(ToString::to_string))
+                    .collect();
+                // What does not concern TLS comes by way of it all the same (`transport.rs`).
+                let is_misnamed = all[0] == "error performing TLS handshake" && !is_tls_error(self.0);
+                all[usize::from(is_misnamed && all.len() > 1)..].join(": ")
+            }
         };
         f.write_str(&text.replace(char::is_control, " "))
     }

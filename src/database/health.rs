@@ -11,8 +11,6 @@ use log::{debug, info, warn};
 /// by then.
 pub const AWAY_AFTER: Duration = Duration::from_secs(2);
 
-/// How long after the loss of a connection the others are looked at before each use.
-const DOUBT: Duration = Duration::from_secs(1);
 /// How long the log is spared another line on statements that the database gives up.
 const SAME_NEWS_AFTER: Duration = Duration::from_secs(10);
 
@@ -72,20 +70,16 @@ impl Health {
         Self::failing(known, why);
     }
 
-    /// A connection broke, or fell silent, during a statement. `heard_at` is when it last answered.
-    pub fn lost(&self, heard_at: Instant, why: &dyn Display) {
+    /// A connection that last answered then broke, or fell silent: `in_use`, or so that nobody noticed.
+    pub fn lost(&self, heard_at: Instant, in_use: bool, why: &dyn Display) {
         let mut known = self.lock();
-        if known.trusts(heard_at) {
-            known.lost_at = Some(Instant::now());
-            Self::failing(known, why);
+        if !known.trusts(heard_at) {
+            return; // no news
         }
-    }
-
-    /// An unused connection turned out to be dead, which nobody notices.
-    pub fn lost_unused(&self, heard_at: Instant, why: &dyn Display) {
-        let mut known = self.lock();
-        if known.trusts(heard_at) {
-            known.lost_at = Some(Instant::now());
+        known.lost_at = Some(Instant::now());
+        if in_use {
+            Self::failing(known, why);
+        } else {
             drop(known);
             debug!("an unused connection had ended: {why}");
         }
@@ -119,11 +113,6 @@ impl Health {
     /// Whether to use a connection that last answered then.
     pub fn trusts(&self, heard_at: Instant) -> bool {
         self.lock().trusts(heard_at)
-    }
-
-    /// Whether a connection was lost a moment ago, so that others may be about to go.
-    pub fn is_in_doubt(&self) -> bool {
-        self.lock().lost_at.is_some_and(|lost_at| lost_at.elapsed() < DOUBT)
     }
 
     /// Whether it answered last; `None` before the first try.
@@ -161,7 +150,7 @@ mod tests {
     fn a_connection_that_was_heard_from_before_a_loss_is_not_trusted() {
         let (health, before) = (Health::default(), Instant::now());
         assert!(health.trusts(before));
-        health.lost(before, &"ended");
+        health.lost(before, true, &"ended");
         assert!(!health.trusts(before));
         assert!(health.trusts(Instant::now()));
     }
@@ -170,7 +159,7 @@ mod tests {
     fn it_is_away_when_no_connection_could_be_made_for_long_and_none_answers() {
         let health = Health::default();
         let long_ago = Instant::now().checked_sub(AWAY_AFTER).expect("the clock is older than that");
-        health.lost(long_ago, &"ended");
+        health.lost(long_ago, true, &"ended");
         assert!(!health.is_unreachable() && !health.is_away());
         health.not_connected(Instant::now(), &"refused", false);
         assert!(health.is_unreachable() && !health.is_away());

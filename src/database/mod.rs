@@ -29,8 +29,10 @@ use url::DatabaseUrl;
 
 /// How much longer than PostgreSQL works on a statement we wait for it, so that it can say that it gave up.
 const ANSWER_MARGIN: Duration = Duration::from_secs(1);
+/// How often a statement is tried at most: one connection may be dead, and another die meanwhile.
+const MAX_TRIES: u32 = 3;
 /// The longest pause between two attempts of the pool to connect; it grows up to half of this.
-const RECONNECT_PAUSE: Duration = Duration::from_millis(400);
+const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 /// How long an answer of [`Database::is_ready`] holds.
 const READINESS_TTL: Duration = Duration::from_secs(1);
 
@@ -109,7 +111,7 @@ impl Database {
         Self { pool, limits, health, readiness: Mutex::default() }
     }
 
-    /// Runs one statement that changes nothing. When the connection was lost, once more on another.
+    /// Runs one statement that changes nothing. When the connection was lost, again on another.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when there is no connection in time, and at once while the database is known to be away; what
@@ -118,7 +120,7 @@ impl Database {
         self.run(sql, params, is_lost)
     }
 
-    /// Runs one statement that changes something. Once more only when it certainly did not run, which a lost connection mostly
+    /// Runs one statement that changes something. Again only when it certainly did not run, which a lost connection mostly
     /// does not tell.
     ///
     /// # Errors
@@ -135,27 +137,18 @@ impl Database {
     ) -> Result<Vec<Row>, Error> {
         let until =
             Instant::now() + self.limits.checkout_timeout + self.limits.statement_timeout + ANSWER_MARGIN;
-        let mut session = self.session(until)?;
-        let first = self.query(&mut session, sql, params, until);
-        match first {
-            Err(error) if may_run_twice(&error) || session.did_not_run(&error) => {
-                debug!("once more, on another connection: {}", Cause(&error));
-                drop(session);
-                self.query(&mut self.session(until)?, sql, params, until)
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let mut session = self.session(until)?;
+            let deadline = until.min(Instant::now() + self.limits.statement_timeout + ANSWER_MARGIN);
+            match session.query(sql, params, deadline, tries > 1) {
+                Err(error) if tries < MAX_TRIES && (session.did_not_run(&error) || may_run_twice(&error)) => {
+                    debug!("once more, on another connection: {}", Cause(&error));
+                }
+                answer => return answer.map_err(|error| judge(&error)),
             }
-            answer => answer,
         }
-        .map_err(|error| judge(&error))
-    }
-
-    fn query(
-        &self,
-        session: &mut PooledConnection<Sessions>,
-        sql: &str,
-        params: &[Param],
-        until: Instant,
-    ) -> Result<Vec<Row>, postgres::Error> {
-        session.query(sql, params, until.min(Instant::now() + self.limits.statement_timeout + ANSWER_MARGIN))
     }
 
     /// A connection that works, as far as anybody knows.
@@ -204,8 +197,9 @@ impl Database {
             }
             readiness.asked_at = Some(Instant::now());
         }
-        let ready =
-            self.session(Instant::now() + PING_TIMEOUT).is_ok_and(|mut session| session.ping().is_ok());
+        let until = Instant::now() + PING_TIMEOUT;
+        // A connection that ended while nobody used it says nothing of the database: the next one does.
+        let ready = (0..2).any(|_| self.session(until).is_ok_and(|mut session| session.ping().is_ok()));
         lock().ready = ready;
         ready
     }

@@ -6,6 +6,7 @@ use postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 /// Any number that is always the same: starts that race for the schema meet here.
 const LOCK: i64 = 0x746f_646f;
 const SCHEMA: &str = include_str!("../../schema.sql");
+/// What can be said of each column.
 pub const COLUMNS: &str = "select attname, format_type(atttypid, null), attnotnull, atthasdef or attidentity <> '' \
                        from pg_attribute where attrelid = to_regclass('tasks') and attnum > 0 and not attisdropped";
 
@@ -62,6 +63,7 @@ pub fn apply(client: &mut Client, is_first: impl FnOnce() -> bool) -> Result<(),
     Ok(())
 }
 
+/// The answer to [`COLUMNS`]; nothing where there is no table.
 pub fn read_columns(messages: &[SimpleQueryMessage]) -> Vec<Column> {
     messages.iter().filter_map(read_column).collect()
 }

@@ -9,7 +9,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use log::warn;
-use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::Type;
 use postgres::{Client, Row, SimpleQueryMessage, Statement};
 use r2d2::ManageConnection;
@@ -23,14 +22,14 @@ use super::{Limits, Param, schema};
 
 /// While an attempt to connect is under way and does not end, or the database is away, another attempt begins so often:
 /// one that a cut network swallowed does not hold up the next.
-const ATTEMPT_PAUSE: Duration = Duration::from_millis(400);
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(250);
 /// At most so many attempts at once. Only a name service that hangs makes more than a few.
 const MAX_ATTEMPTS: usize = 32;
 /// How often one that waits for an attempt looks whether it is time for another.
 const ATTEMPT_CHECK: Duration = Duration::from_millis(50);
-/// How long a connection may lie unused before it is looked at: whether the server has ended it meanwhile. That asks nobody
-/// and costs a millisecond, the grain of the client's clock.
-const UNSEEN_IDLE: Duration = Duration::from_millis(50);
+/// A connection that lay unused for longer than this is looked at before it is written to: whether the server has ended it
+/// meanwhile. That asks nobody.
+const UNSEEN_IDLE: Duration = Duration::from_millis(1);
 /// How long it may lie unused before the server is asked, for a network in between may have forgotten it.
 const TRUSTED_IDLE: Duration = Duration::from_secs(30);
 /// How long the server has to say that a connection works, and to take leave of it.
@@ -108,11 +107,10 @@ impl ManageConnection for Sessions {
         if !self.health.trusts(session.heard_at) {
             return Err(NoSession::new("another connection was lost since this one was heard from"));
         }
-        session.check().map_err(|error| {
-            let error = NoSession::from(error);
-            self.health.lost_unused(session.heard_at, &error);
-            error
-        })
+        if session.heard_at.elapsed() > TRUSTED_IDLE {
+            session.ping()?;
+        }
+        Ok(())
     }
 
     fn has_broken(&self, session: &mut Session) -> bool {
@@ -239,29 +237,30 @@ pub struct Session {
 }
 
 impl Session {
-    /// Whether the last statement, which failed, certainly did not run, and may do better on another connection. A pooler
-    /// that ends a connection speaks for itself, and does not know.
+    /// Whether the last statement, which failed, certainly did not run, and may do better on another connection.
     pub fn did_not_run(&self, error: &postgres::Error) -> bool {
+        // A pooler that ends a connection speaks for itself, and does not know.
         let is_direct = self.statements.is_some();
-        is_outdated(error) || is_direct && is_lost(error) && self.peer.answered_with_error()
+        let was_not_taken = !self.peer.has_sent() || is_direct && self.peer.began_with_error();
+        is_outdated(error) || is_lost(error) && was_not_taken
     }
 
-    /// Runs one statement in one round trip; in two when it is prepared on this connection first.
+    /// Runs one statement in one round trip; in two when it is prepared on this connection first. With `look` only after a look
+    /// at the connection, as always after a rest.
     pub fn query(
         &mut self,
         sql: &str,
         params: &[Param],
         until: Instant,
+        look: bool,
     ) -> Result<Vec<Row>, postgres::Error> {
-        let heard_before = self.heard_at;
-        self.peer.expect_answer();
-        let answer = self.in_time(until, |session| session.send(sql, params));
+        let answer = self.in_time(until, look, |session| session.send(sql, params));
         if let Err(error) = &answer {
             let is_lost = is_lost(error) || self.client.is_closed();
             let is_read_only = is_read_only(error) && self.opened_at.elapsed() > READ_ONLY_PATIENCE;
             self.is_outdated |= is_lost || is_read_only || is_outdated(error);
             if is_lost {
-                self.health.lost(heard_before, &Cause(error));
+                self.health.lost(self.heard_at, self.peer.has_sent(), &Cause(error));
             } else if is_passing(error) {
                 self.health.gave_up(&Cause(error));
             }
@@ -283,24 +282,21 @@ impl Session {
 
     /// Asks the server whether it is there.
     pub fn ping(&mut self) -> Result<(), postgres::Error> {
-        self.in_time(Instant::now() + PING_TIMEOUT, |session| session.client.batch_execute(""))
-    }
-
-    /// Whether it still works, as far as can be told without asking; asked after a long rest.
-    fn check(&mut self) -> Result<(), postgres::Error> {
-        let idle = self.heard_at.elapsed();
-        if idle > UNSEEN_IDLE || self.health.is_in_doubt() {
-            self.client.notifications().timeout_iter(Duration::ZERO).next()?;
-        }
-        if idle > TRUSTED_IDLE || self.client.is_closed() { self.ping() } else { Ok(()) }
+        self.in_time(Instant::now() + PING_TIMEOUT, true, |session| session.client.batch_execute(""))
+            .inspect_err(|error| {
+                self.is_outdated = true;
+                self.health.lost(self.heard_at, false, &Cause(error));
+            })
     }
 
     fn in_time<T>(
         &mut self,
         until: Instant,
+        look: bool,
         ask: impl FnOnce(&mut Self) -> Result<T, postgres::Error>,
     ) -> Result<T, postgres::Error> {
         self.deadline.set(until);
+        self.peer.begin(look || self.heard_at.elapsed() > UNSEEN_IDLE);
         let answer = ask(self);
         self.deadline.clear();
         if !answer.as_ref().is_err_and(is_passing) && !self.client.is_closed() {

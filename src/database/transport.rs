@@ -113,11 +113,14 @@ impl Deadline {
     }
 }
 
-/// Who is at the other end of a connection, and how it began to answer.
+/// Who is at the other end of a connection, and whether anything was sent there.
 #[derive(Debug, Default)]
 pub struct Peer {
     backend: AtomicU32,
     is_encrypted: AtomicBool,
+    /// The next byte is sent only once it is known what the server has said until then.
+    must_look: AtomicBool,
+    has_sent: AtomicBool,
     first_letter: AtomicU8,
 }
 
@@ -128,18 +131,26 @@ impl Peer {
         self.backend.load(Ordering::Relaxed) == number
     }
 
-    /// A statement is about to be sent.
-    pub fn expect_answer(&self) {
+    /// A statement is about to be sent. With `look` only if the server has not ended the connection already, as far as has
+    /// become known here: that asks nobody.
+    pub fn begin(&self, look: bool) {
+        self.must_look.store(look, Ordering::Relaxed);
+        self.has_sent.store(false, Ordering::Relaxed);
         self.first_letter.store(0, Ordering::Relaxed);
     }
 
-    /// Whether the answer to the last statement began with an error. Then PostgreSQL did not even bind it: what it binds it
-    /// confirms, before it executes and so before it commits, and the confirmation comes first.
-    pub fn answered_with_error(&self) -> bool {
+    /// Whether anything was sent since then.
+    pub fn has_sent(&self) -> bool {
+        self.has_sent.load(Ordering::Relaxed)
+    }
+
+    /// Whether the first thing that the server said since then is an error. Then it has not even bound the statement: what
+    /// PostgreSQL binds it confirms before it executes, so before it commits, and the confirmation comes first.
+    pub fn began_with_error(&self) -> bool {
         self.first_letter.load(Ordering::Relaxed) == b'E'
     }
 
-    fn hears(&self, bytes: &[u8]) {
+    fn hear(&self, bytes: &[u8]) {
         if let (Some(letter), 0) = (bytes.first(), self.first_letter.load(Ordering::Relaxed)) {
             self.first_letter.store(*letter, Ordering::Relaxed);
         }
@@ -306,7 +317,7 @@ impl AsyncRead for Stream {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut *self.layer).poll_read(cx, buffer))?;
         let bytes = &buffer.filled()[before..];
-        self.peer.hears(bytes);
+        self.peer.hear(bytes);
         if self.login.as_mut().is_some_and(|login| login.is_over(bytes)) {
             self.login = None;
         }
@@ -316,6 +327,13 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.peer.must_look.swap(false, Ordering::Relaxed) {
+            // The client reads before it writes, but knows only what the last look at its sockets told. Woken at once, it has
+            // another look, and reads again before it comes back here.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.peer.has_sent.store(true, Ordering::Relaxed);
         Pin::new(&mut *self.layer).poll_write(cx, bytes)
     }
 

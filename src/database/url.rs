@@ -143,6 +143,33 @@ mod tests {
     }
 
     #[test]
+    fn addresses_are_read_as_libpq_reads_them() {
+        let config = parse("postgres://a%40b:p%3As%2Fs%3F@[::1]:6543/my%20db").unwrap().config;
+        assert_eq!((config.get_user(), config.get_dbname()), (Some("a@b"), Some("my db")));
+        assert_eq!(config.get_password(), Some("p:s/s?".as_bytes()));
+        assert_eq!((config.get_hosts(), config.get_ports()), (&[Host::Tcp("::1".into())][..], &[6543][..]));
+
+        let config =
+            parse("postgresql://ada@one:1,two:2/todo?target_session_attrs=read-write").unwrap().config;
+        assert_eq!(config.get_hosts(), [Host::Tcp("one".into()), Host::Tcp("two".into())]);
+        assert_eq!(config.get_ports(), [1, 2]);
+
+        let neon = "postgresql://ada:s@ep-x.neon.tech/todo?sslmode=require&options=endpoint%3Dep-x";
+        assert_eq!(parse(neon).unwrap().config.get_options(), Some("endpoint=ep-x"));
+    }
+
+    #[test]
+    fn a_unix_socket_is_refused() {
+        for url in [
+            "postgresql:///todo?host=/run/postgresql",
+            "postgresql://%2Frun/todo",
+            "postgresql://a,%2Frun/todo",
+        ] {
+            assert!(parse(url).unwrap_err().contains("Unix socket"), "{url}");
+        }
+    }
+
+    #[test]
     fn sslmode_decides_on_tls() {
         for (query, mode) in [
             ("", TlsMode::Prefer),

@@ -152,8 +152,9 @@ impl Cluster {
     /// Sends a signal to PostgreSQL and all its processes.
     pub fn signal_all(&self, name: &str) {
         let main = self.postgres.as_ref().expect("it runs").id();
+        signal(main, "STOP"); // so that none of the others is added or tidied away while they are listed
         let children = fs::read_to_string(format!("/proc/{main}/task/{main}/children")).unwrap();
-        // The main process first: it must not tidy up after the others. One of them may end meanwhile by itself.
+        // One of them may end meanwhile by itself.
         let _ = Command::new("kill")
             .arg(format!("-{name}"))
             .arg(main.to_string())

@@ -25,7 +25,7 @@ use crate::slots::Waiting;
 /// Bytes taken from a socket at a time.
 const READ_BYTES: usize = 16 * 1024;
 /// Reads in one turn of a connection.
-const READS_PER_TURN: usize = 16;
+const READS_PER_TURN: usize = 4;
 
 const TOO_SLOW: Fault = Fault::new(408, "The request took too long to arrive");
 const STOPPING: Fault = Fault::new(503, "The server is stopping");

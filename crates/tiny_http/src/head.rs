@@ -222,7 +222,7 @@ fn parse(bytes: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>, Refused
     let bytes = &bytes[..length];
     let target = request.path.unwrap_or_default();
     // `httparse` takes LF for a line end, and CR nowhere but before LF: as many of one as of the other, and each is CRLF.
-    let count = |wanted| bytes.iter().filter(|byte| **byte == wanted).count();
+    let count = |wanted| -> usize { bytes.chunks(255).map(|some| count_few(some, wanted)).sum() };
     let too_large = length > limits.max_head_bytes || target.len() > limits.max_url_bytes;
     if too_large || count(b'\n') != count(b'\r') {
         return Err(explain(httparse::Error::NewLine, bytes, limits).into());
@@ -249,6 +249,11 @@ fn parse(bytes: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>, Refused
         Ok(()) => Ok(Some((head, length))),
         Err(fault) => Err(Refused { fault, head: Some(Box::new(head)) }),
     }
+}
+
+/// How often `wanted` stands in at most 255 bytes: counted in bytes, which the compiler turns into a tenth of the instructions.
+fn count_few(bytes: &[u8], wanted: u8) -> usize {
+    bytes.iter().map(|byte| u8::from(*byte == wanted)).sum::<u8>().into()
 }
 
 /// Why `httparse` or the checks beside it refused these bytes. Sizes and line ends come first: they say more.

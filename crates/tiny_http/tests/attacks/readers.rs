@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Instant;
 
 use crate::process::Setup;
-use crate::served::WORKERS;
+use crate::served::{PAGE_BYTES, WORKERS};
 use crate::support::client::{Client, PATIENCE, brief};
 use crate::{HEALTH, Target, attack, attack_with, ms};
 
@@ -56,6 +56,35 @@ fn fifty_stalled_readers_of_a_stream() {
         }
         let told = let_go(target, "stalled readers of a stream");
         format!("{} readers, {told}", streams.len())
+    });
+}
+
+/// Whole lists and stalled ones together: the program reads a page in 20 ms, and the whole ones need 50 each.
+#[test]
+fn eight_lists_read_page_by_page_beside_fifty_that_stall() {
+    const PAGES: usize = 50;
+    let setup = Setup { write_ms: 4000, ..Setup::default() };
+    attack_with("8 lists of 50 pages, 50 more that stall", &setup, |target| {
+        let request = format!("GET /pages?{PAGES} HTTP/1.1\r\nHost: h\r\n\r\n");
+        let ask = || {
+            let mut client = target.client();
+            client.send(&request).expect("a request is sent");
+            client
+        };
+        let stalled: Vec<Client> = (0..50).map(|_| ask()).collect();
+        stalled.iter().for_each(wait_begun);
+        let began = Instant::now();
+        let threads = thread::scope(|scope| {
+            for mut client in (0..8).map(|_| ask()) {
+                scope.spawn(move || {
+                    let list = client.answer("GET").expect("a whole list").expect("an answer");
+                    assert_eq!(list.body.len(), PAGES * PAGE_BYTES);
+                });
+            }
+            target.server.figures().threads
+        });
+        let took = began.elapsed();
+        format!("8 lists in {took:.1?}, {threads} threads; stalled: {}", let_go(target, "stalled lists"))
     });
 }
 

@@ -108,6 +108,29 @@ fn two_thousand_slow_bodies() {
 }
 
 #[test]
+fn two_thousand_slow_heads_and_two_thousand_slow_bodies_at_once() {
+    let setup = Setup::default();
+    let count = allowed(4000) / 2;
+    attack_with("2,000 slow heads and 2,000 slow bodies at once", &setup, |target| {
+        let mut heads = target.crowd(count);
+        heads.send(b"GET /health HTTP/1.1\r\nHost: h\r\nA: ");
+        let mut bodies = target.crowd(count);
+        bodies.send(b"POST /count HTTP/1.1\r\nHost: h\r\nContent-Length: 5000\r\n\r\n");
+        let ended = thread::scope(|scope| {
+            let heads = scope.spawn(move || heads.drip(std::iter::repeat_n(b'a', 1000), ms(100), PATIENCE));
+            let bodies = bodies.drip(std::iter::repeat_n(b'b', 1000), ms(100), PATIENCE);
+            [heads.join().expect("no panic"), bodies]
+        });
+        // Both began while the others were still connecting, so that only the earliest end says something.
+        let told = ["heads", "bodies"].into_iter().zip(ended).map(|(what, ended)| {
+            let earliest = ms(setup.head_ms.min(setup.body_ms)) - EARLY;
+            format!("{what}: {}", require_ended(what, &ended, &[408], earliest, PATIENCE))
+        });
+        told.collect::<Vec<_>>().join("; ")
+    });
+}
+
+#[test]
 fn bodies_sent_and_not_read_by_the_program() {
     attack("bodies that the program leaves unread", |target| {
         let mut request =

@@ -19,6 +19,10 @@ pub const BIG_BYTES: usize = 8 << 20;
 /// A stream of unknown length: more than any socket buffers, and than a test reads in its time.
 const STREAM_BYTES: usize = 4 << 30;
 
+/// What each page of a list holds, and how long the next takes to read, as from a database some way off.
+pub const PAGE_BYTES: usize = 200_000;
+const PAGE_TIME: Duration = Duration::from_millis(20);
+
 /// Every descriptor that the program could get.
 static HOARD: Mutex<Vec<File>> = Mutex::new(Vec::new());
 
@@ -85,6 +89,7 @@ fn answer(mut request: Request) -> io::Result<()> {
         "/size" => request.respond(Response::from_data(vec![b's'; number])),
         "/big" => request.respond(filled(BIG_BYTES, Some(BIG_BYTES))),
         "/stream" => request.respond(filled(STREAM_BYTES, None)),
+        "/pages" => request.respond(Response::new(StatusCode(200), vec![], Pages::new(number), None, None)),
         "/count" => {
             let bytes = io::copy(request.as_reader(), &mut io::sink())?;
             request.respond(json(format!("{{\"bytes\":{bytes}}}")))
@@ -117,4 +122,30 @@ fn json(text: String) -> Response<io::Cursor<Vec<u8>>> {
 /// A body that takes no memory itself, so that whatever memory it takes is the engine's.
 fn filled(bytes: usize, told: Option<usize>) -> Response<io::Take<io::Repeat>> {
     Response::new(StatusCode(200), vec![], io::repeat(b'f').take(bytes as u64), told, None)
+}
+
+/// A list that is read page by page while it is sent.
+struct Pages {
+    left: usize,
+    in_page: usize,
+}
+
+impl Pages {
+    fn new(count: usize) -> Pages {
+        Pages { left: count, in_page: 0 }
+    }
+}
+
+impl Read for Pages {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.in_page == 0 && self.left > 0 {
+            thread::sleep(PAGE_TIME);
+            self.left -= 1;
+            self.in_page = PAGE_BYTES;
+        }
+        let count = buffer.len().min(self.in_page);
+        buffer[..count].fill(b'p');
+        self.in_page -= count;
+        Ok(count)
+    }
 }
