@@ -6,6 +6,7 @@
 mod check;
 mod failure;
 mod health;
+mod login;
 mod schema;
 mod session;
 pub mod transport;

@@ -23,6 +23,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Sleep;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::login::Login;
+
 /// Whether the connection is encrypted. Where it is, the server's chain and name are always checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsMode {
@@ -36,9 +38,6 @@ pub enum TlsMode {
 
 /// The question whether a server speaks TLS: the length of the message, and a code in place of a protocol version.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
-
-/// The longest message that is listened to while the server lets us in, in bytes.
-const MAX_LOGIN_MESSAGE_BYTES: usize = 64 * 1024;
 
 /// What every connection to the database has in common.
 #[derive(Clone)]
@@ -129,6 +128,11 @@ impl Peer {
     /// when another one answers, there is a pooler in between.
     pub fn is_backend(&self, number: u32) -> bool {
         self.backend.load(Ordering::Relaxed) == number
+    }
+
+    /// The server announced the number of its backend.
+    pub fn announce(&self, backend: u32) {
+        self.backend.store(backend, Ordering::Relaxed);
     }
 
     /// A statement is about to be sent. With `look` only if the server has not ended the connection already, as far as has
@@ -297,7 +301,7 @@ impl<T: TlsStream + Send + Unpin> Layer for T {}
 
 impl Stream {
     fn new(layer: impl Layer + 'static, peer: Arc<Peer>) -> Self {
-        let login = Some(Login { unread: Vec::new(), peer: Arc::clone(&peer) });
+        let login = Some(Login::new(Arc::clone(&peer)));
         Self { layer: Box::new(layer), peer, login }
     }
 }
@@ -343,58 +347,5 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.layer).poll_shutdown(cx)
-    }
-}
-
-/// Listens to what the server says at login, for the client keeps the backend's number to itself. Each message is a letter, a
-/// length of four bytes that counts itself, and content; `K` (BackendKeyData) begins with the number, `Z` ends the login.
-struct Login {
-    unread: Vec<u8>,
-    peer: Arc<Peer>,
-}
-
-impl Login {
-    /// Hears more bytes; says whether there is nothing more to hear.
-    fn is_over(&mut self, bytes: &[u8]) -> bool {
-        self.unread.extend_from_slice(bytes);
-        while let Some((&[letter, a, b, c, d], content)) = self.unread.split_first_chunk() {
-            let length = u32::from_be_bytes([a, b, c, d]) as usize;
-            let Some(content) = length.checked_sub(4).and_then(|length| content.get(..length)) else {
-                // No login message is long; one that seems so is none.
-                return length > MAX_LOGIN_MESSAGE_BYTES;
-            };
-            match (letter, content.first_chunk()) {
-                (b'K', Some(number)) => {
-                    self.peer.backend.store(u32::from_be_bytes(*number), Ordering::Relaxed);
-                }
-                (b'Z', _) => return true,
-                _ => {}
-            }
-            self.unread.drain(..1 + length);
-        }
-        false
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_backend_is_heard_in_whatever_pieces_the_login_comes() {
-        let login = b"R\0\0\0\x08\0\0\0\0S\0\0\0\x09a\0b\0\0K\0\0\0\x0c\0\x01\x02\x03\0\0\0\0Z\0\0\0\x05I";
-        for cut in 0..login.len() {
-            let peer = Arc::new(Peer::default());
-            let mut listener = Login { unread: Vec::new(), peer: Arc::clone(&peer) };
-            assert!(!listener.is_over(&login[..cut]), "{cut}");
-            assert!(listener.is_over(&login[cut..]), "{cut}");
-            assert!(peer.is_backend(0x0001_0203), "{cut}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_login_is_not_listened_to_for_ever() {
-        let mut listener = Login { unread: Vec::new(), peer: Arc::default() };
-        assert!(listener.is_over(b"HTTP/1.1 400 Bad Request"));
     }
 }
