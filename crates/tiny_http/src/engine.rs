@@ -132,7 +132,7 @@ impl Engine {
         mut connection: Occupied<'_, Connection>,
         outcome: Outcome,
     ) -> Option<Received> {
-        connection.set_deadline(connection.deadline);
+        connection.publish(connection.deadline, connection.unfinished_bytes());
         match outcome {
             Outcome::Wait => None,
             Outcome::Again => {
@@ -257,14 +257,12 @@ impl Engine {
 
     /// Lets go of the largest unfinished request, if it is larger than `own_bytes`. Does not wait for a connection that is busy.
     pub(crate) fn drop_larger_request(self: &Arc<Self>, own_bytes: usize) -> bool {
-        let size_of = |index| self.slots.try_lock(index).map_or(0, |(_, found)| found.unfinished_bytes());
-        let largest = self.slots.indices().max_by_key(|index| size_of(*index));
-        let Some((token, mut connection)) = largest.and_then(|index| self.slots.try_lock(index)) else {
+        let largest = self.slots.largest_unfinished(own_bytes).and_then(|index| self.slots.try_lock(index));
+        // It may have moved on before it was locked.
+        let Some((token, mut connection)) = largest.filter(|(_, found)| found.unfinished_bytes() > own_bytes)
+        else {
             return false;
         };
-        if connection.unfinished_bytes() <= own_bytes {
-            return false;
-        }
         let outcome = connection.drop_unfinished(self);
         self.let_go(token, connection, outcome);
         true
@@ -361,7 +359,7 @@ impl Engine {
     pub(crate) fn admit(self: &Arc<Self>, socket: OwnedFd, peer: SocketAddr) -> Result<(), Box<Connection>> {
         use epoll::EventFlags as Flags;
         let (token, connection) = self.slots.insert(Box::new(Connection::new(socket, peer, self)))?;
-        connection.set_deadline(connection.deadline);
+        connection.publish(connection.deadline, 0);
         let data = epoll::EventData::new_u64(token.to_u64());
         let flags = Flags::IN | Flags::OUT | Flags::RDHUP | Flags::ET;
         if epoll::add(&self.epoll, connection.socket(), data, flags).is_err() {

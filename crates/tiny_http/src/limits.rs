@@ -43,8 +43,8 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// Without a byte between two requests, or before the first. Past it the connection is closed. Default: 75 s.
     pub idle_timeout: Duration,
-    /// The same once the server ends gracefully: a client that was about to send its next request still gets it answered, with
-    /// `Connection: close`. Default: 500 ms.
+    /// The same once the server ends gracefully: who has been idle for longer goes at once, and a client that was about to
+    /// send its next request still gets it answered, with `Connection: close`. Default: 500 ms.
     pub drain_idle_timeout: Duration,
     /// Without the client taking a byte of an answer. Past it the connection is closed. Default: 20 s.
     pub write_timeout: Duration,

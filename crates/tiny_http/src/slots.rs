@@ -1,4 +1,4 @@
-//! The table of connections: who is there, whose deadline is next, and who goes first when it is full.
+//! The table of connections: who is there, whose deadline is next, and who goes first when it or the memory is full.
 //!
 //! A [`Token`] names a connection, not its place: once a connection is closed its token finds nothing, whoever has the
 //! place since. Every connection has a lock of its own, and no thread may wait for one while it holds another.
@@ -51,6 +51,8 @@ const NO_DEADLINE: u64 = u64::MAX;
 struct Slot<T> {
     /// What the connection waits for, and the tick of its deadline, in one number that orders by both.
     urgency: AtomicU64,
+    /// Bytes that it holds of an unfinished request.
+    unfinished_bytes: AtomicUsize,
     cell: Mutex<Cell<T>>,
 }
 
@@ -71,6 +73,7 @@ impl<T> Slots<T> {
         let count = count.min(u32::MAX as usize) as u32;
         let slot = |_| Slot {
             urgency: AtomicU64::new(NO_DEADLINE),
+            unfinished_bytes: AtomicUsize::new(0),
             cell: Mutex::new(Cell { generation: 0, value: None }),
         };
         Slots {
@@ -140,9 +143,10 @@ impl<T> Slots<T> {
         Some(first.0)
     }
 
-    /// All places.
-    pub(crate) fn indices(&self) -> std::ops::Range<usize> {
-        0..self.slots.len()
+    /// The place of the largest unfinished request, if it is larger than `bytes`.
+    pub(crate) fn largest_unfinished(&self, bytes: usize) -> Option<usize> {
+        let sizes = self.slots.iter().map(|slot| slot.unfinished_bytes.load(Ordering::Relaxed)).enumerate();
+        sizes.filter(|(_, size)| *size > bytes).max_by_key(|(_, size)| *size).map(|(index, _)| index)
     }
 }
 
@@ -167,13 +171,16 @@ pub(crate) struct Occupied<'a, T> {
 }
 
 impl<T> Occupied<'_, T> {
-    /// Sets or lifts the deadline.
-    pub(crate) fn set_deadline(&self, deadline: Option<(Waiting, u64)>) {
+    /// Tells what whoever looks at all connections must know of this one: its deadline, and how many bytes it holds of an
+    /// unfinished request.
+    pub(crate) fn publish(&self, deadline: Option<(Waiting, u64)>, unfinished_bytes: usize) {
         let urgency = match deadline {
             Some((waiting, tick)) => (waiting as u64) << TICK_BITS | tick & TICK_MASK,
             None => NO_DEADLINE,
         };
-        self.slots.slots[self.index as usize].urgency.store(urgency, Ordering::Relaxed);
+        let slot = &self.slots.slots[self.index as usize];
+        slot.urgency.store(urgency, Ordering::Relaxed);
+        slot.unfinished_bytes.store(unfinished_bytes, Ordering::Relaxed);
     }
 
     /// What is waited for, and until when.
@@ -183,7 +190,7 @@ impl<T> Occupied<'_, T> {
 
     /// Takes the connection out. Its token finds nothing from now on.
     pub(crate) fn remove(mut self) -> Box<T> {
-        self.set_deadline(None);
+        self.publish(None, 0);
         self.cell.generation = self.cell.generation.wrapping_add(1);
         let value = self.cell.value.take().expect("only occupied cells become `Occupied`");
         drop(self.cell);
@@ -230,7 +237,7 @@ mod tests {
         let slots = Slots::new(6);
         let insert = |deadline| {
             let (token, occupied) = slots.insert(Box::new(())).ok().unwrap();
-            occupied.set_deadline(deadline);
+            occupied.publish(deadline, 0);
             token
         };
         let [idle, head, silent, older, _busy] = [
@@ -251,5 +258,17 @@ mod tests {
         assert_eq!(slots.first_to_go(anybody), None);
         insert(Some((Waiting::Sending, 1)));
         assert_eq!(slots.first_to_go(|waiting, _| waiting != Waiting::Sending), None);
+    }
+
+    #[test]
+    fn the_largest_unfinished_request_is_found_until_it_goes() {
+        let slots = Slots::new(3);
+        for bytes in [0, 7, 5] {
+            let (_, occupied) = slots.insert(Box::new(bytes)).ok().unwrap();
+            occupied.publish(None, bytes);
+        }
+        assert_eq!((slots.largest_unfinished(6), slots.largest_unfinished(7)), (Some(1), None));
+        slots.try_lock(1).unwrap().1.remove();
+        assert_eq!(slots.largest_unfinished(0), Some(2));
     }
 }

@@ -58,14 +58,12 @@ impl Report {
         self.attacked.len()
     }
 
-    /// Requires that every request was answered, and about as fast as in quiet times and by the server in peace.
-    pub fn require_as_good_as(&self, quiet: &Report, attack: &str) {
+    /// Requires that every request was answered. Whether about as fast as in quiet times and by the server in peace.
+    pub fn is_as_good_as(&self, quiet: &Report, attack: &str) -> bool {
         let failed = self.failures.len();
         assert!(failed == 0, "{attack}: {failed} healthy requests failed, first: {}", self.failures[0]);
         let (own, before, peaceful) = (self.p99(), quiet.p99(), p99(&self.peaceful));
-        let told = format!("{attack}: a healthy p99 of {own:?}, before {before:?}, in peace {peaceful:?}");
-        assert!(own <= NOISE || own <= SLOWER * before.max(peaceful), "{told}");
-        assert!(own <= MOST || own <= SLOWER * before, "{told}");
+        own <= NOISE || own <= SLOWER * before.max(peaceful) && (own <= MOST || own <= SLOWER * before)
     }
 }
 
