@@ -71,7 +71,12 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let worst = self.attacked.iter().max().copied().unwrap_or_default();
         let (own, peaceful) = (self.p99(), p99(&self.peaceful));
-        write!(f, "{} asked, p99 {own:.1?}, worst {worst:.1?}; in peace p99 {peaceful:.1?}", self.asked())
+        let still = self.peaceful.iter().max().copied().unwrap_or_default();
+        write!(
+            f,
+            "{} asked, p99 {own:.1?}, worst {worst:.1?}; in peace p99 {peaceful:.1?}, worst {still:.1?}",
+            self.asked()
+        )
     }
 }
 
