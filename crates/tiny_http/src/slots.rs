@@ -134,19 +134,37 @@ impl<T> Slots<T> {
         })
     }
 
-    /// The place that goes first of those that `may_go`, by what they wait for and the tick of their deadline: in the order
-    /// of [`Waiting`], and of those that wait for the same, the one that has waited the longest.
-    pub(crate) fn first_to_go(&self, may_go: impl Fn(Waiting, u64) -> bool) -> Option<usize> {
-        let urgencies = self.slots.iter().map(|slot| slot.urgency.load(Ordering::Relaxed)).enumerate();
-        let may_go = |urgency| decode(urgency).is_some_and(|(waiting, tick)| may_go(waiting, tick));
-        let first = urgencies.filter(|(_, urgency)| may_go(*urgency)).min_by_key(|(_, urgency)| *urgency)?;
-        Some(first.0)
+    /// Locks the one that goes first of those that `may_go`, by what they wait for and the tick of their deadline: in the
+    /// order of [`Waiting`], and of those that wait for the same, the one that has waited the longest. Passes over who is busy.
+    pub(crate) fn lock_first(
+        &self,
+        may_go: impl Fn(Waiting, u64) -> bool,
+    ) -> Option<(Token, Occupied<'_, T>)> {
+        let (mut first, mut urgency) = (None, NO_DEADLINE);
+        for (index, slot) in self.slots.iter().enumerate() {
+            let own = slot.urgency.load(Ordering::Relaxed);
+            if own < urgency
+                && decode(own).is_some_and(|(waiting, tick)| may_go(waiting, tick))
+                && let Some(found) = self.try_lock(index)
+            {
+                (first, urgency) = (Some(found), own);
+            }
+        }
+        first
     }
 
-    /// The place of the largest unfinished request, if it is larger than `bytes`.
-    pub(crate) fn largest_unfinished(&self, bytes: usize) -> Option<usize> {
-        let sizes = self.slots.iter().map(|slot| slot.unfinished_bytes.load(Ordering::Relaxed)).enumerate();
-        sizes.filter(|(_, size)| *size > bytes).max_by_key(|(_, size)| *size).map(|(index, _)| index)
+    /// Locks the largest unfinished request, if it is larger than `bytes`. Passes over who is busy.
+    pub(crate) fn lock_largest(&self, bytes: usize) -> Option<(Token, Occupied<'_, T>)> {
+        let (mut largest, mut size) = (None, bytes);
+        for (index, slot) in self.slots.iter().enumerate() {
+            let own = slot.unfinished_bytes.load(Ordering::Relaxed);
+            if own > size
+                && let Some(found) = self.try_lock(index)
+            {
+                (largest, size) = (Some(found), own);
+            }
+        }
+        largest
     }
 }
 
@@ -251,24 +269,29 @@ mod tests {
         assert_eq!(slots.expired(7, |_, tick| tick).collect::<Vec<_>>(), [0, 1, 3]);
         let anybody = |_, _| true;
         for next in [older, silent, head, idle] {
-            assert_eq!(slots.first_to_go(anybody), Some(next.index as usize));
-            assert_eq!(slots.first_to_go(|_, _| false), None);
+            assert_eq!(slots.lock_first(anybody).map(|(token, _)| token), Some(next));
+            assert!(slots.lock_first(|_, _| false).is_none());
             slots.lock(next).unwrap().remove();
         }
-        assert_eq!(slots.first_to_go(anybody), None);
+        assert!(slots.lock_first(anybody).is_none());
         insert(Some((Waiting::Sending, 1)));
-        assert_eq!(slots.first_to_go(|waiting, _| waiting != Waiting::Sending), None);
+        assert!(slots.lock_first(|waiting, _| waiting != Waiting::Sending).is_none());
     }
 
     #[test]
-    fn the_largest_unfinished_request_is_found_until_it_goes() {
+    fn the_largest_unfinished_request_that_is_not_busy_is_found() {
         let slots = Slots::new(3);
-        for bytes in [0, 7, 5] {
-            let (_, occupied) = slots.insert(Box::new(bytes)).ok().unwrap();
+        let insert = |bytes| {
+            let (token, occupied) = slots.insert(Box::new(())).ok().unwrap();
             occupied.publish(None, bytes);
-        }
-        assert_eq!((slots.largest_unfinished(6), slots.largest_unfinished(7)), (Some(1), None));
-        slots.try_lock(1).unwrap().1.remove();
-        assert_eq!(slots.largest_unfinished(0), Some(2));
+            token
+        };
+        let [_small, large, middle] = [1, 7, 5].map(insert);
+        let find = |bytes| slots.lock_largest(bytes).map(|(token, _)| token);
+        assert_eq!((find(0), find(6), find(7)), (Some(large), Some(large), None));
+        let busy = slots.lock(large).unwrap();
+        assert_eq!((find(4), find(5)), (Some(middle), None));
+        busy.remove();
+        assert_eq!(find(4), Some(middle));
     }
 }
