@@ -73,7 +73,8 @@ macro_rules! serve_tiny_http {
                         for request in server.incoming_requests() {
                             let header = $tiny_http::Header::from_bytes("Content-Type", "application/json")
                                 .expect("a proper header");
-                            let _ = request.respond($tiny_http::Response::from_data(json()).with_header(header));
+                            let _ =
+                                request.respond($tiny_http::Response::from_data(json()).with_header(header));
                         }
                     })
                 })
@@ -115,17 +116,21 @@ fn compare() -> Result<()> {
             }
         }
     }
-    println!("connections  server      requests/s  CPU us/request  of axum's requests/s  of axum's CPU");
+    println!(
+        "connections  server      requests/s  CPU us/request  times axum's requests/s and CPU  times the published's"
+    );
     for connections in CONNECTIONS {
-        let axum = median(&measured[&(connections, "axum")]);
+        let [axum, published] = ["axum", "published"].map(|server| median(&measured[&(connections, server)]));
         for server in SERVERS {
             let own = median(&measured[&(connections, server)]);
             println!(
-                "{connections:>11}  {server:<10} {:>11.0} {:>15.2} {:>21.2} {:>14.2}",
+                "{connections:>11}  {server:<10} {:>11.0} {:>15.2} {:>25.2} {:>7.2} {:>14.2} {:>7.2}",
                 own.per_second,
                 own.cpu_us,
                 own.per_second / axum.per_second,
-                own.cpu_us / axum.cpu_us
+                own.cpu_us / axum.cpu_us,
+                own.per_second / published.per_second,
+                own.cpu_us / published.cpu_us
             );
         }
     }
@@ -199,6 +204,7 @@ fn cpu_seconds(process: u32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
     // The name in parentheses may hold blanks; user and system time are the 12th and 13th words after it.
     let after_name = stat.rsplit_once(')').ok_or("no name in stat")?.1;
-    let words: Vec<f64> = after_name.split_whitespace().skip(11).take(2).filter_map(|word| word.parse().ok()).collect();
+    let words: Vec<f64> =
+        after_name.split_whitespace().skip(11).take(2).filter_map(|word| word.parse().ok()).collect();
     Ok(words.iter().sum::<f64>() / TICKS)
 }

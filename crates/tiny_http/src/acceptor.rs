@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, Shutdown, SocketFlags, acceptfrom_with, listen, recv, shutdown, sockopt};
 use rustix::process::{Resource, getrlimit};
 
-use crate::connection::TOO_MANY_CONNECTIONS;
+use crate::connection::{Connection, TOO_MANY_CONNECTIONS};
 use crate::engine::{Engine, LISTENER};
 use crate::limits::Limits;
 use crate::lock;
@@ -114,7 +114,7 @@ impl Acceptor {
         let mut spare = lock(&self.spare);
         *spare = None;
         if let Ok((socket, _)) = accept_one(listener) {
-            refuse(socket, engine);
+            refuse(&socket, engine);
         }
         *spare = spare_descriptor().ok();
     }
@@ -141,22 +141,22 @@ fn take_in(socket: OwnedFd, peer: SocketAddr, engine: &Arc<Engine>) {
     engine.counters.accepted.fetch_add(1, Ordering::Relaxed);
     // Answers leave in one write; none may wait for an acknowledgement. An error means that the client is gone.
     let _ = sockopt::set_tcp_nodelay(&socket, true);
-    let Err(connection) = engine.admit(socket, peer) else {
+    let Err(connection) = engine.admit(Box::new(Connection::new(socket, peer, engine))) else {
         return;
     };
     engine.evict_one();
-    if let Err(connection) = engine.admit(connection.into_socket(), peer) {
-        refuse(connection.into_socket(), engine);
+    if let Err(connection) = engine.admit(connection) {
+        refuse(connection.socket(), engine);
     }
 }
 
 /// Says 503, as far as that goes without waiting, and closes.
-fn refuse(socket: OwnedFd, engine: &Engine) {
+fn refuse(socket: &OwnedFd, engine: &Engine) {
     let mut answer = engine.refuse(TOO_MANY_CONNECTIONS, None);
     answer.write(socket.as_fd());
-    let _ = shutdown(&socket, Shutdown::Write);
+    let _ = shutdown(socket, Shutdown::Write);
     // What was read cannot turn the close into a reset.
-    let _ = recv(&socket, &mut [0; 4096], RecvFlags::empty());
+    let _ = recv(socket, &mut [0; 4096], RecvFlags::empty());
 }
 
 fn arm(listener: &TcpListener, engine: &Engine) {

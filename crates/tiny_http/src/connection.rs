@@ -65,7 +65,8 @@ enum Phase {
 }
 
 pub(crate) struct Connection {
-    socket: OwnedFd,
+    /// Shared for moments only, with a thread that sends more of an answer: whoever drops the connection closes it.
+    socket: Arc<OwnedFd>,
     peer: SocketAddr,
     /// Bytes that came and belong to no complete request yet.
     input: Counted,
@@ -83,7 +84,7 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) fn new(socket: OwnedFd, peer: SocketAddr, engine: &Engine) -> Connection {
         Connection {
-            socket,
+            socket: Arc::new(socket),
             peer,
             input: Counted::default(),
             phase: Phase::Head(HeadReader::default()),
@@ -94,12 +95,8 @@ impl Connection {
         }
     }
 
-    pub(crate) fn socket(&self) -> &OwnedFd {
+    pub(crate) fn socket(&self) -> &Arc<OwnedFd> {
         &self.socket
-    }
-
-    pub(crate) fn into_socket(self) -> OwnedFd {
-        self.socket
     }
 
     pub(crate) fn peer(&self) -> SocketAddr {

@@ -3,7 +3,6 @@
 //! Threads come in by `poll.rs`, answers by [`Engine::send`]. No method here waits for a client or for the program.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -27,7 +26,7 @@ use crate::request::Request;
 use crate::response::ResponseBox;
 use crate::seat::Seat;
 use crate::slots::{Occupied, Slots, Token, Waiting};
-use crate::streams::Streams;
+use crate::streams::{Stream, Streams};
 
 /// Tokens of what is no connection; connections have smaller ones.
 pub(crate) const WAKE: u64 = u64::MAX;
@@ -132,7 +131,7 @@ impl Engine {
         mut connection: Occupied<'_, Connection>,
         outcome: Outcome,
     ) -> Option<Received> {
-        connection.set_deadline(connection.deadline);
+        connection.publish(connection.deadline, connection.unfinished_bytes());
         match outcome {
             Outcome::Wait => None,
             Outcome::Again => {
@@ -146,8 +145,9 @@ impl Engine {
             }
             Outcome::Request(received) => Some(received),
             Outcome::Stream(answer) => {
+                let socket = Arc::downgrade(connection.socket());
                 drop(connection);
-                self.stream(token, answer);
+                self.stream(Stream { token, socket, answer });
                 None
             }
             Outcome::Close => {
@@ -257,14 +257,12 @@ impl Engine {
 
     /// Lets go of the largest unfinished request, if it is larger than `own_bytes`. Does not wait for a connection that is busy.
     pub(crate) fn drop_larger_request(self: &Arc<Self>, own_bytes: usize) -> bool {
-        let size_of = |index| self.slots.try_lock(index).map_or(0, |(_, found)| found.unfinished_bytes());
-        let largest = self.slots.indices().max_by_key(|index| size_of(*index));
-        let Some((token, mut connection)) = largest.and_then(|index| self.slots.try_lock(index)) else {
+        let largest = self.slots.lock_largest(own_bytes);
+        // It may have moved on before it was locked.
+        let Some((token, mut connection)) = largest.filter(|(_, found)| found.unfinished_bytes() > own_bytes)
+        else {
             return false;
         };
-        if connection.unfinished_bytes() <= own_bytes {
-            return false;
-        }
         let outcome = connection.drop_unfinished(self);
         self.let_go(token, connection, outcome);
         true
@@ -298,7 +296,7 @@ impl Engine {
         may_go: impl Fn(Waiting, u64) -> bool,
         last_words: impl Fn(&mut Connection),
     ) -> bool {
-        let first = self.slots.first_to_go(&may_go).and_then(|index| self.slots.try_lock(index));
+        let first = self.slots.lock_first(&may_go);
         // It may have moved on before it was locked.
         let first =
             first.filter(|(_, found)| found.deadline().is_some_and(|(what, tick)| may_go(what, tick)));
@@ -357,11 +355,11 @@ impl Engine {
         true
     }
 
-    /// Takes a new connection in; gives the socket back when there is no place.
-    pub(crate) fn admit(self: &Arc<Self>, socket: OwnedFd, peer: SocketAddr) -> Result<(), Box<Connection>> {
+    /// Takes a new connection in; gives it back when there is no place.
+    pub(crate) fn admit(&self, connection: Box<Connection>) -> Result<(), Box<Connection>> {
         use epoll::EventFlags as Flags;
-        let (token, connection) = self.slots.insert(Box::new(Connection::new(socket, peer, self)))?;
-        connection.set_deadline(connection.deadline);
+        let (token, connection) = self.slots.insert(connection)?;
+        connection.publish(connection.deadline, 0);
         let data = epoll::EventData::new_u64(token.to_u64());
         let flags = Flags::IN | Flags::OUT | Flags::RDHUP | Flags::ET;
         if epoll::add(&self.epoll, connection.socket(), data, flags).is_err() {

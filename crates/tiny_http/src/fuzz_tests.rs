@@ -76,9 +76,8 @@ fn fuzz(corpus: &[&[u8]], check: impl Fn(&[u8])) {
     }
 }
 
-/// What is compared of a head: its length and what it says, or that it is refused. Not the status: a head with two faults is
-/// answered for the one that is found first, and that depends on how much of it was there.
-fn read_head(bytes: &[u8], step: usize, limits: &Limits) -> Result<Option<(usize, String)>, ()> {
+/// What is compared of a head: its length and what it says, or the status it is refused with.
+fn read_head(bytes: &[u8], step: usize, limits: &Limits) -> Result<Option<(usize, String)>, u16> {
     let mut reader = HeadReader::default();
     for end in (step..bytes.len()).step_by(step).chain([bytes.len()]) {
         match reader.read(&bytes[..end], limits) {
@@ -88,8 +87,7 @@ fn read_head(bytes: &[u8], step: usize, limits: &Limits) -> Result<Option<(usize
             }
             Ok(None) => {}
             Err(refused) => {
-                assert!((400..=599).contains(&refused.fault.status));
-                return Err(());
+                return Err(refused.fault.status);
             }
         }
     }
@@ -112,7 +110,10 @@ fn a_head_reads_the_same_in_one_piece_and_byte_by_byte() {
         let whole = read_head(bytes, bytes.len().max(1), &small);
         let by_bytes = read_head(bytes, 1, &small);
         // Of a head that is not whole, `httparse` may find a fault before its line has ended.
-        if whole != by_bytes && by_bytes != Ok(None) {
+        let is_found_early = whole.is_err() && by_bytes == Ok(None);
+        // Where the first byte is one that no head begins with, nobody waits for a second, which could make it worse.
+        let is_hopeless = whole.is_err() && read_head(&bytes[..bytes.len().min(1)], 1, &small) == Err(400);
+        if whole != by_bytes && !is_found_early && !is_hopeless {
             panic!("{:?}: {whole:?}, byte by byte {by_bytes:?}", String::from_utf8_lossy(bytes));
         }
     });

@@ -1,4 +1,4 @@
-//! The one thread of the engine's own: it keeps the time, and polls when nobody else does.
+//! The thread that keeps the time, and polls when nobody else does.
 //!
 //! It waits for nothing but time and events, and runs nothing of the program but the hook for rejections. While callers sit in
 //! `recv` it costs a few microseconds forty times a second.

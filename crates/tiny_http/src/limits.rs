@@ -43,10 +43,11 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// Without a byte between two requests, or before the first. Past it the connection is closed. Default: 75 s.
     pub idle_timeout: Duration,
-    /// The same once the server ends gracefully: a client that was about to send its next request still gets it answered, with
-    /// `Connection: close`. Default: 500 ms.
+    /// The same once the server ends gracefully: who has been idle for longer goes at once, and a client that was about to
+    /// send its next request still gets it answered, with `Connection: close`. Default: 500 ms.
     pub drain_idle_timeout: Duration,
-    /// Without the client taking a byte of an answer. Past it the connection is closed. Default: 20 s.
+    /// Without the socket taking a byte of an answer, for the client does not. Past it the connection is closed. A socket with
+    /// a large buffer reports only every third of it that the client has taken. Default: 20 s.
     pub write_timeout: Duration,
     /// Bytes a second that a client must take of an answer over its whole length, after one `write_timeout`. Below it
     /// the connection is closed. Default: 4,096.

@@ -232,3 +232,26 @@ impl Iterator for IncomingRequests<'_> {
         self.server.recv().ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn a_request_that_comes_into_the_queue_as_the_server_ends_is_answered() {
+        let server = Server::http("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(server.address).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        let request = server.recv().unwrap();
+        server.engine.advance_to(Stage::Ended);
+        // Its thread had looked at the stage before.
+        server.engine.queue.push_request(request).unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    }
+}

@@ -1,4 +1,4 @@
-//! The table of connections: who is there, whose deadline is next, and who goes first when it is full.
+//! The table of connections: who is there, whose deadline is next, and who goes first when it or the memory is full.
 //!
 //! A [`Token`] names a connection, not its place: once a connection is closed its token finds nothing, whoever has the
 //! place since. Every connection has a lock of its own, and no thread may wait for one while it holds another.
@@ -51,6 +51,8 @@ const NO_DEADLINE: u64 = u64::MAX;
 struct Slot<T> {
     /// What the connection waits for, and the tick of its deadline, in one number that orders by both.
     urgency: AtomicU64,
+    /// Bytes that it holds of an unfinished request.
+    unfinished_bytes: AtomicUsize,
     cell: Mutex<Cell<T>>,
 }
 
@@ -71,6 +73,7 @@ impl<T> Slots<T> {
         let count = count.min(u32::MAX as usize) as u32;
         let slot = |_| Slot {
             urgency: AtomicU64::new(NO_DEADLINE),
+            unfinished_bytes: AtomicUsize::new(0),
             cell: Mutex::new(Cell { generation: 0, value: None }),
         };
         Slots {
@@ -131,18 +134,37 @@ impl<T> Slots<T> {
         })
     }
 
-    /// The place that goes first of those that `may_go`, by what they wait for and the tick of their deadline: in the order
-    /// of [`Waiting`], and of those that wait for the same, the one that has waited the longest.
-    pub(crate) fn first_to_go(&self, may_go: impl Fn(Waiting, u64) -> bool) -> Option<usize> {
-        let urgencies = self.slots.iter().map(|slot| slot.urgency.load(Ordering::Relaxed)).enumerate();
-        let may_go = |urgency| decode(urgency).is_some_and(|(waiting, tick)| may_go(waiting, tick));
-        let first = urgencies.filter(|(_, urgency)| may_go(*urgency)).min_by_key(|(_, urgency)| *urgency)?;
-        Some(first.0)
+    /// Locks the one that goes first of those that `may_go`, by what they wait for and the tick of their deadline: in the
+    /// order of [`Waiting`], and of those that wait for the same, the one that has waited the longest. Passes over who is busy.
+    pub(crate) fn lock_first(
+        &self,
+        may_go: impl Fn(Waiting, u64) -> bool,
+    ) -> Option<(Token, Occupied<'_, T>)> {
+        let (mut first, mut urgency) = (None, NO_DEADLINE);
+        for (index, slot) in self.slots.iter().enumerate() {
+            let own = slot.urgency.load(Ordering::Relaxed);
+            if own < urgency
+                && decode(own).is_some_and(|(waiting, tick)| may_go(waiting, tick))
+                && let Some(found) = self.try_lock(index)
+            {
+                (first, urgency) = (Some(found), own);
+            }
+        }
+        first
     }
 
-    /// All places.
-    pub(crate) fn indices(&self) -> std::ops::Range<usize> {
-        0..self.slots.len()
+    /// Locks the largest unfinished request, if it is larger than `bytes`. Passes over who is busy.
+    pub(crate) fn lock_largest(&self, bytes: usize) -> Option<(Token, Occupied<'_, T>)> {
+        let (mut largest, mut size) = (None, bytes);
+        for (index, slot) in self.slots.iter().enumerate() {
+            let own = slot.unfinished_bytes.load(Ordering::Relaxed);
+            if own > size
+                && let Some(found) = self.try_lock(index)
+            {
+                (largest, size) = (Some(found), own);
+            }
+        }
+        largest
     }
 }
 
@@ -167,13 +189,16 @@ pub(crate) struct Occupied<'a, T> {
 }
 
 impl<T> Occupied<'_, T> {
-    /// Sets or lifts the deadline.
-    pub(crate) fn set_deadline(&self, deadline: Option<(Waiting, u64)>) {
+    /// Tells what whoever looks at all connections must know of this one: its deadline, and how many bytes it holds of an
+    /// unfinished request.
+    pub(crate) fn publish(&self, deadline: Option<(Waiting, u64)>, unfinished_bytes: usize) {
         let urgency = match deadline {
             Some((waiting, tick)) => (waiting as u64) << TICK_BITS | tick & TICK_MASK,
             None => NO_DEADLINE,
         };
-        self.slots.slots[self.index as usize].urgency.store(urgency, Ordering::Relaxed);
+        let slot = &self.slots.slots[self.index as usize];
+        slot.urgency.store(urgency, Ordering::Relaxed);
+        slot.unfinished_bytes.store(unfinished_bytes, Ordering::Relaxed);
     }
 
     /// What is waited for, and until when.
@@ -183,7 +208,7 @@ impl<T> Occupied<'_, T> {
 
     /// Takes the connection out. Its token finds nothing from now on.
     pub(crate) fn remove(mut self) -> Box<T> {
-        self.set_deadline(None);
+        self.publish(None, 0);
         self.cell.generation = self.cell.generation.wrapping_add(1);
         let value = self.cell.value.take().expect("only occupied cells become `Occupied`");
         drop(self.cell);
@@ -230,7 +255,7 @@ mod tests {
         let slots = Slots::new(6);
         let insert = |deadline| {
             let (token, occupied) = slots.insert(Box::new(())).ok().unwrap();
-            occupied.set_deadline(deadline);
+            occupied.publish(deadline, 0);
             token
         };
         let [idle, head, silent, older, _busy] = [
@@ -244,12 +269,29 @@ mod tests {
         assert_eq!(slots.expired(7, |_, tick| tick).collect::<Vec<_>>(), [0, 1, 3]);
         let anybody = |_, _| true;
         for next in [older, silent, head, idle] {
-            assert_eq!(slots.first_to_go(anybody), Some(next.index as usize));
-            assert_eq!(slots.first_to_go(|_, _| false), None);
+            assert_eq!(slots.lock_first(anybody).map(|(token, _)| token), Some(next));
+            assert!(slots.lock_first(|_, _| false).is_none());
             slots.lock(next).unwrap().remove();
         }
-        assert_eq!(slots.first_to_go(anybody), None);
+        assert!(slots.lock_first(anybody).is_none());
         insert(Some((Waiting::Sending, 1)));
-        assert_eq!(slots.first_to_go(|waiting, _| waiting != Waiting::Sending), None);
+        assert!(slots.lock_first(|waiting, _| waiting != Waiting::Sending).is_none());
+    }
+
+    #[test]
+    fn the_largest_unfinished_request_that_is_not_busy_is_found() {
+        let slots = Slots::new(3);
+        let insert = |bytes| {
+            let (token, occupied) = slots.insert(Box::new(())).ok().unwrap();
+            occupied.publish(None, bytes);
+            token
+        };
+        let [_small, large, middle] = [1, 7, 5].map(insert);
+        let find = |bytes| slots.lock_largest(bytes).map(|(token, _)| token);
+        assert_eq!((find(0), find(6), find(7)), (Some(large), Some(large), None));
+        let busy = slots.lock(large).unwrap();
+        assert_eq!((find(4), find(5)), (Some(middle), None));
+        busy.remove();
+        assert_eq!(find(4), Some(middle));
     }
 }

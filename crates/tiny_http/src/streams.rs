@@ -4,13 +4,15 @@
 //! connection's lock; threads of its own do, as many as `max_body_threads`, started when there is something to read and ended
 //! when there is nothing for a while. An answer comes here when the socket has taken all that was read of it, so a client that
 //! takes nothing holds none of these threads. They take turns with the answers: a long one holds up the others for one turn.
+//! Nor do they hold the lock while they send: who polls would have to wait for it.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::thread;
 use std::time::Duration;
 
-use crate::answer::Answer;
+use crate::answer::{Answer, Progress};
 use crate::engine::Engine;
 use crate::lock;
 use crate::slots::Token;
@@ -26,9 +28,17 @@ pub(crate) struct Streams {
     max_threads: usize,
 }
 
+/// An answer of which more must be read, and the connection that it goes to.
+pub(crate) struct Stream {
+    pub(crate) token: Token,
+    /// Not kept open for a read that hangs.
+    pub(crate) socket: Weak<OwnedFd>,
+    pub(crate) answer: Box<Answer>,
+}
+
 #[derive(Default)]
 struct State {
-    waiting: VecDeque<(Token, Box<Answer>)>,
+    waiting: VecDeque<Stream>,
     threads: usize,
     idle: usize,
 }
@@ -38,13 +48,13 @@ impl Streams {
         Streams { state: Mutex::default(), more: Condvar::new(), max_threads: max_threads.max(1) }
     }
 
-    fn push(&self, token: Token, answer: Box<Answer>) {
-        lock(&self.state).waiting.push_back((token, answer));
+    fn push(&self, stream: Stream) {
+        lock(&self.state).waiting.push_back(stream);
         self.more.notify_one();
     }
 
     /// The next answer to read for, or `None` when this thread is not needed any more.
-    fn pop(&self) -> Option<(Token, Box<Answer>)> {
+    fn pop(&self) -> Option<Stream> {
         let mut state = lock(&self.state);
         loop {
             if let Some(next) = state.waiting.pop_front() {
@@ -72,9 +82,9 @@ impl Streams {
 }
 
 impl Engine {
-    /// Has the next piece of this answer's body read, and sent on this connection.
-    pub(crate) fn stream(self: &Arc<Self>, token: Token, answer: Box<Answer>) {
-        self.streams.push(token, answer);
+    /// Has the next piece of an answer's body read and sent.
+    pub(crate) fn stream(self: &Arc<Self>, stream: Stream) {
+        self.streams.push(stream);
         self.start_body_thread();
     }
 
@@ -85,8 +95,8 @@ impl Engine {
         }
         let engine = Arc::clone(self);
         let read_bodies = move || {
-            while let Some((token, answer)) = engine.streams.pop() {
-                engine.stream_turn(token, answer);
+            while let Some(stream) = engine.streams.pop() {
+                engine.stream_turn(stream);
             }
         };
         if thread::Builder::new().name("http-body".into()).spawn(read_bodies).is_err() {
@@ -94,16 +104,25 @@ impl Engine {
         }
     }
 
-    fn stream_turn(self: &Arc<Self>, token: Token, mut answer: Box<Answer>) {
+    fn stream_turn(self: &Arc<Self>, mut stream: Stream) {
         for _ in 0..FILLS_PER_TURN {
-            if answer.fill().is_err() {
-                return self.reset(token);
+            if stream.answer.fill().is_err() {
+                return self.reset(stream.token);
             }
-            match self.continue_answer(token, *answer) {
-                Some(drained) => answer = drained,
+            let Some(socket) = stream.socket.upgrade() else {
+                return;
+            };
+            let progress = stream.answer.write(socket.as_fd());
+            drop(socket);
+            if let Progress::Drained = progress {
+                continue;
+            }
+            // Under the lock it is tried once more, so that no event is missed that says that the socket takes more.
+            match self.continue_answer(stream.token, *stream.answer) {
+                Some(drained) => stream.answer = drained,
                 None => return,
             }
         }
-        self.streams.push(token, answer);
+        self.streams.push(stream);
     }
 }

@@ -40,6 +40,11 @@ use support::client::{Client, PATIENCE};
 
 /// The memory that no attack may make the server take.
 const PEAK_KIB: usize = 64 * 1024;
+/// The memory that it may have more than before once an attack is over: what the allocator keeps for the next.
+const KEPT_KIB: usize = 8 * 1024;
+/// So often the healthy client may be slow before it is the server's fault: a busy machine spoils one attempt now and then, an
+/// attack that works spoils each.
+const ATTEMPTS: usize = 3;
 /// How much later than its deadline a connection may be closed, on a busy machine.
 const LATE: Duration = Duration::from_millis(1500);
 /// How much earlier: deadlines may be kept in coarse steps.
@@ -80,7 +85,7 @@ impl Target {
         let server = ServerProcess::start(setup);
         let unused = server.figures();
         let quiet = health::quiet(server.addr, in_peace());
-        quiet.require_as_good_as(&quiet, name);
+        quiet.is_as_good_as(&quiet, name);
         // What the first requests made the server open for good belongs to quiet times.
         let before = server.wait_for(usize::MAX, unused.descriptors, ms(500)).unwrap_or_else(|now| now);
         Target { name, server, before, quiet }
@@ -99,13 +104,14 @@ impl Target {
     }
 
     /// Runs the attack while a healthy client asks, requires all that holds for every attack, and prints the
-    /// figures.
-    fn attacked(self, attack: impl FnOnce(&Target) -> String) {
+    /// figures. Whether the healthy client was served about as fast as ever.
+    fn attacked(self, attack: impl Fn(&Target) -> String) -> bool {
         let health = Health::start(self.addr(), in_peace());
         let told = attack(&self);
         let report = health.end();
-        report.require_as_good_as(&self.quiet, self.name);
+        let is_as_good = report.is_as_good_as(&self.quiet, self.name);
         self.recovered(&told, Some(&report));
+        is_as_good
     }
 
     /// Requires that the server still answers and holds nothing of the attack any more, and prints the
@@ -116,26 +122,40 @@ impl Target {
         let back = server.wait_for(before.threads, before.descriptors, PATIENCE);
         let now =
             back.unwrap_or_else(|now| panic!("{name}: does not come back, before {before:?}, now {now:?}"));
-        let after = health::quiet(server.addr, in_peace());
-        after.require_as_good_as(&quiet, &format!("{name}, afterwards"));
+        let afterwards = format!("{name}, afterwards");
+        let is_quick_again = || health::quiet(server.addr, in_peace()).is_as_good_as(&quiet, &afterwards);
+        assert!((0..ATTEMPTS).any(|_| is_quick_again()), "{name}: afterwards it is slow, and stays so");
         assert!(now.peak_kib < PEAK_KIB, "{name}: a peak of {} KiB, at most {PEAK_KIB}", now.peak_kib);
+        let resident = server.figures().resident_kib;
+        let more = resident.saturating_sub(before.resident_kib);
+        assert!(more <= KEPT_KIB, "{name}: keeps {more} KiB, at most {KEPT_KIB}");
         println!("{name}");
         println!("    {told}");
         if let Some(report) = report {
             println!("    healthy: {report} (quiet p99 {:.1?})", quiet.p99());
         }
-        println!("    peak {} KiB, {} threads, {} descriptors", now.peak_kib, now.threads, now.descriptors);
+        println!(
+            "    peak {} KiB, afterwards {resident} KiB (before {}), {} threads, {} descriptors",
+            now.peak_kib, before.resident_kib, now.threads, now.descriptors
+        );
     }
 }
 
 /// An attack on a server with the usual limits.
-fn attack(name: &'static str, attack: impl FnOnce(&Target) -> String) {
+fn attack(name: &'static str, attack: impl Fn(&Target) -> String) {
     attack_with(name, &Setup::default(), attack);
 }
 
-fn attack_with(name: &'static str, setup: &Setup, attack: impl FnOnce(&Target) -> String) {
+fn attack_with(name: &'static str, setup: &Setup, attack: impl Fn(&Target) -> String) {
     let _alone = alone();
-    Target::start(name, setup).attacked(attack);
+    let serves_well = |attempt| {
+        let is_as_good = Target::start(name, setup).attacked(&attack);
+        if !is_as_good {
+            println!("!!! {name}: THE HEALTHY CLIENT WAS SERVED SLOWLY, ATTEMPT {attempt} OF {ATTEMPTS} !!!");
+        }
+        is_as_good
+    };
+    assert!((1..=ATTEMPTS).any(serves_well), "{name}: the healthy client is served slowly");
 }
 
 /// How many of each status, as text.

@@ -112,15 +112,12 @@ fn idle_connections_are_closed_by_their_deadline() {
 fn descriptors_run_out() {
     // The shell gives the server 64; 150 connections want one each, first idle, then in the middle of a head.
     const COUNT: usize = 150;
-    let _alone = alone();
     let setup = Setup { descriptors: 64, ..Setup::default() };
-    let target = Target::start("64 descriptors, 150 idle connections", &setup);
-    target.attacked(|target| {
+    attack_with("64 descriptors, 150 idle connections", &setup, |target| {
         let ended = crowd_over_time(target, COUNT).wait_ended(PATIENCE);
         require_ended("idle connections at the cap", &ended, &[0, 408, 503], ms(0), PATIENCE)
     });
-    let target = Target::start("64 descriptors, 150 slow heads", &setup);
-    target.attacked(|target| {
+    attack_with("64 descriptors, 150 slow heads", &setup, |target| {
         let mut crowd = crowd_over_time(target, COUNT);
         let ended = crowd.drip(std::iter::repeat_n(b'G', 400), ms(20), PATIENCE);
         require_ended("slow heads at the cap", &ended, &[0, 400, 408, 503], ms(0), PATIENCE)

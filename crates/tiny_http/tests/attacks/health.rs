@@ -58,14 +58,12 @@ impl Report {
         self.attacked.len()
     }
 
-    /// Requires that every request was answered, and about as fast as in quiet times and by the server in peace.
-    pub fn require_as_good_as(&self, quiet: &Report, attack: &str) {
+    /// Requires that every request was answered. Whether about as fast as in quiet times and by the server in peace.
+    pub fn is_as_good_as(&self, quiet: &Report, attack: &str) -> bool {
         let failed = self.failures.len();
         assert!(failed == 0, "{attack}: {failed} healthy requests failed, first: {}", self.failures[0]);
         let (own, before, peaceful) = (self.p99(), quiet.p99(), p99(&self.peaceful));
-        let told = format!("{attack}: a healthy p99 of {own:?}, before {before:?}, in peace {peaceful:?}");
-        assert!(own <= NOISE || own <= SLOWER * before.max(peaceful), "{told}");
-        assert!(own <= MOST || own <= SLOWER * before, "{told}");
+        own <= NOISE || own <= SLOWER * before.max(peaceful) && (own <= MOST || own <= SLOWER * before)
     }
 }
 
@@ -73,7 +71,12 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let worst = self.attacked.iter().max().copied().unwrap_or_default();
         let (own, peaceful) = (self.p99(), p99(&self.peaceful));
-        write!(f, "{} asked, p99 {own:.1?}, worst {worst:.1?}; in peace p99 {peaceful:.1?}", self.asked())
+        let still = self.peaceful.iter().max().copied().unwrap_or_default();
+        write!(
+            f,
+            "{} asked, p99 {own:.1?}, worst {worst:.1?}; in peace p99 {peaceful:.1?}, worst {still:.1?}",
+            self.asked()
+        )
     }
 }
 

@@ -1,0 +1,105 @@
+//! How the program ends on a signal. None of it needs the database, which is away here.
+
+mod support;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::{Server, free_port, signal, wait_for};
+
+const HEALTH: &str = "GET /health HTTP/1.1\r\nHost: h\r\n\r\n";
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Of requests in flight that have to be there before the signal.
+const ENOUGH: usize = 2_000;
+
+fn start(variables: &[(&str, &str)]) -> Server {
+    Server::start_with(&format!("postgresql://nobody@127.0.0.1:{}/none", free_port()), variables)
+}
+
+fn connect(server: &Server) -> TcpStream {
+    let stream = TcpStream::connect(("127.0.0.1", server.port)).expect("the server listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    stream
+}
+
+/// Asks on one connection until the server ends it, and counts the answers. An answer that does not come whole is a failure;
+/// a request that meets the end of its connection was never accepted.
+fn ask_until_closed(mut stream: TcpStream, answered: &AtomicUsize) {
+    let mut answer = Vec::new();
+    while stream.write_all(HEALTH.as_bytes()).is_ok() {
+        answer.clear();
+        while !answer.ends_with(b"}") {
+            let mut piece = [0; 4096];
+            match stream.read(&mut piece) {
+                Ok(0) => {
+                    return assert!(answer.is_empty(), "cut short: {:?}", String::from_utf8_lossy(&answer));
+                }
+                Ok(count) => answer.extend_from_slice(&piece[..count]),
+                Err(error) => {
+                    assert!(error.kind() == ErrorKind::ConnectionReset && answer.is_empty(), "{error}");
+                    return;
+                }
+            }
+        }
+        let text = String::from_utf8_lossy(&answer);
+        assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+        answered.fetch_add(1, Ordering::Relaxed);
+        if text.contains("\r\nConnection: close\r\n") {
+            return;
+        }
+    }
+}
+
+#[test]
+fn under_load_it_answers_what_it_has_accepted_and_ends_well() {
+    for name in ["TERM", "INT"] {
+        let mut server = start(&[]);
+        let _idle = connect(&server);
+        let answered = AtomicUsize::new(0);
+        let took = thread::scope(|scope| {
+            for _ in 0..16 {
+                let stream = connect(&server);
+                scope.spawn(|| ask_until_closed(stream, &answered));
+            }
+            wait_for("the load", || (answered.load(Ordering::Relaxed) > ENOUGH).then_some(()));
+            let began = Instant::now();
+            signal(server.id(), name);
+            assert_eq!(server.wait(), Some(0), "SIG{name}");
+            began.elapsed()
+        });
+        assert!(took < Duration::from_secs(5), "SIG{name}: ended after {took:?}");
+        assert!(TcpStream::connect(("127.0.0.1", server.port)).is_err(), "SIG{name}");
+        println!("SIG{name}: {} answered, ended after {took:.1?}", answered.into_inner());
+    }
+}
+
+#[test]
+fn a_request_that_never_ends_holds_it_up_for_the_drain_time_or_until_a_second_signal() {
+    let head = "POST /api/tasks HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n";
+    for (drain_ms, second, code, range) in [
+        ("1000", None, 0, 900..4_000),
+        ("60000", Some("TERM"), 1, 300..4_000),
+        ("60000", Some("INT"), 1, 300..4_000),
+    ] {
+        let mut server = start(&[("DRAIN_TIMEOUT_MS", drain_ms), ("REQUEST_TIMEOUT_MS", "60000")]);
+        let mut unfinished = connect(&server);
+        unfinished.write_all(head.as_bytes()).expect("the server reads");
+        let began = Instant::now();
+        signal(server.id(), "TERM");
+        // It has the signal when it accepts nobody any more.
+        wait_for("the end of accepting", || {
+            TcpStream::connect(("127.0.0.1", server.port)).is_err().then_some(())
+        });
+        if let Some(second) = second {
+            thread::sleep(Duration::from_millis(300));
+            unfinished.write_all(b"1").expect("it is still there");
+            signal(server.id(), second);
+        }
+        assert_eq!(server.wait(), Some(code), "{drain_ms} ms, then {second:?}");
+        let took = began.elapsed().as_millis();
+        assert!(range.contains(&took), "{drain_ms} ms, then {second:?}: ended after {took} ms");
+    }
+}
