@@ -48,9 +48,8 @@ pub(super) struct Issuer {
 
 #[derive(Default)]
 struct State {
-    keys: Option<Arc<KeySet>>,
-    /// When the fetch that brought them began.
-    keys_at: Option<Instant>,
+    /// With when the fetch that brought them began.
+    keys: Option<(Arc<KeySet>, Instant)>,
     /// When the last fetch began.
     tried_at: Option<Instant>,
     /// How many have failed since one succeeded, and why.
@@ -67,11 +66,12 @@ struct State {
 impl State {
     /// The keys, unless they are too old.
     fn keys(&self, now: Instant) -> Option<Arc<KeySet>> {
-        self.keys.clone().filter(|_| self.age(now).is_some_and(|age| age <= MAX_AGE))
+        let (keys, _) = self.keys.as_ref().filter(|_| self.age(now) <= Some(MAX_AGE))?;
+        Some(Arc::clone(keys))
     }
 
     fn age(&self, now: Instant) -> Option<Duration> {
-        Some(now.saturating_duration_since(self.keys_at?))
+        self.keys.as_ref().map(|(_, begun)| now.saturating_duration_since(*begun))
     }
 
     /// Whether the last failure is long enough ago.
@@ -96,8 +96,7 @@ impl State {
         self.fetches += 1;
         match answer {
             Ok(keys) => {
-                self.keys = Some(Arc::new(keys));
-                self.keys_at = Some(begun);
+                self.keys = Some((Arc::new(keys), begun));
                 self.failures = 0;
                 self.last_error = None;
             }
@@ -122,8 +121,7 @@ impl Issuer {
         let mut state = self.lock();
         let keys = state.keys(now);
         if let Some(keys) = keys.as_ref().filter(|keys| keys.knows(kid)) {
-            let is_due = state.age(now).is_some_and(|age| age >= REFRESH_AGE);
-            if is_due && !state.is_fetching && state.may_retry(now) {
+            if state.age(now) >= Some(REFRESH_AGE) && !state.is_fetching && state.may_retry(now) {
                 self.start_fetch(&mut state, now);
             }
             return Ok(Arc::clone(keys));
@@ -145,7 +143,7 @@ impl Issuer {
         let state = self.lock();
         KeyStatus {
             source: self.source.name.clone(),
-            keys: state.keys.as_ref().map_or(0, |keys| keys.len()),
+            keys: state.keys.as_ref().map_or(0, |(keys, _)| keys.len()),
             age: state.age(now),
             last_error: state.last_error.clone(),
         }
@@ -206,7 +204,7 @@ impl Issuer {
             Err(why) if state.failures == 0 => warn!("no keys from {source}: {why}"),
             Err(_) => {}
             Ok(keys) => {
-                let before = state.keys.as_ref().filter(|_| state.failures == 0);
+                let before = state.keys.as_ref().map(|(keys, _)| keys).filter(|_| state.failures == 0);
                 if before.is_none_or(|before| before.len() != keys.len()) {
                     info!("{} keys from {source}", keys.len());
                 }
@@ -226,12 +224,10 @@ impl Issuer {
 mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
 
-    use serde_json::Value;
-
     use super::super::signer::Signer;
     use super::*;
 
-    type Answer = Result<Option<Vec<Value>>, String>;
+    type Answer = Result<Option<Vec<serde_json::Value>>, String>;
 
     /// An issuer whose source gives the last of these answers, and says how often it was asked.
     struct Fixture {
