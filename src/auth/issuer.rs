@@ -48,9 +48,8 @@ pub(super) struct Issuer {
 
 #[derive(Default)]
 struct State {
-    keys: Option<Arc<KeySet>>,
-    /// When the fetch that brought them began.
-    keys_at: Option<Instant>,
+    /// With when the fetch that brought them began.
+    keys: Option<(Arc<KeySet>, Instant)>,
     /// When the last fetch began.
     tried_at: Option<Instant>,
     /// How many have failed since one succeeded, and why.
@@ -67,11 +66,12 @@ struct State {
 impl State {
     /// The keys, unless they are too old.
     fn keys(&self, now: Instant) -> Option<Arc<KeySet>> {
-        self.keys.clone().filter(|_| self.age(now).is_some_and(|age| age <= MAX_AGE))
+        let (keys, _) = self.keys.as_ref().filter(|_| self.age(now) <= Some(MAX_AGE))?;
+        Some(Arc::clone(keys))
     }
 
     fn age(&self, now: Instant) -> Option<Duration> {
-        Some(now.saturating_duration_since(self.keys_at?))
+        self.keys.as_ref().map(|(_, begun)| now.saturating_duration_since(*begun))
     }
 
     /// Whether the last failure is long enough ago.
@@ -96,8 +96,7 @@ impl State {
         self.fetches += 1;
         match answer {
             Ok(keys) => {
-                self.keys = Some(Arc::new(keys));
-                self.keys_at = Some(begun);
+                self.keys = Some((Arc::new(keys), begun));
                 self.failures = 0;
                 self.last_error = None;
             }
@@ -122,8 +121,7 @@ impl Issuer {
         let mut state = self.lock();
         let keys = state.keys(now);
         if let Some(keys) = keys.as_ref().filter(|keys| keys.knows(kid)) {
-            let is_due = state.age(now).is_some_and(|age| age >= REFRESH_AGE);
-            if is_due && !state.is_fetching && state.may_retry(now) {
+            if state.age(now) >= Some(REFRESH_AGE) && !state.is_fetching && state.may_retry(now) {
                 self.start_fetch(&mut state, now);
             }
             return Ok(Arc::clone(keys));
@@ -145,7 +143,7 @@ impl Issuer {
         let state = self.lock();
         KeyStatus {
             source: self.source.name.clone(),
-            keys: state.keys.as_ref().map_or(0, |keys| keys.len()),
+            keys: state.keys.as_ref().map_or(0, |(keys, _)| keys.len()),
             age: state.age(now),
             last_error: state.last_error.clone(),
         }
@@ -206,7 +204,7 @@ impl Issuer {
             Err(why) if state.failures == 0 => warn!("no keys from {source}: {why}"),
             Err(_) => {}
             Ok(keys) => {
-                let before = state.keys.as_ref().filter(|_| state.failures == 0);
+                let before = state.keys.as_ref().map(|(keys, _)| keys).filter(|_| state.failures == 0);
                 if before.is_none_or(|before| before.len() != keys.len()) {
                     info!("{} keys from {source}", keys.len());
                 }
@@ -219,5 +217,183 @@ impl Issuer {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::super::signer::Signer;
+    use super::*;
+
+    type Answer = Result<Option<Vec<serde_json::Value>>, String>;
+
+    /// An issuer whose source gives the last of these answers, and says how often it was asked.
+    struct Fixture {
+        issuer: Arc<Issuer>,
+        answer: Arc<Mutex<Answer>>,
+        start: Instant,
+    }
+
+    fn set(kids: &[&str]) -> Answer {
+        Ok(Some(kids.iter().map(|kid| Signer::new(kid, "EdDSA").jwk()).collect()))
+    }
+
+    impl Fixture {
+        fn new(answer: Answer) -> Self {
+            let answer = Arc::new(Mutex::new(answer));
+            let given = Arc::clone(&answer);
+            let source = KeySource::new("the test", move || given.lock().unwrap().clone());
+            Self { issuer: Arc::new(Issuer::new(source, 4)), answer, start: Instant::now() }
+        }
+
+        fn answer(&self, answer: Answer) {
+            *self.answer.lock().unwrap() = answer;
+        }
+
+        /// Asks for a key so many seconds after the start, and lets what that starts end: whether it is there.
+        fn at(&self, seconds: u64, kid: &str) -> Result<bool, Refusal> {
+            let keys = self.issuer.keys_for(kid, self.start + Duration::from_secs(seconds));
+            let state = self.issuer.lock();
+            drop(self.issuer.fetched.wait_while(state, |state| state.is_fetching).unwrap());
+            keys.map(|keys| keys.knows(kid))
+        }
+
+        fn fetches(&self) -> u64 {
+            self.issuer.lock().fetches
+        }
+    }
+
+    #[test]
+    fn nobody_is_asked_before_a_token_needs_it() {
+        let fixture = Fixture::new(set(&["a"]));
+        assert_eq!(fixture.issuer.status(fixture.start).age, None);
+        assert_eq!(fixture.fetches(), 0);
+        assert_eq!(fixture.at(0, "a"), Ok(true));
+        assert_eq!((fixture.at(299, "a"), fixture.fetches()), (Ok(true), 1));
+    }
+
+    #[test]
+    fn an_old_set_serves_while_it_is_fetched_anew() {
+        let fixture = Fixture::new(set(&["a"]));
+        assert_eq!(fixture.at(0, "a"), Ok(true));
+        fixture.answer(set(&["b"]));
+        assert_eq!((fixture.at(300, "a"), fixture.fetches()), (Ok(true), 2));
+        assert_eq!((fixture.at(301, "b"), fixture.fetches()), (Ok(true), 2));
+        assert_eq!((fixture.at(301, "a"), fixture.fetches()), (Ok(false), 3), "taken back");
+    }
+
+    #[test]
+    fn a_set_is_fetched_for_an_unknown_key_and_then_not_for_half_a_minute() {
+        let fixture = Fixture::new(set(&["a"]));
+        assert_eq!(fixture.at(0, "a"), Ok(true));
+        fixture.answer(set(&["a", "b"]));
+        assert_eq!((fixture.at(1, "b"), fixture.fetches()), (Ok(true), 2));
+        fixture.answer(set(&["a", "b", "c"]));
+        assert_eq!((fixture.at(2, "c"), fixture.fetches()), (Ok(true), 3), "the last was no stranger's");
+        assert_eq!((fixture.at(3, "forged"), fixture.fetches()), (Ok(false), 4));
+        assert_eq!((fixture.at(32, "d"), fixture.fetches()), (Ok(false), 4));
+        fixture.answer(set(&["d"]));
+        assert_eq!((fixture.at(33, "d"), fixture.fetches()), (Ok(true), 5));
+    }
+
+    #[test]
+    fn a_flood_of_unknown_keys_causes_two_fetches_a_minute() {
+        let fixture = Fixture::new(set(&["a"]));
+        for seconds in 0..600 {
+            for number in 0..3 {
+                assert_eq!(fixture.at(seconds, &format!("forged {seconds} {number}")), Ok(false));
+            }
+        }
+        assert_eq!(fixture.fetches(), 20);
+    }
+
+    #[test]
+    fn the_last_good_set_serves_for_an_hour() {
+        let fixture = Fixture::new(set(&["a"]));
+        assert_eq!(fixture.at(0, "a"), Ok(true));
+        fixture.answer(Err("away".to_owned()));
+        for seconds in (300..=3600).step_by(60) {
+            assert_eq!(fixture.at(seconds, "a"), Ok(true), "after {seconds} s");
+        }
+        assert_eq!(fixture.at(3600, "b"), Err(Refusal::NotNow), "it may be a new one");
+        assert_eq!(fixture.at(3601, "a"), Err(Refusal::NotNow));
+        let status = fixture.issuer.status(fixture.start + Duration::from_secs(3600));
+        assert_eq!(status.last_error.as_deref(), Some("away"));
+        assert_eq!((status.keys, status.age), (1, Some(Duration::from_secs(3600))));
+        fixture.answer(set(&["a"]));
+        assert_eq!(fixture.at(3700, "a"), Ok(true));
+        assert_eq!(fixture.issuer.status(fixture.start).last_error, None);
+    }
+
+    #[test]
+    fn a_source_that_is_away_is_asked_ever_less_often() {
+        let fixture = Fixture::new(Err("away".to_owned()));
+        let mut asked_at = Vec::new();
+        for seconds in 0..120 {
+            let before = fixture.fetches();
+            assert_eq!(fixture.at(seconds, "a"), Err(Refusal::NotNow));
+            if fixture.fetches() > before {
+                asked_at.push(seconds);
+            }
+        }
+        assert_eq!(asked_at, [0, 1, 3, 7, 15, 31, 61, 91]);
+    }
+
+    #[test]
+    fn where_there_is_no_set_that_is_certain() {
+        let fixture = Fixture::new(Ok(None));
+        let keys = fixture.issuer.keys_for("a", fixture.start).unwrap();
+        assert!(keys.is_absent && !keys.knows("a"));
+        fixture.answer(set(&["a"]));
+        assert_eq!(fixture.at(30, "a"), Ok(true), "the table was made meanwhile");
+    }
+
+    #[test]
+    fn a_panic_is_a_failure_like_others() {
+        let issuer = Arc::new(Issuer::new(KeySource::new("the test", || panic!("a defect")), 1));
+        assert!(matches!(issuer.keys_for("a", Instant::now()), Err(Refusal::NotNow)));
+        assert!(issuer.status(Instant::now()).last_error.is_some());
+        issuer.refresh(Instant::now());
+        assert_eq!(issuer.lock().fetches, 2);
+    }
+
+    /// A source that answers when it is told to.
+    fn slow() -> (Sender<Answer>, Arc<Issuer>) {
+        let (tell, told): (Sender<Answer>, Receiver<Answer>) = channel();
+        let told = Mutex::new(told);
+        let source = KeySource::new("the test", move || told.lock().unwrap().recv().unwrap());
+        (tell, Arc::new(Issuer::new(source, 2)))
+    }
+
+    #[test]
+    fn a_slow_source_holds_a_few_requests_and_none_whose_key_is_known() {
+        let (tell, issuer) = slow();
+        tell.send(set(&["a"])).unwrap();
+        let now = Instant::now();
+        assert!(issuer.keys_for("a", now).is_ok());
+        thread::scope(|scope| {
+            let waiting =
+                [(); 2].map(|()| scope.spawn(|| issuer.keys_for("b", now).map(|keys| keys.knows("b"))));
+            while issuer.lock().waiting < 2 {
+                thread::yield_now();
+            }
+            for kid in ["b", "c"] {
+                assert!(
+                    matches!(issuer.keys_for(kid, now), Err(Refusal::NotNow)),
+                    "no room to wait for {kid}"
+                );
+            }
+            assert!(issuer.keys_for("a", now).is_ok());
+            let later = now + MAX_AGE;
+            assert!(issuer.keys_for("a", later).is_ok(), "an old set still serves");
+            tell.send(set(&["a", "b"])).unwrap();
+            for thread in waiting {
+                assert_eq!(thread.join().unwrap(), Ok(true));
+            }
+        });
+        let state = issuer.lock();
+        assert_eq!((state.fetches, state.waiting), (2, 0));
     }
 }

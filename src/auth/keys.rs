@@ -184,3 +184,131 @@ fn text<'j>(jwk: &'j Value, name: &str) -> &'j str {
 fn bytes(jwk: &Value, name: &str) -> Result<Vec<u8>, &'static str> {
     URL_SAFE_NO_PAD.decode(text(jwk, name)).map_err(|_| "its numbers are not proper base64url")
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::signer::{ALGORITHMS, Signer};
+    use super::*;
+
+    const ALL: [Algorithm; 5] =
+        [Algorithm::EdDsa, Algorithm::Es256, Algorithm::Es512, Algorithm::Rs256, Algorithm::Ps256];
+
+    fn algorithms_of(jwk: Value) -> Vec<Algorithm> {
+        let set = KeySet::read(&[jwk]).unwrap();
+        ALL.into_iter().filter(|algorithm| set.find("a", *algorithm).is_some()).collect()
+    }
+
+    #[test]
+    fn a_key_is_for_its_own_algorithm_and_no_other() {
+        for name in ALGORITHMS {
+            let mut jwk = Signer::new("a", name).jwk();
+            let own = vec![Algorithm::from_name(name).unwrap()];
+            assert_eq!(algorithms_of(jwk.clone()), own, "{name}");
+
+            jwk["use"] = "sig".into();
+            jwk["key_ops"] = json!(["verify"]);
+            assert_eq!(algorithms_of(jwk.clone()), own, "{name}");
+
+            for other in ALGORITHMS.into_iter().filter(|other| *other != name) {
+                let is_rsa = |alg: &str| alg.ends_with("S256") && !alg.starts_with('E');
+                jwk["alg"] = other.into();
+                let expected = if is_rsa(name) && is_rsa(other) { 1 } else { 0 };
+                assert_eq!(algorithms_of(jwk.clone()).len(), expected, "{name} as {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_that_does_not_say_its_algorithm_is_for_those_of_its_type() {
+        for (name, expected) in [
+            ("EdDSA", vec![Algorithm::EdDsa]),
+            ("ES256", vec![Algorithm::Es256]),
+            ("ES512", vec![Algorithm::Es512]),
+            ("RS256", vec![Algorithm::Rs256, Algorithm::Ps256]),
+        ] {
+            let mut jwk = Signer::new("a", name).jwk();
+            jwk["alg"] = Value::Null;
+            assert_eq!(algorithms_of(jwk), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_public_key_for_signatures_is_not_used() {
+        let changed = |name: &'static str, changes: Value| {
+            let mut jwk = Signer::new("a", name).jwk();
+            for (member, value) in changes.as_object().unwrap() {
+                jwk[member] = value.clone();
+            }
+            jwk
+        };
+        let zeros = |bytes: usize| URL_SAFE_NO_PAD.encode(vec![0; bytes]);
+        let modulus = |first: u8, bytes: usize| {
+            let mut modulus = vec![0xff; bytes];
+            modulus[0] = first;
+            URL_SAFE_NO_PAD.encode(modulus)
+        };
+        for jwk in [
+            json!(null),
+            json!("a"),
+            json!([]),
+            json!({"kid": "a"}),
+            json!({"kid": "a", "kty": "oct", "k": "c2VjcmV0", "alg": "HS256"}),
+            json!({"kid": "a", "kty": "oct", "alg": "EdDSA"}),
+            changed("EdDSA", json!({"d": "c2VjcmV0"})),
+            changed("RS256", json!({"d": "c2VjcmV0"})),
+            changed("ES256", json!({"k": "c2VjcmV0"})),
+            changed("EdDSA", json!({"use": "enc"})),
+            changed("EdDSA", json!({"use": 1})),
+            changed("EdDSA", json!({"key_ops": ["sign"]})),
+            changed("EdDSA", json!({"key_ops": []})),
+            changed("EdDSA", json!({"key_ops": "verify"})),
+            changed("EdDSA", json!({"alg": "HS256"})),
+            changed("EdDSA", json!({"alg": "none"})),
+            changed("EdDSA", json!({"alg": 1})),
+            changed("EdDSA", json!({"crv": "X25519"})),
+            changed("EdDSA", json!({"crv": "Ed448"})),
+            changed("EdDSA", json!({"kty": "EC"})),
+            changed("EdDSA", json!({"x": zeros(31)})),
+            changed("EdDSA", json!({"x": zeros(32) + "="})),
+            changed("EdDSA", json!({"x": null})),
+            changed("ES256", json!({"crv": "P-384"})),
+            changed("ES256", json!({"crv": "secp256k1"})),
+            changed("ES256", json!({"crv": "P-521"})),
+            changed("ES256", json!({"x": zeros(32)})),
+            changed("ES256", json!({"x": zeros(31)})),
+            changed("ES256", json!({"x": zeros(32), "y": zeros(32)})),
+            changed("ES512", json!({"y": zeros(66)})),
+            changed("RS256", json!({"n": modulus(0xff, 128)})),
+            changed("RS256", json!({"n": modulus(0x7f, 256)})),
+            changed("RS256", json!({"n": modulus(0xff, 1025)})),
+            changed("RS256", json!({"n": modulus(0, 257)})),
+            changed("RS256", json!({"n": ""})),
+            changed("RS256", json!({"e": ""})),
+            changed("RS256", json!({"kid": ""})),
+            changed("RS256", json!({"kid": 1})),
+        ] {
+            let good = Signer::new("good", "ES256");
+            let set = KeySet::read(&[jwk.clone(), good.jwk()]).unwrap();
+            assert_eq!((set.len(), set.unused.len()), (1, 1), "{jwk}");
+            assert!(set.knows("good") && !set.knows("a") && !set.knows(""), "{jwk}");
+        }
+    }
+
+    #[test]
+    fn two_keys_that_cannot_be_told_apart_are_both_not_used() {
+        let [first, second, third] = [(); 3].map(|()| Signer::new("a", "EdDSA").jwk());
+        let other = Signer::new("a", "ES256").jwk();
+        let set = KeySet::read(&[first.clone(), second, third, other]).unwrap();
+        assert!(set.find("a", Algorithm::EdDsa).is_none());
+        assert!(set.find("a", Algorithm::Es256).is_some(), "another algorithm tells them apart");
+        assert_eq!(KeySet::read(&[first.clone(), first]).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_set_is_bounded() {
+        assert!(KeySet::read(&vec![Value::Null; MAX_KEYS]).is_ok());
+        assert!(KeySet::read(&vec![Value::Null; MAX_KEYS + 1]).is_err());
+    }
+}

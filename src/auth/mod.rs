@@ -281,4 +281,11 @@ fn parse<'j, T: Deserialize<'j>>(json: &'j [u8]) -> Option<T> {
 }
 
 #[cfg(test)]
+mod fuzz_tests;
+#[cfg(test)]
+mod key_tests;
+#[cfg(test)]
+#[path = "../../tests/support/signer.rs"]
+mod signer;
+#[cfg(test)]
 mod tests;

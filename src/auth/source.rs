@@ -126,3 +126,58 @@ impl fmt::Display for JwksUrl {
         write!(f, "{}://{host}{port}{}", self.0.scheme_str().unwrap_or_default(), self.0.path())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_one_of_http_and_holds_no_password() {
+        for (url, shown) in [
+            ("http://localhost:3000/api/auth/jwks", "http://localhost:3000/api/auth/jwks"),
+            (" https://a.example/.well-known/jwks.json ", "https://a.example/.well-known/jwks.json"),
+            ("https://a.example", "https://a.example/"),
+            ("http://[::1]:3000/jwks?token=secret", "http://[::1]:3000/jwks"),
+        ] {
+            assert_eq!(JwksUrl::parse(url).unwrap().to_string(), shown, "{url}");
+        }
+        for url in [
+            "localhost:3000",
+            "/api/auth/jwks",
+            "ftp://a.example/",
+            "file:///etc/passwd",
+            "http://",
+            "https:a.example",
+            "",
+            "http://a b/",
+            "https://ada:s3cr3t@a.example/",
+        ] {
+            let why = JwksUrl::parse(url).unwrap_err();
+            assert!(!why.contains("s3cr3t"), "{why}");
+        }
+    }
+
+    #[test]
+    fn better_auth_has_its_keys_where_it_has_them_by_default() {
+        for (url, expected) in [
+            ("http://localhost:3000", "http://localhost:3000/api/auth/jwks"),
+            ("https://a.example/", "https://a.example/api/auth/jwks"),
+            ("https://a.example/?a#b", "https://a.example/api/auth/jwks"),
+            ("https://a.example/auth/", "https://a.example/auth/jwks"),
+            ("https://a.example/api/auth", "https://a.example/api/auth/jwks"),
+        ] {
+            assert_eq!(JwksUrl::of_better_auth(url).unwrap().to_string(), expected, "{url}");
+        }
+        assert!(JwksUrl::of_better_auth("a.example").is_err());
+    }
+
+    #[test]
+    fn a_key_set_is_an_object_with_a_list() {
+        assert_eq!(read_key_set(br#"{"keys":[{}, 1],"more":1}"#).unwrap().len(), 2);
+        assert_eq!(read_key_set(br#"{"keys":[]}"#).unwrap().len(), 0);
+        let deep = "[".repeat(10_000);
+        for json in [r#"{"keys":{}}"#, "{}", "[]", "null", "", "<html>", r#"{"keys":[]} x"#, &deep] {
+            assert!(read_key_set(json.as_bytes()).is_err(), "{json}");
+        }
+    }
+}

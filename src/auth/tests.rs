@@ -4,27 +4,27 @@ use serde_json::{Value, json};
 
 use super::*;
 
-const SECRET: &str = "0123456789abcdef0123456789abcdef";
-const NOW: f64 = 1_800_000_000.0;
+pub(super) const SECRET: &str = "0123456789abcdef0123456789abcdef";
+pub(super) const NOW: f64 = 1_800_000_000.0;
 
-fn sign(secret: &str, header: &str, claims: &str) -> String {
+pub(super) fn sign(secret: &str, header: &str, claims: &str) -> String {
     let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
     let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
     let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key, Algorithm::HS256).unwrap();
     format!("{signed}.{signature}")
 }
 
-fn token(claims: &Value) -> String {
+pub(super) fn token(claims: &Value) -> String {
     sign(SECRET, r#"{"alg":"HS256","typ":"JWT"}"#, &claims.to_string())
 }
 
 /// A verifier of what these secrets sign, where there is no key set.
-fn verifier(secrets: &[&str]) -> Verifier {
+pub(super) fn verifier(secrets: &[&str]) -> Verifier {
     let secrets = secrets.iter().map(|secret| (*secret).to_owned()).collect();
     Verifier::new(Trust { secrets, ..Trust::default() }, KeySource::new("nowhere", || Ok(None)), 1)
 }
 
-fn verify(token: &str) -> Result<Identity, Refusal> {
+pub(super) fn verify(token: &str) -> Result<Identity, Refusal> {
     verifier(&[SECRET]).verify(token, NOW)
 }
 
@@ -32,7 +32,7 @@ fn user(claims: &Value) -> Result<String, Refusal> {
     verify(&token(claims)).map(|identity| identity.user.0)
 }
 
-fn refused(result: Result<impl fmt::Debug, Refusal>) -> bool {
+pub(super) fn refused(result: Result<impl fmt::Debug, Refusal>) -> bool {
     matches!(result, Err(Refusal::Invalid(_)))
 }
 

@@ -144,6 +144,52 @@ fn no_secret_is_ever_printed() {
 }
 
 #[test]
+fn several_secrets_are_read_as_better_auth_does() {
+    let with = |secrets, secret| {
+        read(&[("NEON_DATABASE_URL", URL), ("BETTER_AUTH_SECRETS", secrets), ("BETTER_AUTH_SECRET", secret)])
+    };
+    let old = "the old one, of more than 32 bytes";
+    for (secrets, secret, expected) in [
+        (" 2 : abc:d , 1:e", "", vec!["abc:d", "e"]),
+        ("2:abc", SECRET, vec!["abc", SECRET]),
+        ("", SECRET, vec![SECRET]),
+    ] {
+        assert_eq!(with(secrets, secret).unwrap().trust.secrets, expected, "{secrets}");
+    }
+    assert_eq!(with("2:short", SECRET).unwrap().warnings.len(), 1);
+    assert!(with("2:0123456789abcdef0123456789abcdef", "").unwrap().warnings.is_empty());
+    let many: Vec<_> = (0..17).map(|version| format!("{version}:x")).collect();
+    for bad in [
+        "s3cr3t",
+        "2:",
+        "2: ,1:e",
+        "x:s3cr3t",
+        "-1:s3cr3t",
+        ":s3cr3t",
+        "1:s3cr3t,1:old",
+        "1:a,",
+        &many.join(","),
+    ] {
+        let mistakes = with(bad, old).unwrap_err().to_string();
+        assert!(mistakes.contains("BETTER_AUTH_SECRETS") && !mistakes.contains("s3cr3t"), "{mistakes}");
+    }
+}
+
+#[test]
+fn keys_have_one_url_at_most() {
+    let url = |variables: &[(&str, &str)]| {
+        let required = [("NEON_DATABASE_URL", URL), ("BETTER_AUTH_SECRET", SECRET)];
+        read(&[&required, variables].concat()).map(|config| config.jwks_url.map(|url| url.to_string()))
+    };
+    let (keys, issuer) = ("BETTER_AUTH_JWKS_URL", "BETTER_AUTH_URL");
+    assert_eq!(url(&[]), Ok(None));
+    assert_eq!(url(&[(issuer, "http://a:3000")]).unwrap().unwrap(), "http://a:3000/api/auth/jwks");
+    assert_eq!(url(&[(keys, "http://b/k"), (issuer, "http://a")]).unwrap().unwrap(), "http://b/k");
+    assert!(url(&[(keys, "b/k")]).unwrap_err().to_string().contains(keys));
+    assert!(url(&[(issuer, "a:3000")]).unwrap_err().to_string().contains(issuer));
+}
+
+#[test]
 fn a_short_secret_is_a_warning_and_an_empty_one_a_mistake() {
     let short = read(&[("NEON_DATABASE_URL", URL), ("BETTER_AUTH_SECRET", "short")]).unwrap();
     assert_eq!(short.warnings.len(), 1);

@@ -5,6 +5,7 @@
 
 pub mod pgbouncer;
 pub mod proxy;
+pub mod signer;
 
 use std::fs;
 use std::io::{self, Read, Write};

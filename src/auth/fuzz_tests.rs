@@ -1,0 +1,177 @@
+//! Mutated input: nothing panics, and nothing is accepted that was not signed.
+//!
+//! Deterministic: the same inputs in the same order (but for the keys). `FUZZ_SECONDS` says for how long (default: 1).
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::keys::KeySet;
+use super::signer::{ALGORITHMS, Signer};
+use super::*;
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const NOW: f64 = 1_800_000_000.0;
+
+/// Marsaglia's xorshift, 64 bits: enough for choosing bytes.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % bound as u64) as usize
+    }
+
+    fn pick<'t, T>(&mut self, from: &'t [T]) -> &'t T {
+        &from[self.below(from.len())]
+    }
+}
+
+/// Pieces that mean something to one grammar or the other.
+const WORDS: [&str; 24] = [
+    ".",
+    "..",
+    "=",
+    "==",
+    " ",
+    "-",
+    "_",
+    "A",
+    "\0",
+    "é",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "\"",
+    "null",
+    "1e999",
+    "-1",
+    "\"alg\":\"none\",",
+    "\"kid\":\"EdDSA\",",
+    "\"exp\":1,",
+    "\"session\":{\"userId\":\"a\"},",
+];
+
+fn mutate(random: &mut Random, text: &str) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    for _ in 0..1 + random.below(4) {
+        let at = random.below(bytes.len() + 1);
+        let end = at + random.below(bytes.len() - at + 1).min(8);
+        match random.below(4) {
+            0 => drop(bytes.drain(at..end)),
+            1 => drop(bytes.splice(at..at, random.pick(&WORDS).bytes())),
+            2 if at < bytes.len() => bytes[at] = random.below(256) as u8,
+            _ => {
+                let copied = bytes[at..end].to_vec();
+                bytes.splice(at..at, copied);
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Calls `check` until the time is over, but at least a thousand times.
+fn fuzz(mut check: impl FnMut(&mut Random)) {
+    let seconds = std::env::var("FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut rounds = 0_u64;
+    while rounds < 1_000 || Instant::now() < end {
+        check(&mut random);
+        rounds += 1;
+    }
+}
+
+fn hs256(header: &str, claims: &str) -> String {
+    let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+    let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key, Algorithm::HS256).unwrap();
+    format!("{signed}.{signature}")
+}
+
+fn claim_sets() -> [Value; 3] {
+    let exp = NOW + 60.0;
+    [
+        json!({"sub": "ada", "email": "ada@example.com", "aud": ["a", "b"], "exp": exp}),
+        json!({"userId": "ada", "email": "ada@example.com", "iat": NOW, "nbf": NOW, "exp": exp, "name": "Ada"}),
+        json!({
+            "session": {"userId": "ada", "expiresAt": "2099-01-01T00:00:00.000Z"},
+            "user": {"id": "ada", "email": "ada@example.com"},
+            "exp": exp
+        }),
+    ]
+}
+
+fn verifier(signers: &[Signer]) -> Verifier {
+    let keys: Vec<Value> = signers.iter().map(Signer::jwk).collect();
+    let trust = Trust { secrets: vec![SECRET.to_owned()], ..Trust::default() };
+    Verifier::new(trust, KeySource::new("the test", move || Ok(Some(keys.clone()))), 1)
+}
+
+#[test]
+fn no_mutated_token_is_accepted() {
+    let signers = ALGORITHMS.map(|alg| Signer::new(alg, alg));
+    let verifier = verifier(&signers);
+    let mut good = Vec::new();
+    for claims in claim_sets() {
+        good.push(hs256(r#"{"alg":"HS256","typ":"JWT"}"#, &claims.to_string()));
+        good.extend(signers.iter().map(|signer| signer.token(&claims)));
+    }
+    for token in &good {
+        assert!(verifier.identify(Ok(Some(&format!("Bearer {token}"))), NOW).is_ok(), "{token}");
+    }
+    fuzz(|random| {
+        let token = random.pick(&good).clone();
+        let header = if random.below(2) == 0 {
+            mutate(random, &format!("Bearer {token}"))
+        } else {
+            // What the parts say, under the signature of another text.
+            let mut parts = three_parts(&token).unwrap().map(str::to_owned);
+            let part = random.below(2);
+            let text = String::from_utf8(decode(&parts[part]).unwrap()).unwrap();
+            parts[part] = URL_SAFE_NO_PAD.encode(mutate(random, &text));
+            format!("Bearer {}", parts.join("."))
+        };
+        if verifier.identify(Ok(Some(&header)), NOW).is_ok() {
+            let token = header.trim().split_once(' ').unwrap().1.trim_start();
+            assert!(good.iter().any(|good| good == token), "accepted: {header}");
+        }
+    });
+}
+
+/// An issuer's own claims may be anything, too.
+#[test]
+fn whatever_claims_are_signed_whom_they_name_is_usable() {
+    let verifier = verifier(&[]);
+    let claim_sets = claim_sets().map(|claims| claims.to_string());
+    let mut accepted = 0;
+    fuzz(|random| {
+        let claims = random.pick(&claim_sets);
+        let claims = mutate(random, claims);
+        if let Ok(identity) = verifier.verify(&hs256(r#"{"alg":"HS256"}"#, &claims), NOW) {
+            let id = identity.user.as_str();
+            assert!((1..=MAX_USER_ID_CHARS).contains(&id.chars().count()) && !id.contains('\0'), "{claims}");
+            let read: Value = serde_json::from_str(&claims).unwrap();
+            assert!(read["exp"].as_f64().unwrap() > NOW, "{claims}");
+            accepted += 1;
+        }
+    });
+    assert!(accepted > 0, "none of the mutated claims were any");
+}
+
+#[test]
+fn whatever_a_key_set_says_it_is_read() {
+    let keys: Vec<Value> = ALGORITHMS.iter().map(|alg| Signer::new("a", alg).jwk()).collect();
+    let set = json!(keys).to_string();
+    fuzz(|random| {
+        if let Ok(Value::Array(keys)) = serde_json::from_str(&mutate(random, &set)) {
+            let read = KeySet::read(&keys).unwrap();
+            assert!(read.len() <= keys.len());
+        }
+    });
+}

@@ -1,0 +1,264 @@
+//! Tokens signed with a key: its issuer is well, rotates, is away, hangs, redirects and babbles; or keeps its keys in the database.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::json;
+use support::signer::{ALGORITHMS, Signer};
+use support::{Answer, Cluster, Server};
+
+/// The longest that a request may wait for keys, and a little for a noisy machine.
+const LONGEST: Duration = Duration::from_secs(8);
+
+/// An issuer's web server, which answers each request with these bytes; without any it says nothing and keeps the connection.
+struct Issuer {
+    port: u16,
+    answer: Arc<Mutex<Option<String>>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Issuer {
+    fn start(answer: Option<String>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let issuer = Self { port, answer: Arc::new(Mutex::new(answer)), asked: Arc::default() };
+        let (answer, asked) = (Arc::clone(&issuer.answer), Arc::clone(&issuer.asked));
+        thread::spawn(move || {
+            let mut kept = Vec::new();
+            for mut stream in listener.incoming().flatten() {
+                read_head(&mut stream);
+                asked.fetch_add(1, Ordering::SeqCst);
+                match &*answer.lock().unwrap() {
+                    // The client may hang up before it has read everything.
+                    Some(answer) => drop(stream.write_all(answer.as_bytes())),
+                    None => kept.push(stream),
+                }
+            }
+        });
+        issuer
+    }
+
+    fn answer(&self, answer: Option<String>) {
+        *self.answer.lock().unwrap() = answer;
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+}
+
+fn read_head(stream: &mut TcpStream) {
+    let mut head = Vec::new();
+    let mut byte = [0; 1];
+    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap_or(0) == 1 {
+        head.push(byte[0]);
+    }
+}
+
+fn http(status: &str, headers: &str, body: &str) -> Option<String> {
+    let length = body.len();
+    Some(format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"))
+}
+
+fn set(signers: &[&Signer]) -> Option<String> {
+    let keys: Vec<_> = signers.iter().map(|signer| signer.jwk()).collect();
+    http("200 OK", "", &json!({"keys": keys}).to_string())
+}
+
+fn token(signer: &Signer) -> String {
+    let expiry = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 3600;
+    signer.token(&json!({"sub": "ada", "email": "ada@example.com", "exp": expiry}))
+}
+
+fn list(server: &Server, token: &str) -> Answer {
+    server.request("GET", "/api/tasks", Some(token), None)
+}
+
+fn assert_unavailable(answer: &Answer) {
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert_eq!(answer.header("www-authenticate"), None);
+}
+
+#[test]
+fn keys_come_over_http_and_a_rotation_is_noticed() {
+    let cluster = Cluster::start();
+    let signers = ALGORITHMS.map(|alg| Signer::new(alg, alg));
+    let issuer = Issuer::start(set(&signers.each_ref()));
+    let server = Server::start_with(&cluster.url(), &[("BETTER_AUTH_URL", &issuer.url())]);
+    assert_eq!(list(&server, &support::token("ada")).status, 200);
+    assert_eq!(issuer.asked(), 0, "a token signed with the secret needs no key");
+    for signer in &signers {
+        assert_eq!(list(&server, &token(signer)).status, 200, "{}", signer.alg);
+    }
+    assert_eq!(issuer.asked(), 1);
+
+    let new = Signer::new("new", "EdDSA");
+    issuer.answer(set(&[&new]));
+    assert_eq!(list(&server, &token(&new)).status, 200, "the first one with the new key");
+    assert_eq!(list(&server, &token(&signers[0])).status, 401, "its key was taken back");
+    for _ in 0..50 {
+        assert_eq!(list(&server, &token(&Signer::new("forged", "EdDSA"))).status, 401);
+    }
+    assert_eq!(issuer.asked(), 3);
+    issuer.answer(None);
+    assert_eq!(list(&server, &token(&new)).status, 200);
+    assert_eq!(issuer.asked(), 3, "nobody is asked for a known key");
+}
+
+#[test]
+fn an_issuer_that_gives_no_keys_is_no_reason_to_log_out() {
+    let cluster = Cluster::start();
+    let signer = Signer::new("a", "EdDSA");
+    let elsewhere = Issuer::start(set(&[&signer]));
+    let redirect = format!("Location: {}/\r\n", elsewhere.url());
+    let large = json!({"keys": [signer.jwk()], "more": "x".repeat(1_000_000)}).to_string();
+    for (name, answer) in [
+        ("500", http("500 Internal Server Error", "", "{}")),
+        ("404", http("404 Not Found", "", "")),
+        ("redirect", http("307 Temporary Redirect", &redirect, "")),
+        ("1 MB", http("200 OK", "", &large)),
+        ("no JSON", http("200 OK", "", "<html>")),
+        ("no set", http("200 OK", "", "[]")),
+        ("no HTTP", Some("garbage\r\n\r\n".to_owned())),
+        ("nothing", Some(String::new())),
+    ] {
+        let issuer = Issuer::start(answer);
+        let server = Server::start_with(&cluster.url(), &[("BETTER_AUTH_JWKS_URL", &issuer.url())]);
+        assert_unavailable(&list(&server, &token(&signer)));
+        assert_eq!(issuer.asked(), 1, "{name}");
+        assert_eq!(list(&server, &support::token("ada")).status, 200, "{name}");
+        issuer.answer(set(&[&signer]));
+        support::wait_for("the issuer's return", || {
+            (list(&server, &token(&signer)).status == 200).then_some(())
+        });
+    }
+    assert_eq!(elsewhere.asked(), 0, "a redirect was followed");
+}
+
+#[test]
+fn an_issuer_that_hangs_holds_half_of_the_workers_for_a_while() {
+    let cluster = Cluster::start();
+    let issuer = Issuer::start(None);
+    let variables = [("BETTER_AUTH_JWKS_URL", issuer.url()), ("DB_POOL_SIZE", "4".to_owned())];
+    let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let server = Server::start_with(&cluster.url(), &variables);
+    let forged = token(&Signer::new("forged", "EdDSA"));
+    thread::scope(|scope| {
+        let flood: Vec<_> = (0..40)
+            .map(|_| {
+                scope.spawn(|| {
+                    let begun = Instant::now();
+                    assert_unavailable(&list(&server, &forged));
+                    begun.elapsed()
+                })
+            })
+            .collect();
+        support::wait_for("the fetch", || (issuer.asked() > 0).then_some(()));
+        let begun = Instant::now();
+        for _ in 0..20 {
+            assert_eq!(list(&server, &support::token("ada")).status, 200);
+        }
+        println!("20 requests of others took {:?}", begun.elapsed());
+        let took: Vec<_> = flood.into_iter().map(|thread| thread.join().unwrap()).collect();
+        let waited = took.iter().filter(|took| **took > Duration::from_secs(4)).count();
+        println!("{waited} of 40 waited, the longest {:?}", took.iter().max());
+        assert!(waited <= 2 && took.iter().all(|took| *took < LONGEST), "{took:?}");
+    });
+    assert_eq!(issuer.asked(), 1);
+}
+
+#[test]
+fn the_certificate_of_an_issuer_is_checked() {
+    let cluster = Cluster::start();
+    let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let private = rustls::pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
+    let config =
+        rustls::ServerConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![key.cert.der().clone()], private)
+            .unwrap();
+    let signer = Signer::new("a", "EdDSA");
+    let (answer, config) = (set(&[&signer]).unwrap(), Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://localhost:{}/jwks", listener.local_addr().unwrap().port());
+    let tried = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&tried);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            counter.fetch_add(1, Ordering::SeqCst);
+            let session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            // The client hangs up in the middle of the handshake.
+            let _ = rustls::StreamOwned::new(session, stream).write_all(answer.as_bytes());
+        }
+    });
+    let server = Server::start_with(&cluster.url(), &[("BETTER_AUTH_JWKS_URL", &url)]);
+    assert_unavailable(&list(&server, &token(&signer)));
+    assert_eq!(tried.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn keys_come_from_the_table_of_better_auth() {
+    let cluster = Cluster::start();
+    let mut client = cluster.client();
+    let server = Server::start(&cluster.url());
+    let signer = Signer::new("a", "EdDSA");
+    let refused = list(&server, &token(&signer));
+    assert_eq!(refused.status, 401);
+    assert!(refused.body.contains("knows no issuer's keys"), "{refused:?}");
+
+    for (columns, own) in [
+        (["publicKey", "privateKey", "createdAt", "expiresAt"], ", alg text, crv text"),
+        (["publicKey", "privateKey", "createdAt", "expiresAt"], ""),
+        (["public_key", "private_key", "created_at", "expires_at"], ", alg text"),
+    ] {
+        let [public_key, private_key, created_at, expires_at] = columns;
+        client
+            .batch_execute(&format!(
+                r#"drop table if exists jwks;
+                   create table jwks (id text primary key, "{public_key}" text not null, "{private_key}" text not null,
+                       "{created_at}" timestamptz not null, "{expires_at}" timestamptz {own})"#
+            ))
+            .unwrap();
+        let mut insert = |signer: &Signer, expiry: &str| {
+            let mut jwk = signer.jwk();
+            let members = jwk.as_object_mut().unwrap();
+            members.remove("kid");
+            members.remove("alg");
+            let insert = format!(
+                r#"insert into jwks (id, "{public_key}", "{private_key}", "{created_at}", "{expires_at}")
+                   values ($1, $2, 'secret', now(), {expiry})"#
+            );
+            client.execute(&insert, &[&signer.kid, &jwk.to_string()]).unwrap();
+        };
+        let signers = ALGORITHMS.map(|alg| Signer::new(alg, alg));
+        signers.iter().for_each(|signer| insert(signer, "null"));
+        let retired = Signer::new("retired", "EdDSA");
+        insert(&retired, "now() - interval '29 days'");
+        let expired = Signer::new("expired", "EdDSA");
+        insert(&expired, "now() - interval '31 days'");
+        client.execute(
+            &format!(r#"insert into jwks (id, "{public_key}", "{private_key}", "{created_at}") values ('b', 'x', '', now())"#),
+            &[],
+        ).unwrap();
+
+        let server = Server::start(&cluster.url());
+        for signer in signers.iter().chain([&retired]) {
+            assert_eq!(list(&server, &token(signer)).status, 200, "{}, {own}", signer.kid);
+        }
+        assert_eq!(list(&server, &token(&expired)).status, 401);
+        assert_eq!(list(&server, &token(&Signer::new("b", "EdDSA"))).status, 401);
+    }
+}
