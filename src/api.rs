@@ -4,11 +4,12 @@ use std::sync::LazyLock;
 
 use serde_json::json;
 
+use crate::conditions::Conditions;
 use crate::database::Database;
 use crate::error::Error;
 use crate::http::Response;
 use crate::listing::Listing;
-use crate::store::Tasks;
+use crate::store::{Tagged, Tasks};
 use crate::task::{Completion, NewTask, TaskChange, TaskId};
 
 /// `GET /api/tasks`
@@ -25,33 +26,48 @@ pub fn list(tasks: &Tasks, query: &str) -> Result<Response, Error> {
 /// `POST /api/tasks`
 #[allow(clippy::missing_errors_doc)]
 pub fn create(tasks: &Tasks, body: &str) -> Result<Response, Error> {
-    let task = tasks.create(&NewTask::parse(body)?)?;
-    Ok(Response::json(201, &task).with_header("Location", format!("/api/tasks/{}", task.id)))
+    let created = tasks.create(&NewTask::parse(body)?)?;
+    let location = format!("/api/tasks/{}", created.task.id);
+    Ok(tagged(201, &created).with_header("Location", location))
 }
 
 /// `GET /api/tasks/{id}`
 #[allow(clippy::missing_errors_doc)]
-pub fn get(tasks: &Tasks, id: &str) -> Result<Response, Error> {
-    Ok(Response::json(200, &tasks.get(TaskId::parse(id)?)?))
+pub fn get(tasks: &Tasks, id: &str, conditions: &Conditions) -> Result<Response, Error> {
+    let found = tasks.get(TaskId::parse(id)?)?;
+    if conditions.refuse(&found.tag) {
+        Err(Error::PreconditionFailed)
+    } else if conditions.know(&found.tag) {
+        Ok(Response::empty(304).with_header("ETag", found.tag.to_string()))
+    } else {
+        Ok(tagged(200, &found))
+    }
 }
 
 /// `PUT /api/tasks/{id}`
 #[allow(clippy::missing_errors_doc)]
-pub fn update(tasks: &Tasks, id: &str, body: &str) -> Result<Response, Error> {
-    Ok(Response::json(200, &tasks.update(TaskId::parse(id)?, &TaskChange::parse(body)?)?))
+pub fn update(tasks: &Tasks, id: &str, body: &str, conditions: &Conditions) -> Result<Response, Error> {
+    let id = TaskId::parse(id)?;
+    Ok(tagged(200, &tasks.update(id, &TaskChange::parse(body)?, conditions)?))
 }
 
 /// `PATCH /api/tasks/{id}/complete`
 #[allow(clippy::missing_errors_doc)]
-pub fn complete(tasks: &Tasks, id: &str, body: &str) -> Result<Response, Error> {
-    Ok(Response::json(200, &tasks.complete(TaskId::parse(id)?, Completion::parse(body)?)?))
+pub fn complete(tasks: &Tasks, id: &str, body: &str, conditions: &Conditions) -> Result<Response, Error> {
+    let id = TaskId::parse(id)?;
+    Ok(tagged(200, &tasks.complete(id, Completion::parse(body)?, conditions)?))
 }
 
 /// `DELETE /api/tasks/{id}`
 #[allow(clippy::missing_errors_doc)]
-pub fn delete(tasks: &Tasks, id: &str) -> Result<Response, Error> {
-    tasks.delete(TaskId::parse(id)?)?;
+pub fn delete(tasks: &Tasks, id: &str, conditions: &Conditions) -> Result<Response, Error> {
+    tasks.delete(TaskId::parse(id)?, conditions)?;
     Ok(Response::empty(204))
+}
+
+/// A task, and the tag by which a later request can say that it means this state of it.
+fn tagged(status: u16, found: &Tagged) -> Response {
+    Response::json(status, &found.task).with_header("ETag", found.tag.to_string())
 }
 
 /// `GET /`
