@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::conditions::Conditions;
 use crate::database::Database;
+use crate::docs;
 use crate::error::Error;
 use crate::http::Response;
 use crate::listing::Listing;
@@ -95,4 +96,9 @@ pub fn openapi() -> Response {
     static OPENAPI: LazyLock<Vec<u8>> =
         LazyLock::new(|| include_bytes!("../specs/api/openapi.json").to_vec());
     Response::json_text(200, OPENAPI.clone())
+}
+
+/// `GET /docs`
+pub fn docs() -> Response {
+    Response::page(docs::page()).with_header("Content-Security-Policy", docs::CONTENT_SECURITY_POLICY)
 }

@@ -12,7 +12,7 @@ pub use tiny_http::{Limits, Method};
 use crate::conditions::Conditions;
 use crate::error::Error;
 
-/// An answer: status, headers, and a body that is JSON or absent.
+/// An answer: status, headers, and a body: JSON, a page, or none.
 #[derive(Debug, Clone)]
 pub struct Response {
     status: u16,
@@ -35,6 +35,12 @@ impl Response {
     /// An answer whose body is JSON already.
     pub fn json_text(status: u16, body: Vec<u8>) -> Self {
         Self { body, ..Self::empty(status) }.with_header("Content-Type", "application/json")
+    }
+
+    /// A page for people.
+    pub fn page(html: &str) -> Self {
+        Self { body: html.as_bytes().to_vec(), ..Self::empty(200) }
+            .with_header("Content-Type", "text/html; charset=utf-8")
     }
 
     /// The same with one header more.

@@ -14,6 +14,7 @@ pub mod conditions;
 pub mod config;
 pub mod cors;
 pub mod database;
+mod docs;
 pub mod environment;
 pub mod error;
 pub mod healthcheck;

@@ -223,6 +223,7 @@ impl App {
                 Public::Health => Ok(api::health()),
                 Public::Ready => visit.database.time(|| api::ready(self.store.database())),
                 Public::OpenApi => Ok(api::openapi()),
+                Public::Docs => Ok(api::docs()),
             };
         }
         let authorization = sole_header(request.headers(), "Authorization");
