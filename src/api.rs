@@ -4,13 +4,13 @@ use std::sync::LazyLock;
 
 use serde_json::json;
 
-use crate::conditions::Conditions;
+use crate::conditions::{Conditions, Tagged};
 use crate::database::Database;
 use crate::docs;
 use crate::error::Error;
 use crate::http::Response;
 use crate::listing::Listing;
-use crate::store::{Tagged, Tasks};
+use crate::store::Tasks;
 use crate::task::{Completion, NewTask, TaskChange, TaskId};
 
 /// `GET /api/tasks`

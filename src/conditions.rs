@@ -6,6 +6,7 @@
 use std::fmt;
 
 use crate::error::Error;
+use crate::task::Task;
 
 /// What tells one state of a task from all others: a strong entity tag (RFC 9110, section 8.8.3).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,15 @@ impl fmt::Display for Tag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{}\"", self.0)
     }
+}
+
+/// A task, and what tells this state of it from all others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tagged {
+    /// The task.
+    pub task: Task,
+    /// Its tag.
+    pub tag: Tag,
 }
 
 /// What a client demands of a task before anything is done. By default nothing.

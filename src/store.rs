@@ -11,7 +11,7 @@ use postgres::types::{FromSql, ToSql, Type, accepts};
 use serde_json::Value;
 
 use crate::auth::{MAX_KEYS, UserId};
-use crate::conditions::{Conditions, Tag};
+use crate::conditions::{Conditions, Tag, Tagged};
 use crate::database::{Database, Param, judge};
 use crate::error::Error;
 use crate::listing::{Listing, Page, Sort};
@@ -281,15 +281,6 @@ pub struct TaskList {
     pub tasks: Vec<Task>,
     /// The length of the whole list.
     pub total: Option<i64>,
-}
-
-/// A task, and what tells this state of it from all others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tagged {
-    /// The task.
-    pub task: Task,
-    /// Its tag.
-    pub tag: Tag,
 }
 
 /// Each method fails with [`Error::Unavailable`] when the database is away or too slow, and with [`Error::Internal`] when it

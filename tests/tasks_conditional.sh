@@ -159,7 +159,7 @@ check 'so is an id that is none' '422 VALIDATION_ERROR path.id int_parsing' "$(v
 # answer_to_bob METHOD PATH JSON VALUE: all that he can tell one answer from another by
 answer_to_bob() {
     send bob "$1" "$2" "$3" --header "$4"
-    printf '%s\n%s\n' "$headers" "$body" | grep -v '^Date:'
+    printf '%s\n%s\n' "$headers" "$body" | grep -v -e '^Date:' -e '^X-Request-Id:' -e '^Server-Timing:'
 }
 
 renew
