@@ -19,8 +19,8 @@ request HEAD /docs
 check 'HEAD has the headers of GET' "200 $length" "$status $(header Content-Length)"
 
 if browser=$(command -v chromium || command -v chromium-browser || command -v google-chrome); then
-    timeout 60 "$browser" --headless --no-sandbox --disable-gpu --user-data-dir="$work/browser" --window-size=1000,1400 \
-        --screenshot="${SCREENSHOT:-$work/docs.png}" "$base/docs" >"$work/browser.log" 2>&1 || true
+    timeout 60 "$browser" --headless --no-sandbox --disable-gpu --enable-logging=stderr \
+        --user-data-dir="$work/browser" --window-size=1000,1400 --screenshot="${SCREENSHOT:-$work/docs.png}" "$base/docs" >"$work/browser.log" 2>&1 || true
     check 'a browser shows it without a complaint' '' "$(grep -i 'refused\|violates\|uncaught' "$work/browser.log" || true)"
     check_that 'and draws it' test -s "${SCREENSHOT:-$work/docs.png}"
 else
