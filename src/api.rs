@@ -4,7 +4,9 @@ use std::sync::LazyLock;
 
 use serde_json::json;
 
+use crate::conditions::{Conditions, Tagged};
 use crate::database::Database;
+use crate::docs;
 use crate::error::Error;
 use crate::http::Response;
 use crate::listing::Listing;
@@ -25,33 +27,48 @@ pub fn list(tasks: &Tasks, query: &str) -> Result<Response, Error> {
 /// `POST /api/tasks`
 #[allow(clippy::missing_errors_doc)]
 pub fn create(tasks: &Tasks, body: &str) -> Result<Response, Error> {
-    let task = tasks.create(&NewTask::parse(body)?)?;
-    Ok(Response::json(201, &task).with_header("Location", format!("/api/tasks/{}", task.id)))
+    let created = tasks.create(&NewTask::parse(body)?)?;
+    let location = format!("/api/tasks/{}", created.task.id);
+    Ok(tagged(201, &created).with_header("Location", location))
 }
 
 /// `GET /api/tasks/{id}`
 #[allow(clippy::missing_errors_doc)]
-pub fn get(tasks: &Tasks, id: &str) -> Result<Response, Error> {
-    Ok(Response::json(200, &tasks.get(TaskId::parse(id)?)?))
+pub fn get(tasks: &Tasks, id: &str, conditions: &Conditions) -> Result<Response, Error> {
+    let found = tasks.get(TaskId::parse(id)?)?;
+    if conditions.refuse(&found.tag) {
+        Err(Error::PreconditionFailed)
+    } else if conditions.know(&found.tag) {
+        Ok(Response::empty(304).with_header("ETag", found.tag.to_string()))
+    } else {
+        Ok(tagged(200, &found))
+    }
 }
 
 /// `PUT /api/tasks/{id}`
 #[allow(clippy::missing_errors_doc)]
-pub fn update(tasks: &Tasks, id: &str, body: &str) -> Result<Response, Error> {
-    Ok(Response::json(200, &tasks.update(TaskId::parse(id)?, &TaskChange::parse(body)?)?))
+pub fn update(tasks: &Tasks, id: &str, body: &str, conditions: &Conditions) -> Result<Response, Error> {
+    let id = TaskId::parse(id)?;
+    Ok(tagged(200, &tasks.update(id, &TaskChange::parse(body)?, conditions)?))
 }
 
 /// `PATCH /api/tasks/{id}/complete`
 #[allow(clippy::missing_errors_doc)]
-pub fn complete(tasks: &Tasks, id: &str, body: &str) -> Result<Response, Error> {
-    Ok(Response::json(200, &tasks.complete(TaskId::parse(id)?, Completion::parse(body)?)?))
+pub fn complete(tasks: &Tasks, id: &str, body: &str, conditions: &Conditions) -> Result<Response, Error> {
+    let id = TaskId::parse(id)?;
+    Ok(tagged(200, &tasks.complete(id, Completion::parse(body)?, conditions)?))
 }
 
 /// `DELETE /api/tasks/{id}`
 #[allow(clippy::missing_errors_doc)]
-pub fn delete(tasks: &Tasks, id: &str) -> Result<Response, Error> {
-    tasks.delete(TaskId::parse(id)?)?;
+pub fn delete(tasks: &Tasks, id: &str, conditions: &Conditions) -> Result<Response, Error> {
+    tasks.delete(TaskId::parse(id)?, conditions)?;
     Ok(Response::empty(204))
+}
+
+/// A task, and the tag by which a later request can say that it means this state of it.
+fn tagged(status: u16, found: &Tagged) -> Response {
+    Response::json(status, &found.task).with_header("ETag", found.tag.to_string())
 }
 
 /// `GET /`
@@ -79,4 +96,9 @@ pub fn openapi() -> Response {
     static OPENAPI: LazyLock<Vec<u8>> =
         LazyLock::new(|| include_bytes!("../specs/api/openapi.json").to_vec());
     Response::json_text(200, OPENAPI.clone())
+}
+
+/// `GET /docs`
+pub fn docs() -> Response {
+    Response::page(docs::page()).with_header("Content-Security-Policy", docs::CONTENT_SECURITY_POLICY)
 }

@@ -12,10 +12,10 @@ const PREFLIGHT_MAX_AGE_SECONDS: &str = "7200";
 /// What a page may do.
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 /// What a page may always send; what a preflight asks for beyond is added.
-const REQUEST_HEADERS: [&str; 2] = ["Authorization", "Content-Type"];
+const REQUEST_HEADERS: [&str; 4] = ["Authorization", "Content-Type", "If-Match", "If-None-Match"];
 /// What a page may read beside the body.
 const RESPONSE_HEADERS: &str =
-    "WWW-Authenticate, Location, Retry-After, X-Total-Count, X-Request-Id, Server-Timing";
+    "WWW-Authenticate, Location, ETag, Retry-After, X-Total-Count, X-Request-Id, Server-Timing";
 
 /// The origins whose pages may read our answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -217,9 +217,10 @@ mod tests {
                 .map(str::to_owned)
                 .unwrap()
         };
-        assert_eq!(headers(None), "Authorization, Content-Type");
-        assert_eq!(headers(Some("authorization,x-trace, X-Trace")), "Authorization, Content-Type, x-trace");
-        assert_eq!(headers(Some("x y, z:\u{7f}, ,ok")), "Authorization, Content-Type, ok");
+        let always = REQUEST_HEADERS.join(", ");
+        assert_eq!(headers(None), always);
+        assert_eq!(headers(Some("authorization,x-trace, X-Trace")), format!("{always}, x-trace"));
+        assert_eq!(headers(Some("x y, z:\u{7f}, ,ok")), format!("{always}, ok"));
         assert_eq!(preflight(None, Some("x")).header("Access-Control-Allow-Headers"), None);
     }
 

@@ -12,7 +12,7 @@ use crate::http::Response;
 /// A request that could not be answered as asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
-    /// The body is no proper UTF-8.
+    /// The body is no proper UTF-8, or a header that decides what is done cannot be read.
     BadRequest(&'static str),
     /// The HTTP engine refused the request, with this status, code and sentence.
     Http(u16, &'static str, &'static str),
@@ -22,6 +22,8 @@ pub enum Error {
     UnknownPath,
     /// No task of this user has this id. Says the same whether another user has one or nobody.
     UnknownTask,
+    /// The task is not as the conditions of the request demand.
+    PreconditionFailed,
     /// The path exists, the method does not; holds the value of `Allow`.
     MethodNotAllowed(&'static str),
     /// The body or a parameter does not hold; at least one violation.
@@ -81,6 +83,7 @@ impl Error {
             Error::Unauthenticated(Refusal::NotNow) => (503, "SERVICE_UNAVAILABLE"),
             Error::UnknownPath | Error::UnknownTask => (404, "RESOURCE_NOT_FOUND"),
             Error::MethodNotAllowed(_) => (405, "METHOD_NOT_ALLOWED"),
+            Error::PreconditionFailed => (412, "PRECONDITION_FAILED"),
             Error::Invalid(_) => (422, "VALIDATION_ERROR"),
             Error::Internal => (500, "INTERNAL_ERROR"),
             Error::Unavailable => (503, "SERVICE_UNAVAILABLE"),
@@ -94,6 +97,7 @@ impl Error {
             Error::Unauthenticated(refusal) => refusal.to_string(),
             Error::UnknownPath => "Not Found".to_owned(),
             Error::UnknownTask => "Task not found".to_owned(),
+            Error::PreconditionFailed => "The task is no longer as this request expects it".to_owned(),
             Error::MethodNotAllowed(allow) => format!("Method not allowed here; allowed: {allow}"),
             Error::Invalid(violations) => violations
                 .iter()

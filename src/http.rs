@@ -9,9 +9,10 @@ use serde::Serialize;
 use tiny_http::{Header, Request, StatusCode};
 pub use tiny_http::{Limits, Method};
 
+use crate::conditions::Conditions;
 use crate::error::Error;
 
-/// An answer: status, headers, and a body that is JSON or absent.
+/// An answer: status, headers, and a body: JSON, a page, or none.
 #[derive(Debug, Clone)]
 pub struct Response {
     status: u16,
@@ -34,6 +35,12 @@ impl Response {
     /// An answer whose body is JSON already.
     pub fn json_text(status: u16, body: Vec<u8>) -> Self {
         Self { body, ..Self::empty(status) }.with_header("Content-Type", "application/json")
+    }
+
+    /// A page for people.
+    pub fn page(html: &str) -> Self {
+        Self { body: html.as_bytes().to_vec(), ..Self::empty(200) }
+            .with_header("Content-Type", "text/html; charset=utf-8")
     }
 
     /// The same with one header more.
@@ -82,6 +89,18 @@ pub fn sole_header<'h>(headers: &'h [Header], name: &'static str) -> Result<Opti
 /// A header stands more than once where one was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Repeated;
+
+/// The conditions under which the request is to be carried out. Each header is a list and may stand more than once.
+///
+/// # Errors
+/// See [`Conditions::parse`].
+pub fn conditions(request: &Request) -> Result<Conditions, Error> {
+    let list = |name| {
+        let values = request.headers().iter().filter(|header| header.field.equiv(name));
+        values.map(|header| header.value.as_str().to_owned()).reduce(|all, more| format!("{all},{more}"))
+    };
+    Conditions::parse(list("If-Match").as_deref(), list("If-None-Match").as_deref())
+}
 
 /// Path and query of a request target. A client behind a proxy may send the absolute form, with scheme and host
 /// (RFC 9112, section 3.2.2).

@@ -13,6 +13,7 @@ pub enum Public {
     Health,
     Ready,
     OpenApi,
+    Docs,
 }
 
 /// What only somebody with an identity may ask for.
@@ -38,11 +39,12 @@ pub struct Route<E: 'static> {
 }
 
 /// The paths outside `/api`. A test holds both tables against `specs/api/openapi.json`.
-pub const PUBLIC: [Route<Public>; 4] = [
+pub const PUBLIC: [Route<Public>; 5] = [
     Route { path: "/", allow: "GET, HEAD", endpoints: &[(Method::Get, Public::About)] },
     Route { path: "/health", allow: "GET, HEAD", endpoints: &[(Method::Get, Public::Health)] },
     Route { path: "/ready", allow: "GET, HEAD", endpoints: &[(Method::Get, Public::Ready)] },
     Route { path: "/openapi.json", allow: "GET, HEAD", endpoints: &[(Method::Get, Public::OpenApi)] },
+    Route { path: "/docs", allow: "GET, HEAD", endpoints: &[(Method::Get, Public::Docs)] },
 ];
 
 /// The paths under `/api`.
@@ -157,6 +159,7 @@ mod tests {
                 (Method::Options, "/health", read_only()),
                 (Method::Head, "/ready", Ok((Ready, ""))),
                 (Method::Get, "/openapi.json/", Ok((OpenApi, ""))),
+                (Method::Get, "/docs", Ok((Docs, ""))),
                 (Method::Get, "//", Err(Error::UnknownPath)),
                 (Method::Get, "/Health", Err(Error::UnknownPath)),
                 (Method::Get, "health", Err(Error::UnknownPath)),

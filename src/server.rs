@@ -20,7 +20,7 @@ use crate::auth::{JwksUrl, KeySource, Verifier};
 use crate::config::Config;
 use crate::database::Database;
 use crate::error::Error;
-use crate::http::{Response, read_body, sole_header, split_target};
+use crate::http::{Response, conditions, read_body, sole_header, split_target};
 use crate::metrics::Metrics;
 use crate::queue::Queue;
 use crate::router::{self, Match, PRIVATE, PUBLIC, Private, Public};
@@ -228,6 +228,7 @@ impl App {
                 Public::Health => Ok(api::health()),
                 Public::Ready => visit.database.time(|| api::ready(self.store.database())),
                 Public::OpenApi => Ok(api::openapi()),
+                Public::Docs => Ok(api::docs()),
             };
         }
         let authorization = sole_header(request.headers(), "Authorization");
@@ -238,10 +239,10 @@ impl App {
         match endpoint {
             Private::ListTasks => api::list(&tasks, query),
             Private::CreateTask => api::create(&tasks, &read_body(request)?),
-            Private::GetTask => api::get(&tasks, id),
-            Private::UpdateTask => api::update(&tasks, id, &read_body(request)?),
-            Private::CompleteTask => api::complete(&tasks, id, &read_body(request)?),
-            Private::DeleteTask => api::delete(&tasks, id),
+            Private::GetTask => api::get(&tasks, id, &conditions(request)?),
+            Private::UpdateTask => api::update(&tasks, id, &read_body(request)?, &conditions(request)?),
+            Private::CompleteTask => api::complete(&tasks, id, &read_body(request)?, &conditions(request)?),
+            Private::DeleteTask => api::delete(&tasks, id, &conditions(request)?),
         }
     }
 

@@ -7,10 +7,11 @@
 //! nothing is checked first and acted upon later.
 
 use postgres::Row;
-use postgres::types::{ToSql, Type};
+use postgres::types::{FromSql, ToSql, Type, accepts};
 use serde_json::Value;
 
 use crate::auth::{MAX_KEYS, UserId};
+use crate::conditions::{Conditions, Tag, Tagged};
 use crate::database::{Database, Param, judge};
 use crate::error::Error;
 use crate::listing::{Listing, Page, Sort};
@@ -21,6 +22,53 @@ macro_rules! columns {
     () => {
         "id, user_id, title, description, completed, created_at, updated_at"
     };
+}
+
+/// The columns of a single task: those of each, and what its tag is made of.
+macro_rules! tagged_columns {
+    () => {
+        concat!(columns!(), ", xmin")
+    };
+}
+
+/// A tag as [`read_tagged`] makes it: the transaction that wrote the row, which no other state of the row in this database
+/// has, and the moment, since a database that was set back to an earlier one uses the numbers of transactions again.
+macro_rules! tag {
+    () => {
+        "concat(xmin, '-', (extract(epoch from updated_at) * 1000000)::bigint)"
+    };
+}
+
+/// A statement that changes one task, as such and under conditions: `$wanted` and `$unwanted` are the numbers of the two
+/// lists of tags. The row is locked before it is compared, so that nobody can be faster in between. No row: no such task;
+/// one that is all null: it is not as demanded.
+macro_rules! change {
+    ($change:literal, $wanted:literal, $unwanted:literal, returning $columns:expr) => {
+        Change {
+            plain: concat!($change, " where user_id = $1 and id = $2 returning ", $columns),
+            conditional: concat!(
+                "with found as (select coalesce(",
+                tag!(),
+                " = any(",
+                $wanted,
+                "), true) and coalesce(",
+                tag!(),
+                " <> all(",
+                $unwanted,
+                "), true) as holds from tasks where user_id = $1 and id = $2 for update), changed as (",
+                $change,
+                " where user_id = $1 and id = $2 and (select holds from found) returning ",
+                $columns,
+                ") select changed.* from found left join changed on true"
+            ),
+        }
+    };
+}
+
+/// The two texts of a statement that changes one task.
+struct Change {
+    plain: &'static str,
+    conditional: &'static str,
 }
 
 const LIST: &str =
@@ -34,32 +82,34 @@ const LIST_FILTERED: &str = concat!(
     "position(lower($3) in lower(title)) > 0 or position(lower($3) in lower(description)) > 0)"
 );
 
-const GET: &str = concat!("select ", columns!(), " from tasks where user_id = $1 and id = $2");
+const GET: &str = concat!("select ", tagged_columns!(), " from tasks where user_id = $1 and id = $2");
 
 // Everything is written out, for a table made by SQLModel has no defaults.
 const INSERT: &str = concat!(
     "insert into tasks (user_id, title, description, completed, created_at, updated_at) ",
     "values ($1, $2, $3, $4, now(), now()) returning ",
-    columns!()
+    tagged_columns!()
 );
 
-const UPDATE: &str = concat!(
-    "update tasks set title = coalesce($3, title), description = case when $4::boolean then $5 else description end, ",
-    "completed = coalesce($6, completed), updated_at = now() where user_id = $1 and id = $2 returning ",
-    columns!()
+const UPDATE: Change = change!(
+    "update tasks set title = coalesce($3, title), description = case when $4::boolean then $5 else description end, \
+     completed = coalesce($6, completed), updated_at = now()",
+    "$7",
+    "$8",
+    returning tagged_columns!()
 );
 
-const SET_COMPLETED: &str = concat!(
-    "update tasks set completed = $3, updated_at = now() where user_id = $1 and id = $2 returning ",
-    columns!()
+const SET_COMPLETED: Change =
+    change!("update tasks set completed = $3, updated_at = now()", "$4", "$5", returning tagged_columns!());
+
+const TOGGLE_COMPLETED: Change = change!(
+    "update tasks set completed = not completed, updated_at = now()",
+    "$3",
+    "$4",
+    returning tagged_columns!()
 );
 
-const TOGGLE_COMPLETED: &str = concat!(
-    "update tasks set completed = not completed, updated_at = now() where user_id = $1 and id = $2 returning ",
-    columns!()
-);
-
-const DELETE: &str = "delete from tasks where user_id = $1 and id = $2 returning id";
+const DELETE: Change = change!("delete from tasks", "$3", "$4", returning "id");
 
 /// The columns of Better Auth's table of keys. None where there is no such table.
 const KEY_COLUMNS: &str = "select attname::text from pg_attribute where attrelid = to_regclass('jwks') and attnum > 0 \
@@ -117,6 +167,10 @@ fn number<'p>(value: &'p (dyn ToSql + Sync)) -> Param<'p> {
     (value, Type::INT8)
 }
 
+fn list_of<'p>(values: &'p (dyn ToSql + Sync)) -> Param<'p> {
+    (values, Type::TEXT_ARRAY)
+}
+
 fn id_of(value: &i32) -> Param<'_> {
     (value, Type::INT4)
 }
@@ -151,8 +205,26 @@ fn many<'r>(rows: impl IntoIterator<Item = &'r Row>) -> Result<Vec<Task>, Error>
     rows.into_iter().map(read_task).collect::<Result<_, _>>().map_err(|error| judge(&error))
 }
 
-fn one(rows: &[Row]) -> Result<Task, Error> {
-    many(rows)?.pop().ok_or(Error::UnknownTask)
+/// The number of a transaction.
+struct TransactionId(u32);
+
+impl<'a> FromSql<'a> for TransactionId {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(u32::from_be_bytes(raw.try_into()?)))
+    }
+
+    accepts!(XID);
+}
+
+fn read_tagged(row: &Row) -> Result<Tagged, postgres::Error> {
+    let task = read_task(row)?;
+    let TransactionId(writer) = row.try_get(7)?;
+    let tag = Tag::new(format!("{writer}-{}", task.updated_at.as_microseconds()));
+    Ok(Tagged { task, tag })
+}
+
+fn one(rows: &[Row]) -> Result<Tagged, Error> {
+    read_tagged(rows.first().ok_or(Error::UnknownTask)?).map_err(|error| judge(&error))
 }
 
 /// A page without tasks is one row whose `id` is null.
@@ -213,6 +285,7 @@ pub struct TaskList {
 
 /// Each method fails with [`Error::Unavailable`] when the database is away or too slow, and with [`Error::Internal`] when it
 /// refuses a statement of ours.
+/// Those with conditions also fail with [`Error::PreconditionFailed`], having changed nothing.
 #[allow(clippy::missing_errors_doc)]
 impl Tasks<'_> {
     /// The tasks that a list shows.
@@ -235,7 +308,7 @@ impl Tasks<'_> {
     }
 
     /// Creates a task.
-    pub fn create(&self, new: &NewTask) -> Result<Task, Error> {
+    pub fn create(&self, new: &NewTask) -> Result<Tagged, Error> {
         let description = new.description.as_ref().map(Description::as_str);
         let title = new.title.as_str();
         let params = self.bind(&[text(&title), text(&description), flag(&new.completed)]);
@@ -243,43 +316,65 @@ impl Tasks<'_> {
     }
 
     /// The task with this id. [`Error::UnknownTask`] also when it is somebody else's, as in all that follow.
-    pub fn get(&self, id: TaskId) -> Result<Task, Error> {
+    pub fn get(&self, id: TaskId) -> Result<Tagged, Error> {
         one(&self.read(GET, &self.bind(&[id_of(&id.get())]))?)
     }
 
     /// Changes what the change names. When it names nothing, nothing happens, and `updated_at` stays as it is.
-    pub fn update(&self, id: TaskId, change: &TaskChange) -> Result<Task, Error> {
+    pub fn update(&self, id: TaskId, change: &TaskChange, conditions: &Conditions) -> Result<Tagged, Error> {
         if change.is_empty() {
-            return self.get(id);
+            let found = self.get(id)?;
+            let holds = !conditions.refuse(&found.tag) && !conditions.know(&found.tag);
+            return if holds { Ok(found) } else { Err(Error::PreconditionFailed) };
         }
         let title = change.title.as_ref().map(Title::as_str);
         let description = change.description.as_ref().and_then(Option::as_ref).map(Description::as_str);
         let has_description = change.description.is_some();
-        let id = id.get();
-        let params = self.bind(&[
-            id_of(&id),
-            text(&title),
-            flag(&has_description),
-            text(&description),
-            flag(&change.completed),
-        ]);
-        one(&self.write(UPDATE, &params)?)
+        let values = [text(&title), flag(&has_description), text(&description), flag(&change.completed)];
+        one(&self.change(&UPDATE, id, &values, conditions)?)
     }
 
     /// Sets or toggles whether a task is completed.
-    pub fn complete(&self, id: TaskId, completion: Completion) -> Result<Task, Error> {
-        match completion {
-            Completion::Set(value) => {
-                one(&self.write(SET_COMPLETED, &self.bind(&[id_of(&id.get()), flag(&value)]))?)
-            }
-            Completion::Toggle => one(&self.write(TOGGLE_COMPLETED, &self.bind(&[id_of(&id.get())]))?),
-        }
+    pub fn complete(
+        &self,
+        id: TaskId,
+        completion: Completion,
+        conditions: &Conditions,
+    ) -> Result<Tagged, Error> {
+        one(&match completion {
+            Completion::Set(value) => self.change(&SET_COMPLETED, id, &[flag(&value)], conditions),
+            Completion::Toggle => self.change(&TOGGLE_COMPLETED, id, &[], conditions),
+        }?)
     }
 
     /// Deletes a task.
-    pub fn delete(&self, id: TaskId) -> Result<(), Error> {
-        let deleted = self.write(DELETE, &self.bind(&[id_of(&id.get())]))?;
-        if deleted.is_empty() { Err(Error::UnknownTask) } else { Ok(()) }
+    pub fn delete(&self, id: TaskId, conditions: &Conditions) -> Result<(), Error> {
+        self.change(&DELETE, id, &[], conditions).map(drop)
+    }
+
+    /// Runs a change of one task; the row that it returns. Without conditions the statement knows nothing of them.
+    fn change(
+        &self,
+        change: &Change,
+        id: TaskId,
+        values: &[Param],
+        conditions: &Conditions,
+    ) -> Result<Vec<Row>, Error> {
+        let id = id.get();
+        let mut params = self.bind(&[id_of(&id)]);
+        params.extend_from_slice(values);
+        let rows = match &conditions.for_write() {
+            None => self.write(change.plain, &params),
+            Some((wanted, unwanted)) => {
+                params.extend([list_of(wanted), list_of(unwanted)]);
+                self.write(change.conditional, &params)
+            }
+        }?;
+        match rows.first().map(|row| row.try_get::<_, Option<i32>>(0)) {
+            None => Err(Error::UnknownTask),
+            Some(Ok(None)) => Err(Error::PreconditionFailed),
+            Some(_) => Ok(rows),
+        }
     }
 
     fn read(&self, sql: &str, params: &[Param]) -> Result<Vec<Row>, Error> {
@@ -312,24 +407,28 @@ mod tests {
             ("LIST_FILTERED", LIST_FILTERED),
             ("GET", GET),
             ("INSERT", INSERT),
-            ("UPDATE", UPDATE),
-            ("SET_COMPLETED", SET_COMPLETED),
-            ("TOGGLE_COMPLETED", TOGGLE_COMPLETED),
-            ("DELETE", DELETE),
+            ("UPDATE", UPDATE.plain),
+            ("SET_COMPLETED", SET_COMPLETED.plain),
+            ("TOGGLE_COMPLETED", TOGGLE_COMPLETED.plain),
+            ("DELETE", DELETE.plain),
+            ("UPDATE under conditions", UPDATE.conditional),
+            ("SET_COMPLETED under conditions", SET_COMPLETED.conditional),
+            ("TOGGLE_COMPLETED under conditions", TOGGLE_COMPLETED.conditional),
+            ("DELETE under conditions", DELETE.conditional),
         ];
+        let uses = |sql: &str| -> usize {
+            ["from tasks", "update tasks", "into tasks"].map(|table| sql.matches(table).count()).iter().sum()
+        };
         for (name, sql) in named {
-            let bound = sql.contains("user_id = $1")
-                || sql.starts_with("insert into tasks (user_id, ") && sql.contains("values ($1, ");
-            assert!(bound, "{name} is not bound to the user: {sql}");
+            let bound = sql.matches("user_id = $1").count()
+                + usize::from(
+                    sql.starts_with("insert into tasks (user_id, ") && sql.contains("values ($1, "),
+                );
+            assert!(bound > 0 && bound == uses(sql), "{name} is not bound to the user: {sql}");
             assert!(!sql.contains(" or user_id") && !sql.contains("user_id = $1 or "), "{name}");
         }
-        assert_eq!(
-            code.matches("from tasks").count()
-                + code.matches("update tasks").count()
-                + code.matches("into tasks").count(),
-            named.len(),
-            "a statement that this test does not know"
-        );
+        // Each text stands once; what puts conditions around a change stands once for all of them.
+        assert_eq!(uses(code), 8 + 1, "a statement that this test does not know");
         assert_eq!(page_sql("id").matches("from tasks").count(), 1);
         assert!(page_sql("id").contains(LIST_FILTERED));
     }

@@ -6,7 +6,7 @@ start_database
 start_server
 
 page=http://localhost:3000
-exposed='WWW-Authenticate, Location, Retry-After, X-Total-Count, X-Request-Id, Server-Timing'
+exposed='WWW-Authenticate, Location, ETag, Retry-After, X-Total-Count, X-Request-Id, Server-Timing'
 
 # cors_headers: what a browser looks at; Vary is for caches
 cors_headers() {
@@ -88,6 +88,7 @@ check 'so are errors' "401 $unreadable" "$status $(cors_headers)"
 # --- Preflights ---
 
 methods='GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS'
+always='Authorization, Content-Type, If-Match, If-None-Match'
 
 # preflight PATH METHOD [HEADERS]
 preflight() {
@@ -108,15 +109,14 @@ done
 check 'a preflight has no body' 0 "$(wc -c <"$body_file" | tr -d ' ')"
 check 'a preflight has no Content-Length' '' "$(header Content-Length)"
 check 'a preflight is not stored by others than the browser' no-store "$(header Cache-Control)"
-check 'without headers asked for, these two are named' 'Authorization, Content-Type' "$(header Access-Control-Allow-Headers)"
+check 'without headers asked for, these are named' "$always" "$(header Access-Control-Allow-Headers)"
 preflight /api/tasks POST 'authorization,content-type'
-check 'asked for in lower case they are not named twice' 'Authorization, Content-Type' \
-    "$(header Access-Control-Allow-Headers)"
+check 'asked for in lower case they are not named twice' "$always" "$(header Access-Control-Allow-Headers)"
 preflight /api/tasks POST 'authorization, x-request-id,x-trace, X-Requested-With'
 check 'headers asked for beyond them are named, too' \
-    'Authorization, Content-Type, x-request-id, x-trace, X-Requested-With' "$(header Access-Control-Allow-Headers)"
+    "$always, x-request-id, x-trace, X-Requested-With" "$(header Access-Control-Allow-Headers)"
 preflight /api/tasks POST 'x-good, bad name, bad(name), "bad", *'
-check_contains 'what is no header name does no harm' 'Authorization, Content-Type, x-good' \
+check_contains 'what is no header name does no harm' "$always, x-good" \
     "$(header Access-Control-Allow-Headers)"
 check 'nor is it said again' '' "$(header Access-Control-Allow-Headers | grep -o 'bad' || true)"
 request OPTIONS /api/tasks --header 'Origin: http://evil.example' --header 'Access-Control-Request-Method: GET' \
