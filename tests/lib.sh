@@ -15,6 +15,8 @@ failed=0
 BETTER_AUTH_SECRET=$(od -An -v -N32 -tx1 /dev/urandom | tr -d ' \n')
 export BETTER_AUTH_SECRET
 unset ALLOWED_ORIGINS DATABASE_CA_FILE RUST_LOG 2>/dev/null || true
+# Better Auth reads some of these, too.
+unset BETTER_AUTH_AUDIENCE BETTER_AUTH_ISSUER BETTER_AUTH_JWKS_URL BETTER_AUTH_SECRETS BETTER_AUTH_URL 2>/dev/null || true
 # The answer to the last request; the body is also in the file, with every byte.
 status='' headers='' body='' body_file=$work/body
 

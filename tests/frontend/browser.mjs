@@ -214,9 +214,12 @@ const scenarios = {
         }
         await cookieAlone(browser)
     },
-    /** Pages of other origins. */
+    /** A page of another origin. */
     async strangers(browser) {
         await nothingToSee(browser, 'a page of another origin', OTHER_PAGE)
+    },
+    /** Pages whose origin is `null`. */
+    async nameless(browser) {
         await nothingToSee(browser, 'a sandboxed page', `${PAGE}/sandboxed`)
         await local(browser)
     },
