@@ -10,12 +10,6 @@ later=$((now + 3600))
 typed='{"alg":"HS256","typ":"JWT"}'
 untyped='{"alg":"HS256"}'
 
-# verdict TOKEN: whom the server takes its bearer for, or why not
-verdict() {
-    request POST /api/tasks --header "Authorization: Bearer $1" --data-raw '{"title":"whose"}'
-    answer '.user_id // .error_code'
-}
-
 # accepted NAME USER HEADER CLAIMS
 accepted() {
     check "$1" "201 $2" "$(verdict "$("$dev" sign "$3" "$4")")"

@@ -9,11 +9,14 @@ server_binary=${SERVER_BINARY:-${CARGO_TARGET_DIR:-$root/target}/release/todo-ba
 work=$(mktemp -d "${TMPDIR:-/tmp}/todo-backend.XXXXXX")
 chmod 755 "$work" # PostgreSQL may run as somebody else
 server=
+helpers= # more processes to end
 passed=0
 failed=0
 BETTER_AUTH_SECRET=$(od -An -v -N32 -tx1 /dev/urandom | tr -d ' \n')
 export BETTER_AUTH_SECRET
 unset ALLOWED_ORIGINS DATABASE_CA_FILE RUST_LOG 2>/dev/null || true
+# Better Auth reads some of these, too.
+unset BETTER_AUTH_AUDIENCE BETTER_AUTH_ISSUER BETTER_AUTH_JWKS_URL BETTER_AUTH_SECRETS BETTER_AUTH_URL 2>/dev/null || true
 # The answer to the last request; the body is also in the file, with every byte.
 status='' headers='' body='' body_file=$work/body
 
@@ -225,6 +228,12 @@ create() {
     id=$(json .id)
 }
 
+# verdict TOKEN: whom the server takes its bearer for, or why not
+verdict() {
+    request POST /api/tasks --header "Authorization: Bearer $1" --data-raw '{"title":"whose"}'
+    answer '.user_id // .error_code'
+}
+
 # text_of LENGTH CHARACTER
 text_of() {
     CHARACTER=$2 perl -e 'print $ENV{CHARACTER} x shift' "$1"
@@ -236,6 +245,8 @@ finish() {
     code=$?
     trap '' HUP INT TERM
     set +e
+    # shellcheck disable=SC2086 # one word a process
+    [ -z "$helpers" ] || kill $helpers 2>/dev/null
     stop_server
     stop_database immediate
     [ "$code" = 0 ] || fail "$(basename "$0") runs to its end" "it ended with status $code"

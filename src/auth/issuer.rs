@@ -91,6 +91,13 @@ impl State {
         })
     }
 
+    /// Whether this `kid` may be among the keys by now, though a fetch that has ended did not bring it: that one had begun
+    /// before the token came. Where several servers sign, each makes a key when the last one expires, all at the same time.
+    fn is_worth_asking_again(&self, kid: &str, now: Instant) -> bool {
+        let keys = self.keys(now).filter(|_| self.failures == 0);
+        keys.is_some_and(|keys| !keys.knows(kid) && (self.is_fetching || self.may_ask_again(&keys, now)))
+    }
+
     fn end_fetch(&mut self, begun: Instant, answer: Result<KeySet, String>) {
         self.is_fetching = false;
         self.fetches += 1;
@@ -127,12 +134,18 @@ impl Issuer {
             return Ok(Arc::clone(keys));
         }
         let may_ask = keys.map_or_else(|| state.may_retry(now), |keys| state.may_ask_again(&keys, now));
-        if may_ask && !state.is_fetching {
-            state.asked_for = Some((kid.to_owned(), now));
-            self.start_fetch(&mut state, now);
+        let joins = state.is_fetching;
+        if may_ask && !joins {
+            self.ask_for(kid, &mut state, now);
         }
         if state.is_fetching {
             state = self.wait(state).ok_or(Refusal::NotNow)?;
+        }
+        if joins && state.is_worth_asking_again(kid, now) {
+            if !state.is_fetching {
+                self.ask_for(kid, &mut state, now);
+            }
+            return Err(Refusal::NotNow);
         }
         let is_certain = |keys: &Arc<KeySet>| keys.knows(kid) || state.failures == 0;
         state.keys(now).filter(is_certain).ok_or(Refusal::NotNow)
@@ -160,6 +173,12 @@ impl Issuer {
         }
     }
 
+    /// How many requests wait for a fetch.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.lock().waiting
+    }
+
     /// Waits until the running fetch has ended. `None` when too many wait already, or it takes too long.
     fn wait<'s>(&'s self, mut state: MutexGuard<'s, State>) -> Option<MutexGuard<'s, State>> {
         if state.waiting >= self.max_waiting {
@@ -173,6 +192,12 @@ impl Issuer {
             .expect("nothing panics while it holds this lock");
         state.waiting -= 1;
         (!timeout.timed_out()).then_some(state)
+    }
+
+    /// Starts a fetch because of this `kid`.
+    fn ask_for(self: &Arc<Self>, kid: &str, state: &mut State, now: Instant) {
+        state.asked_for = Some((kid.to_owned(), now));
+        self.start_fetch(state, now);
     }
 
     fn start_fetch(self: &Arc<Self>, state: &mut State, now: Instant) {

@@ -6,6 +6,8 @@
 
 mod claims;
 mod issuer;
+#[cfg(test)]
+mod issuer_tests;
 mod keys;
 mod source;
 
