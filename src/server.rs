@@ -57,6 +57,8 @@ struct Arrival {
 /// When the address cannot be listened on, or no signal handler be set.
 pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
     let cors = Arc::new(config.cors);
+    // Before anybody can connect, so that no signal ends what has been accepted.
+    let signals = Signals::new([SIGTERM, SIGINT])?;
     let listener = TcpListener::bind((config.host.as_str(), config.port))
         .map_err(|error| format!("cannot listen on {} port {}: {error}", config.host, config.port))?;
     let address = listener.local_addr()?;
@@ -64,7 +66,7 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
     let server =
         Server::with_limits(listener, config.limits, move |rejection| reject(rejection, &rejections))?;
     let server = Arc::new(server);
-    let stopped = stop_on_signal(Arc::clone(&server), config.drain_timeout)?;
+    let stopped = stop_on_signal(signals, Arc::clone(&server), config.drain_timeout);
     let store = Arc::new(Store::new(Database::new(config.database, config.database_limits)));
     let keys = key_source(config.jwks_url, &store);
     let tags = visit::Tags::new(&config.trust.secrets);
@@ -116,8 +118,7 @@ fn max_waiting_for_keys(workers: u32) -> usize {
 }
 
 /// The first signal lets the server finish what it has begun, and then tells whether it could; a second one ends the process.
-fn stop_on_signal(server: Arc<Server>, drain_timeout: Duration) -> Result<Receiver<bool>, std::io::Error> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+fn stop_on_signal(mut signals: Signals, server: Arc<Server>, drain_timeout: Duration) -> Receiver<bool> {
     let (tell, stopped) = channel();
     thread::spawn(move || {
         let mut signals = signals.forever();
@@ -130,7 +131,7 @@ fn stop_on_signal(server: Arc<Server>, drain_timeout: Duration) -> Result<Receiv
             std::process::exit(1);
         }
     });
-    Ok(stopped)
+    stopped
 }
 
 /// The answer to a request that the engine refused, as a page can read it.
