@@ -134,6 +134,21 @@ server_has_ended() {
     ! kill -s 0 "$server" 2>/dev/null
 }
 
+# --- Tools of others ---
+
+# python_packages NAME sets $venv, which has what tests/NAME/requirements.txt names, each of one version. It is kept from one run to
+# the next, for making it takes a while.
+python_packages() {
+    venv=${CARGO_TARGET_DIR:-$root/target}/python/$1
+    requirements=$root/tests/$1/requirements.txt
+    if ! cmp -s "$requirements" "$venv/requirements.txt"; then
+        rm -rf "$venv"
+        python3 -m venv "$venv"
+        "$venv/bin/pip" --quiet --disable-pip-version-check install --no-deps --requirement "$requirements"
+        cp "$requirements" "$venv/requirements.txt"
+    fi
+}
+
 # --- Requests ---
 
 # token NAME: always the same in one file

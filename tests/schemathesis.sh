@@ -2,16 +2,7 @@
 # shellcheck shell=sh source=tests/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-# Kept from one run to the next, for it takes a while.
-tool=${CARGO_TARGET_DIR:-$root/target}/schemathesis
-requirements=$root/tests/schemathesis/requirements.txt
-if ! cmp -s "$requirements" "$tool/requirements.txt"; then
-    rm -rf "$tool"
-    python3 -m venv "$tool"
-    "$tool/bin/pip" --quiet --disable-pip-version-check install --no-deps --requirement "$requirements"
-    cp "$requirements" "$tool/requirements.txt"
-fi
-
+python_packages schemathesis
 start_database
 start_server
 create ada 'milk'
@@ -20,7 +11,7 @@ create ada 'milk'
 run() {
     seconds=$1
     shift
-    (cd "$work" && timeout "$seconds" "$tool/bin/schemathesis" \
+    (cd "$work" && timeout "$seconds" "$venv/bin/schemathesis" \
         --config-file "$root/tests/schemathesis/schemathesis.toml" run "$base/openapi.json" --checks all --seed 1 \
         --max-examples 25 --generation-database none --request-timeout 10 --no-color "$@") \
         >"$work/schemathesis.log" 2>&1 || { sed 's/^/    /' "$work/schemathesis.log" && return 1; }

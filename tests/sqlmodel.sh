@@ -21,10 +21,9 @@ table() {
 
 # --- SQLModel itself ---
 
-python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$root/tests/sqlmodel/requirements.txt"
+python_packages sqlmodel
 check 'SQLModel makes exactly this table' "$(cat "$table_sql")" \
-    "$("$work/venv/bin/python" -W ignore "$root/tests/sqlmodel/make_table.py")"
+    "$("$venv/bin/python" -W ignore "$root/tests/sqlmodel/make_table.py")"
 
 check 'the database keeps the time of New York' America/New_York "$(sql 'show timezone')"
 make_table
