@@ -84,7 +84,7 @@ check 'none of this did anything' '200 milk false' "$(answer '.title + " " + (.c
 
 # --- 404 ---
 
-for path in /favicon.ico /robots.txt /.env /index.html //health /health/x /Health /health.json /healthz /docs /api /api/ \
+for path in /favicon.ico /robots.txt /.env /index.html //health /health/x /Health /health.json /healthz /docs.html /api /api/ \
     /api/taskss /api/tasks/../tasks /api/./tasks /api/tasks%2F1 '/api/tasks;x' /%61pi/tasks; do
     as ada GET "$path"
     check "there is no $path" '404 RESOURCE_NOT_FOUND Not Found' "$(refusal) $(json .message)"

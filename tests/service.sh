@@ -16,7 +16,7 @@ request GET /ready
 check '/ready says that the database answers' 200 "$status"
 request GET /openapi.json
 check '/openapi.json describes the API' '200 true' "$(answer '.openapi | startswith("3.")')"
-check '/openapi.json knows each path' '/,/api/tasks,/api/tasks/{id},/api/tasks/{id}/complete,/health,/openapi.json,/ready' \
+check '/openapi.json knows each path' '/,/api/tasks,/api/tasks/{id},/api/tasks/{id}/complete,/docs,/health,/openapi.json,/ready' \
     "$(json '.paths | keys | join(",")')"
 for path in / /health /ready /openapi.json; do
     request GET "$path"
@@ -30,7 +30,7 @@ for path in / /health /ready /openapi.json; do
     request GET "$path?x=y" --header 'Authorization: Bearer nonsense'
     check "$path looks at no token and no query" 200 "$status"
 done
-for path in /health/ /ready/ /openapi.json/; do
+for path in /health/ /ready/ /openapi.json/ /docs/; do
     request GET "$path"
     check "$path: one trailing slash is forgiven" 200 "$status"
 done
