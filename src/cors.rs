@@ -4,6 +4,7 @@
 //! "CORS protocol and credentials"): everything is written out, and the origin is echoed.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use crate::http::Response;
 
@@ -96,21 +97,57 @@ fn is_header_text(value: &str) -> bool {
 fn parse_pattern(entry: &str) -> Result<Pattern, &'static str> {
     let origin = entry.trim_end_matches('/').to_ascii_lowercase();
     let (scheme, authority) = origin.split_once("://").ok_or("has no scheme (http:// or https://)")?;
-    if authority.is_empty() || authority.contains(['/', '?', '#', '@']) || !is_header_text(authority) {
-        return Err("is not an origin (scheme://host or scheme://host:port, no path)");
-    }
     let default_port = match scheme {
         "http" => ":80",
         "https" => ":443",
         _ => "",
     };
     let authority = authority.strip_suffix(default_port).unwrap_or(authority);
-    match authority.split_once('*') {
-        None => Ok(Pattern::Exact(format!("{scheme}://{authority}"))),
-        Some((_, after)) if after.contains('*') => Err("has more than one `*`"),
-        Some((_, after)) if !after.contains('.') => Err("has its `*` outside a sub-domain"),
-        Some((before, after)) => Ok(Pattern::Around(format!("{scheme}://{before}"), after.to_owned())),
+    if !is_scheme(scheme) || !is_authority(authority) {
+        return Err("is not an origin (scheme://host or scheme://host:port, no path, no quotes)");
     }
+    match authority.split_once('*') {
+        None => Ok(Pattern::Exact(origin_of(scheme, authority))),
+        Some((_, after)) if after.contains('*') => Err("has more than one `*`"),
+        Some((_, after)) if !is_in_a_domain(after) => Err("has its `*` outside a sub-domain"),
+        Some((before, after)) => Ok(Pattern::Around(origin_of(scheme, before), after.to_owned())),
+    }
+}
+
+fn origin_of(scheme: &str, authority: &str) -> String {
+    format!("{scheme}://{authority}")
+}
+
+/// RFC 3986, section 3.1. An app's own, such as `capacitor://localhost`, is one too.
+fn is_scheme(scheme: &str) -> bool {
+    scheme.starts_with(|first: char| first.is_ascii_lowercase())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
+
+/// A host, or an IPv6 address in brackets, and a port if there is one.
+fn is_authority(authority: &str) -> bool {
+    let is_address = |address: &str| address.parse::<Ipv6Addr>().is_ok();
+    let is_name = |name: &str| {
+        !name.is_empty() && name.bytes().all(|byte| is_label_byte(byte) || b"._*".contains(&byte))
+    };
+    let (is_host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, port)) => (is_address(address), port),
+        None => {
+            let end = authority.find(':').unwrap_or(authority.len());
+            (is_name(&authority[..end]), &authority[end..])
+        }
+    };
+    is_host && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+}
+
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+/// Whether what follows a `*` keeps it within a domain: `*.com` and `*-app.com` are anybody's who registers a name.
+fn is_in_a_domain(after: &str) -> bool {
+    let host = after.split(':').next().unwrap_or_default();
+    host.split_once('.').is_some_and(|(_, domain)| domain.contains('.') || domain == "localhost")
 }
 
 /// Adds to any answer, of any status, what lets an allowed page read it.
@@ -181,6 +218,10 @@ mod tests {
             ("https://my-app-*.vercel.app", "https://my-app-x.vercel.app.evil.example", false),
             ("https://my-app-*.vercel.app", "https://evil.example/my-app-x.vercel.app", false),
             ("https://*.example.com", "https://a.example.com", true),
+            ("https://*.example.com:8443", "https://a.example.com:8443", true),
+            ("http://*.localhost:3000", "http://a.localhost:3000", true),
+            ("http://[::1]:3000", "http://[::1]:3000", true),
+            ("capacitor://localhost", "capacitor://localhost", true),
             ("https://*.example.com", "https://example.com", false),
             ("https://*.example.com", "https://a.b.example.com", false),
             ("*", "https://anything.example", true),
@@ -203,6 +244,21 @@ mod tests {
             "https://*.*.com",
             "https://*",
             "https://a b",
+            "https://*.com",
+            "https://*-app.com:8443",
+            "https://app.*.com",
+            "*://a.example",
+            "\"http://localhost:3000\"",
+            "http://localhost:3000\"",
+            "http://localhost:",
+            "http://localhost:0",
+            "http://localhost:65536",
+            "http://localhost:port",
+            "http://a:1:2",
+            "http://[::1",
+            "http://[::1]3000",
+            "http://[a]",
+            "https://user@a.example",
         ] {
             let bad = Policy::parse(entry).unwrap_err();
             assert!(bad[0].to_string().contains(entry), "{entry}: {}", bad[0]);
