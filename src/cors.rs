@@ -14,6 +14,8 @@ const PREFLIGHT_MAX_AGE_SECONDS: &str = "7200";
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 /// What a page may always send; what a preflight asks for beyond is added.
 const REQUEST_HEADERS: [&str; 4] = ["Authorization", "Content-Type", "If-Match", "If-None-Match"];
+/// How many of the headers that a preflight asks for are looked at. A page has a handful; each is compared with those before it.
+const MAX_ASKED_HEADERS: usize = 64;
 /// What a page may read beside the body.
 const RESPONSE_HEADERS: &str =
     "WWW-Authenticate, Location, ETag, Retry-After, X-Total-Count, X-Request-Id, Server-Timing";
@@ -175,10 +177,11 @@ pub fn preflight(allowed: Option<&str>, asked_headers: Option<&str>) -> Response
         .with_header("Access-Control-Max-Age", PREFLIGHT_MAX_AGE_SECONDS)
 }
 
-/// What a page may always send, then what it asked for beyond, each once; what is no header name is left out.
+/// What a page may always send, then what it asked for beyond, each once; what is no header name is left out, and so is
+/// all behind the first [`MAX_ASKED_HEADERS`].
 fn allowed_headers(asked: &str) -> String {
     let mut names = REQUEST_HEADERS.to_vec();
-    for name in asked.split(',').map(str::trim).filter(|name| is_header_name(name)) {
+    for name in asked.split(',').take(MAX_ASKED_HEADERS).map(str::trim).filter(|name| is_header_name(name)) {
         if !names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
             names.push(name);
         }
@@ -277,6 +280,9 @@ mod tests {
         assert_eq!(headers(None), always);
         assert_eq!(headers(Some("authorization,x-trace, X-Trace")), format!("{always}, x-trace"));
         assert_eq!(headers(Some("x y, z:\u{7f}, ,ok")), format!("{always}, ok"));
+        let asked: Vec<_> = (0..=MAX_ASKED_HEADERS).map(|number| format!("x-{number}")).collect();
+        let echoed = asked[..MAX_ASKED_HEADERS].join(", ");
+        assert_eq!(headers(Some(&asked.join(","))), format!("{always}, {echoed}"), "the last is one too many");
         assert_eq!(preflight(None, Some("x")).header("Access-Control-Allow-Headers"), None);
     }
 
