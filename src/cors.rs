@@ -4,6 +4,7 @@
 //! "CORS protocol and credentials"): everything is written out, and the origin is echoed.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use crate::http::Response;
 
@@ -13,6 +14,8 @@ const PREFLIGHT_MAX_AGE_SECONDS: &str = "7200";
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 /// What a page may always send; what a preflight asks for beyond is added.
 const REQUEST_HEADERS: [&str; 4] = ["Authorization", "Content-Type", "If-Match", "If-None-Match"];
+/// How many of the headers that a preflight asks for are looked at. A page has a handful; each is compared with those before it.
+const MAX_ASKED_HEADERS: usize = 64;
 /// What a page may read beside the body.
 const RESPONSE_HEADERS: &str =
     "WWW-Authenticate, Location, ETag, Retry-After, X-Total-Count, X-Request-Id, Server-Timing";
@@ -96,21 +99,57 @@ fn is_header_text(value: &str) -> bool {
 fn parse_pattern(entry: &str) -> Result<Pattern, &'static str> {
     let origin = entry.trim_end_matches('/').to_ascii_lowercase();
     let (scheme, authority) = origin.split_once("://").ok_or("has no scheme (http:// or https://)")?;
-    if authority.is_empty() || authority.contains(['/', '?', '#', '@']) || !is_header_text(authority) {
-        return Err("is not an origin (scheme://host or scheme://host:port, no path)");
-    }
     let default_port = match scheme {
         "http" => ":80",
         "https" => ":443",
         _ => "",
     };
     let authority = authority.strip_suffix(default_port).unwrap_or(authority);
-    match authority.split_once('*') {
-        None => Ok(Pattern::Exact(format!("{scheme}://{authority}"))),
-        Some((_, after)) if after.contains('*') => Err("has more than one `*`"),
-        Some((_, after)) if !after.contains('.') => Err("has its `*` outside a sub-domain"),
-        Some((before, after)) => Ok(Pattern::Around(format!("{scheme}://{before}"), after.to_owned())),
+    if !is_scheme(scheme) || !is_authority(authority) {
+        return Err("is not an origin (scheme://host or scheme://host:port, no path, no quotes)");
     }
+    match authority.split_once('*') {
+        None => Ok(Pattern::Exact(origin_of(scheme, authority))),
+        Some((_, after)) if after.contains('*') => Err("has more than one `*`"),
+        Some((_, after)) if !is_in_a_domain(after) => Err("has its `*` outside a sub-domain"),
+        Some((before, after)) => Ok(Pattern::Around(origin_of(scheme, before), after.to_owned())),
+    }
+}
+
+fn origin_of(scheme: &str, authority: &str) -> String {
+    format!("{scheme}://{authority}")
+}
+
+/// RFC 3986, section 3.1. An app's own, such as `capacitor://localhost`, is one too.
+fn is_scheme(scheme: &str) -> bool {
+    scheme.starts_with(|first: char| first.is_ascii_lowercase())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
+
+/// A host, or an IPv6 address in brackets, and a port if there is one.
+fn is_authority(authority: &str) -> bool {
+    let is_address = |address: &str| address.parse::<Ipv6Addr>().is_ok();
+    let is_name = |name: &str| {
+        !name.is_empty() && name.bytes().all(|byte| is_label_byte(byte) || b"._*".contains(&byte))
+    };
+    let (is_host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, port)) => (is_address(address), port),
+        None => {
+            let end = authority.find(':').unwrap_or(authority.len());
+            (is_name(&authority[..end]), &authority[end..])
+        }
+    };
+    is_host && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+}
+
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+/// Whether what follows a `*` keeps it within a domain: `*.com` and `*-app.com` are anybody's who registers a name.
+fn is_in_a_domain(after: &str) -> bool {
+    let host = after.split(':').next().unwrap_or_default();
+    host.split_once('.').is_some_and(|(_, domain)| domain.contains('.') || domain == "localhost")
 }
 
 /// Adds to any answer, of any status, what lets an allowed page read it.
@@ -138,10 +177,11 @@ pub fn preflight(allowed: Option<&str>, asked_headers: Option<&str>) -> Response
         .with_header("Access-Control-Max-Age", PREFLIGHT_MAX_AGE_SECONDS)
 }
 
-/// What a page may always send, then what it asked for beyond, each once; what is no header name is left out.
+/// What a page may always send, then what it asked for beyond, each once; what is no header name is left out, and so is
+/// all behind the first [`MAX_ASKED_HEADERS`].
 fn allowed_headers(asked: &str) -> String {
     let mut names = REQUEST_HEADERS.to_vec();
-    for name in asked.split(',').map(str::trim).filter(|name| is_header_name(name)) {
+    for name in asked.split(',').take(MAX_ASKED_HEADERS).map(str::trim).filter(|name| is_header_name(name)) {
         if !names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
             names.push(name);
         }
@@ -181,6 +221,10 @@ mod tests {
             ("https://my-app-*.vercel.app", "https://my-app-x.vercel.app.evil.example", false),
             ("https://my-app-*.vercel.app", "https://evil.example/my-app-x.vercel.app", false),
             ("https://*.example.com", "https://a.example.com", true),
+            ("https://*.example.com:8443", "https://a.example.com:8443", true),
+            ("http://*.localhost:3000", "http://a.localhost:3000", true),
+            ("http://[::1]:3000", "http://[::1]:3000", true),
+            ("capacitor://localhost", "capacitor://localhost", true),
             ("https://*.example.com", "https://example.com", false),
             ("https://*.example.com", "https://a.b.example.com", false),
             ("*", "https://anything.example", true),
@@ -203,6 +247,21 @@ mod tests {
             "https://*.*.com",
             "https://*",
             "https://a b",
+            "https://*.com",
+            "https://*-app.com:8443",
+            "https://app.*.com",
+            "*://a.example",
+            "\"http://localhost:3000\"",
+            "http://localhost:3000\"",
+            "http://localhost:",
+            "http://localhost:0",
+            "http://localhost:65536",
+            "http://localhost:port",
+            "http://a:1:2",
+            "http://[::1",
+            "http://[::1]3000",
+            "http://[a]",
+            "https://user@a.example",
         ] {
             let bad = Policy::parse(entry).unwrap_err();
             assert!(bad[0].to_string().contains(entry), "{entry}: {}", bad[0]);
@@ -221,6 +280,9 @@ mod tests {
         assert_eq!(headers(None), always);
         assert_eq!(headers(Some("authorization,x-trace, X-Trace")), format!("{always}, x-trace"));
         assert_eq!(headers(Some("x y, z:\u{7f}, ,ok")), format!("{always}, ok"));
+        let asked: Vec<_> = (0..=MAX_ASKED_HEADERS).map(|number| format!("x-{number}")).collect();
+        let echoed = asked[..MAX_ASKED_HEADERS].join(", ");
+        assert_eq!(headers(Some(&asked.join(","))), format!("{always}, {echoed}"), "the last is one too many");
         assert_eq!(preflight(None, Some("x")).header("Access-Control-Allow-Headers"), None);
     }
 

@@ -322,9 +322,15 @@ impl Engine {
         if stage == Stage::Ended {
             self.refuse_pending();
         }
+        self.tell_of_stage();
+        self.notify();
+    }
+
+    /// Wakes whoever waits for a request, to see how far the end has come. Of several that poll one gets the event, and has to
+    /// tell the next.
+    pub(crate) fn tell_of_stage(&self) {
         self.seat.wake_all();
         self.wake_poller();
-        self.notify();
     }
 
     /// Answers what waits in the queue, for nobody will ask for it any more.

@@ -38,6 +38,9 @@ pub(crate) fn run(engine: &Arc<Engine>) {
         if !engine.queue.is_empty() {
             engine.wake();
         }
+        if engine.stage() == Stage::Ended {
+            engine.tell_of_stage();
+        }
         if engine.clock.now() >= next_sweep {
             next_sweep = engine.clock.now() + SWEEP_TICKS;
             engine.acceptor.resume(engine);
@@ -49,6 +52,7 @@ pub(crate) fn run(engine: &Arc<Engine>) {
             }
         }
     }
+    engine.tell_of_stage();
 }
 
 /// Ends what waits for its client for too long.

@@ -55,6 +55,7 @@ impl Engine {
                 None => {}
             }
             if self.stage() == Stage::Ended {
+                self.tell_of_stage();
                 return Next::Ended;
             }
             let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));

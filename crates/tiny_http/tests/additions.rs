@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -155,6 +155,26 @@ fn a_shutdown_answers_what_is_there_and_ends_every_wait() {
     }
     assert!(server.recv().is_err() && server.try_recv().is_err());
     assert_eq!(server.stats().connections, 0);
+}
+
+/// The keeper polls when nobody has for a while, and may be doing so when a thread comes to receive: then both wait for the
+/// event that says that the end has come, and it wakes one.
+#[test]
+fn the_end_reaches_whoever_receives_however_soon_it_comes() {
+    for round in 0..200 {
+        let (server, address) = start(Limits::default(), Rejection::to_response);
+        let (tell, ended) = mpsc::channel();
+        let receiver = Arc::clone(&server);
+        thread::spawn(move || {
+            for request in receiver.incoming_requests() {
+                request.respond(Response::from_string("there")).expect("the client is there");
+            }
+            tell.send(()).expect("the test waits");
+        });
+        assert!(exchange(address, GET).ends_with("there"));
+        assert!(server.shutdown(PATIENCE));
+        assert_eq!(ended.recv_timeout(PATIENCE), Ok(()), "round {round}");
+    }
 }
 
 #[test]
