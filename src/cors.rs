@@ -282,7 +282,11 @@ mod tests {
         assert_eq!(headers(Some("x y, z:\u{7f}, ,ok")), format!("{always}, ok"));
         let asked: Vec<_> = (0..=MAX_ASKED_HEADERS).map(|number| format!("x-{number}")).collect();
         let echoed = asked[..MAX_ASKED_HEADERS].join(", ");
-        assert_eq!(headers(Some(&asked.join(","))), format!("{always}, {echoed}"), "the last is one too many");
+        assert_eq!(
+            headers(Some(&asked.join(","))),
+            format!("{always}, {echoed}"),
+            "the last is one too many"
+        );
         assert_eq!(preflight(None, Some("x")).header("Access-Control-Allow-Headers"), None);
     }
 
