@@ -14,6 +14,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -41,11 +42,13 @@ pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
 
 /// A port of the loopback address that nobody listens on just now. Below those that the system gives to outgoing connections
 /// (32768 and up on Linux): one of them could take it while a server that had it is down.
+/// Never the same twice in one process, whose tests run side by side.
 pub fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = std::process::id() as u16
-        ^ SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_micros() as u16;
-    let candidate = || 10_000 + first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % 22_000;
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| {
+        let microseconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_micros();
+        AtomicU16::new((std::process::id() ^ microseconds) as u16)
+    });
+    let candidate = || 10_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 22_000;
     std::iter::repeat_with(candidate)
         .take(1_000)
         .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
@@ -257,8 +260,11 @@ impl Server {
             .stderr(log)
             .spawn()
             .unwrap();
-        let server = Self { process, port };
-        wait_for("the server", || TcpStream::connect(("127.0.0.1", port)).ok());
+        let mut server = Self { process, port };
+        wait_for("the server", || {
+            assert_eq!(server.process.try_wait().unwrap(), None, "the server ended at once");
+            TcpStream::connect(("127.0.0.1", port)).ok()
+        });
         server
     }
 
