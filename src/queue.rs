@@ -4,17 +4,26 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+const LOCKED: &str = "nothing panics while it holds this lock";
+
 /// See the module.
 pub struct Queue<T> {
-    items: Mutex<VecDeque<(Instant, T)>>,
+    state: Mutex<State<T>>,
     filled: Condvar,
     capacity: usize,
+}
+
+struct State<T> {
+    items: VecDeque<(Instant, T)>,
+    /// How many wait for an item. To wake one costs a system call, also where nobody waits, and under load nobody does.
+    waiting: usize,
 }
 
 impl<T> Queue<T> {
     /// A queue of at most `capacity` items.
     pub fn new(capacity: usize) -> Self {
-        Self { items: Mutex::default(), filled: Condvar::new(), capacity }
+        let state = State { items: VecDeque::new(), waiting: 0 };
+        Self { state: Mutex::new(state), filled: Condvar::new(), capacity }
     }
 
     /// Puts an item at the end.
@@ -22,46 +31,51 @@ impl<T> Queue<T> {
     /// # Errors
     /// The item, when the queue is full.
     pub fn push(&self, item: T) -> Result<(), T> {
-        let mut items = self.lock();
-        if items.len() >= self.capacity {
+        let mut state = self.lock();
+        if state.items.len() >= self.capacity {
             return Err(item);
         }
-        items.push_back((Instant::now(), item));
-        drop(items);
-        self.filled.notify_one();
+        state.items.push_back((Instant::now(), item));
+        let is_awaited = state.waiting > 0;
+        drop(state);
+        if is_awaited {
+            self.filled.notify_one();
+        }
         Ok(())
     }
 
     /// Takes the first item; waits for one.
     pub fn pop(&self) -> T {
-        let mut items = self.lock();
+        let mut state = self.lock();
         loop {
-            match items.pop_front() {
-                Some((_, item)) => return item,
-                None => items = self.filled.wait(items).expect("nothing panics while it holds this lock"),
+            if let Some((_, item)) = state.items.pop_front() {
+                return item;
             }
+            state.waiting += 1;
+            state = self.filled.wait(state).expect(LOCKED);
+            state.waiting -= 1;
         }
     }
 
     /// Takes the first item if it has waited longer than `age`. Never waits.
     pub fn pop_older_than(&self, age: Duration) -> Option<T> {
-        let mut items = self.lock();
+        let items = &mut self.lock().items;
         let is_old = items.front().is_some_and(|(since, _)| since.elapsed() > age);
         if is_old { items.pop_front().map(|(_, item)| item) } else { None }
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.lock().is_empty()
+        self.lock().items.is_empty()
     }
 
     /// How many wait.
     pub fn len(&self) -> usize {
-        self.lock().len()
+        self.lock().items.len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<(Instant, T)>> {
-        self.items.lock().expect("nothing panics while it holds this lock")
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().expect(LOCKED)
     }
 }
 

@@ -272,12 +272,14 @@ impl Session {
         let Some(statements) = &mut self.statements else {
             return self.client.query_typed(sql, params);
         };
-        if !statements.contains_key(sql) {
-            let types: Vec<Type> = params.iter().map(|(_, kind)| kind.clone()).collect();
-            statements.insert(sql.to_owned(), self.client.prepare_typed(sql, &types)?);
-        }
         let values: Vec<_> = params.iter().map(|(value, _)| *value).collect();
-        self.client.query(&statements[sql], &values)
+        if let Some(statement) = statements.get(sql) {
+            return self.client.query(statement, &values);
+        }
+        let types: Vec<Type> = params.iter().map(|(_, kind)| kind.clone()).collect();
+        let statement = self.client.prepare_typed(sql, &types)?;
+        statements.insert(sql.to_owned(), statement.clone());
+        self.client.query(&statement, &values)
     }
 
     /// Asks the server whether it is there.

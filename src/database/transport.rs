@@ -213,7 +213,7 @@ impl TlsConnect<Socket> for Handshake {
 impl Handshake {
     async fn shake_hands(self, socket: Socket) -> io::Result<Stream> {
         let Transport { tls: Tls { mode, mut rustls }, deadline, peer, .. } = self.transport;
-        let mut socket = Timed { socket, sleep: None, deadline };
+        let mut socket = Timed { socket, alarm: None, deadline };
         if mode == TlsMode::Disable {
             return Ok(Stream::new(socket, peer));
         }
@@ -236,22 +236,29 @@ impl Handshake {
 /// The socket, which fails when a wait outlasts the deadline.
 pub struct Timed {
     socket: Socket,
-    sleep: Option<Pin<Box<Sleep>>>,
+    alarm: Option<Pin<Box<Sleep>>>,
     deadline: Arc<Deadline>,
 }
 
 impl Timed {
-    /// Passes on what is ready; what is not must come before the deadline.
+    /// Passes on what is ready; what is not must come before the deadline. The alarm is left at the deadline of an earlier wait
+    /// where that comes first, and set anew when it goes off: mostly the answer is there long before.
     fn in_time<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         let Some(deadline) = self.deadline.get().filter(|_| polled.is_pending()).map(Into::into) else {
             return polled;
         };
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        if sleep.deadline() != deadline {
-            sleep.as_mut().reset(deadline);
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if deadline < alarm.deadline() {
+            alarm.as_mut().reset(deadline);
         }
-        ready!(sleep.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the database did not answer in time")))
+        loop {
+            ready!(alarm.as_mut().poll(cx));
+            if alarm.deadline() >= deadline {
+                let message = "the database did not answer in time";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)));
+            }
+            alarm.as_mut().reset(deadline);
+        }
     }
 }
 
