@@ -1,0 +1,183 @@
+"""`./dev bench`: ours, its peers and PostgreSQL alone, in turn.
+
+All servers are started once and stay: one that is not asked takes no processor time, and none is measured while it is young.
+Within a round every workload goes through all of them, each round in another order, so that what drifts drifts for all. A ratio
+is the median of the ratios of the rounds.
+"""
+
+import dataclasses
+import json
+import statistics
+
+import report
+from contenders import all_contenders, compare_answers, versions
+from machine import CORES, busy_seconds, cpu_seconds, describe, memory_bytes, wait_for_calm
+from stage import Stage, ours, say
+from workloads import (
+    WARM_UP_SECONDS, WORKLOADS, Data, pgbench, write_requests, wrk,
+)
+
+CONNECTIONS = 64
+POOL_SIZES = (4, 8, 16)
+LIMIT = "pgbench"
+"""Log lines are for operators; the line of figures without them is of this workload."""
+QUIET_WORKLOAD = "read"
+
+
+@dataclasses.dataclass
+class Plan:
+    rounds: int
+    seconds: int
+    rows: int
+    pool_sizes: tuple = POOL_SIZES
+    workloads: tuple = tuple(WORKLOADS)
+    tasks_of_one: int = 100
+
+    @property
+    def data(self):
+        return Data(self.rows, self.rows // self.tasks_of_one)
+
+
+class Turns:
+    """Takes turns on one stage, and knows what each gave."""
+
+    def __init__(self, stage, plan):
+        self.stage, self.plan = stage, plan
+        self.database = stage.database
+        for workload in plan.workloads:
+            write_requests(self.file(workload), workload, plan.data, stage.token)
+
+    def file(self, workload):
+        return self.stage.folder / f"{workload.name}.requests"
+
+    def _timed(self, pid, load):
+        """Runs a load; its result with processor time a request, of the server and of PostgreSQL."""
+        busy, database = busy_seconds(), cpu_seconds(self.database.pid)
+        server = cpu_seconds(pid) if pid else 0
+        result = load()
+        own = cpu_seconds(pid) - server if pid else 0
+        result["cpu_us"] = own * 1e6 / result["requests"] if pid else None
+        result["database_us"] = (cpu_seconds(self.database.pid) - database) * 1e6 / result["requests"]
+        result["busy"] = (busy_seconds() - busy) / CORES / self.plan.seconds
+        return result
+
+    def serve(self, server, workload):
+        """A turn of a server."""
+        file, seconds = self.file(workload), self.plan.seconds
+        wrk(server.port, file, CONNECTIONS, WARM_UP_SECONDS, workload.expected)
+        result = self._timed(server.pid, lambda: wrk(server.port, file, CONNECTIONS, seconds, workload.expected))
+        result["per_second"] = result["requests"] / result["seconds"]
+        result["rss"] = memory_bytes(server.pid)
+        server.check_log()
+        self._settle(workload)
+        return result
+
+    def query(self, workload, clients):
+        """A turn of PostgreSQL alone; nothing where no statement is asked for."""
+        if workload.expected != 200:
+            return None
+        plan = self.plan
+        load = lambda seconds: pgbench(self.database, self.stage.folder, workload, plan.data, clients, seconds)  # noqa: E731
+        load(WARM_UP_SECONDS)
+        result = self._timed(None, lambda: load(plan.seconds))
+        self._settle(workload)
+        return result
+
+    def _settle(self, workload):
+        if workload.writes:
+            self.database.settle(self.plan.rows)
+
+
+def calibrate(turns, contenders):
+    """The pool size at which each does best under the mix, and for each a server of that size."""
+    mix = next(workload for workload in WORKLOADS if workload.name == "mix")
+    sizes = turns.plan.pool_sizes
+    best = {}
+    for contender in contenders:
+        given = {}
+        for size in sizes if len(sizes) > 1 else ():
+            server = contender.start(turns.stage, size)
+            given[size] = turns.serve(server, mix)["per_second"]
+            server.stop()
+        best[contender.name] = max(given, key=given.get) if given else sizes[0]
+        _say_best(contender.name, given, best)
+    given = {size: turns.query(mix, size)["per_second"] for size in sizes if len(sizes) > 1}
+    best[LIMIT] = max(given, key=given.get) if given else sizes[0]
+    _say_best(LIMIT, given, best)
+    return best, {contender.name: contender.start(turns.stage, best[contender.name]) for contender in contenders}
+
+
+def _say_best(name, given, best):
+    tried = ", ".join(f"{size}: {rate:,.0f}/s" for size, rate in given.items()) or "not tried"
+    say(f"connections of {name} to the database: {best[name]} ({tried})")
+
+
+def run_rounds(turns, servers, limit_clients):
+    """All figures: by workload and name a list, one entry a round."""
+    figures = {workload.name: {name: [] for name in (*servers, LIMIT)} for workload in turns.plan.workloads}
+    names = [*servers, LIMIT]
+    for number in range(turns.plan.rounds):
+        wait_for_calm(say)
+        turns.database.sql("checkpoint")
+        for workload in turns.plan.workloads:
+            for name in names[number % len(names) :] + names[: number % len(names)]:
+                if name == LIMIT:
+                    result = turns.query(workload, limit_clients)
+                else:
+                    result = turns.serve(servers[name], workload)
+                if result:
+                    figures[workload.name][name].append(result)
+            rates = ", ".join(
+                f"{name} {results[-1]['per_second']:,.0f}" for name, results in figures[workload.name].items() if results
+            )
+            say(f"round {number + 1} of {turns.plan.rounds}, {workload.title}: {rates}")
+    return figures
+
+
+def log_off(turns, contenders, best):
+    """What ours gives without a line a request in its log, beside itself with it."""
+    workload = next(workload for workload in WORKLOADS if workload.name == QUIET_WORKLOAD)
+    contender = next(contender for contender in contenders if contender.name == "ours")
+    quiet = dataclasses.replace(contender, name="ours-quiet", environment=(("RUST_LOG", "warn"),))
+    servers = [one.start(turns.stage, best["ours"]) for one in (contender, quiet)]
+    pairs = [[turns.serve(server, workload) for server in servers] for _ in range(turns.plan.rounds)]
+    for server in servers:
+        server.stop()
+    rate = statistics.median(off["per_second"] / on["per_second"] for on, off in pairs)
+    cpu = statistics.median(on["cpu_us"] - off["cpu_us"] for on, off in pairs)
+    return f"without the log's line a request ({workload.title}) ours gives {rate:.2f} times as many requests and takes {cpu:.1f} µs less of CPU"
+
+
+def compare(plan, results):
+    contenders = all_contenders()
+    with Stage() as stage:
+        database = stage.start_database()
+        data = plan.data
+        say(f"filling {data.rows:,} tasks of {data.users:,} users")
+        database.fill(data.rows, data.users)
+        turns = Turns(stage, plan)
+        checked = [contender.start(stage, plan.pool_sizes[0]) for contender in contenders]
+        compare_answers(checked, stage, data)
+        for server in checked:
+            server.stop()
+        wait_for_calm(say)
+        best, servers = calibrate(turns, contenders)
+        figures = run_rounds(turns, servers, best[LIMIT])
+        quiet = log_off(turns, contenders, best)
+    written = {
+        "machine": describe(),
+        "versions": versions(),
+        "binary": ours().name,
+        "connections": CONNECTIONS,
+        "rounds": plan.rounds,
+        "seconds": plan.seconds,
+        "rows": data.rows,
+        "users": data.users,
+        "pool_sizes": best,
+        "titles": {contender.name: contender.title for contender in contenders} | {LIMIT: "pgbench -M prepared"},
+        "workloads": {workload.name: workload.title for workload in plan.workloads},
+        "log_off": quiet,
+        "figures": figures,
+    }
+    (results / "compare.json").write_text(json.dumps(written, indent=1) + "\n")
+    report.write(written, results)
