@@ -8,19 +8,18 @@ is the median of the ratios of the rounds.
 import dataclasses
 import json
 import statistics
+import time
 
 import report
 from contenders import all_contenders, compare_answers, versions
-from machine import CORES, busy_seconds, cpu_seconds, describe, memory_bytes, wait_for_calm
+from machine import CORES, busy_seconds, cpu_seconds, describe, memory_bytes, own_seconds, wait_for_calm
 from stage import Stage, ours, say
-from workloads import (
-    WARM_UP_SECONDS, WORKLOADS, Data, pgbench, write_requests, wrk,
-)
+from workloads import WARM_UP_SECONDS, WORKLOADS, Data, pgbench, write_requests, wrk
 
 CONNECTIONS = 64
 POOL_SIZES = (4, 8, 16)
 LIMIT = "pgbench"
-"""Log lines are for operators; the line of figures without them is of this workload."""
+# Log lines are for operators; the line of figures without them is of this workload.
 QUIET_WORKLOAD = "read"
 
 
@@ -52,20 +51,21 @@ class Turns:
 
     def _timed(self, pid, load):
         """Runs a load; its result with processor time a request, of the server and of PostgreSQL."""
-        busy, database = busy_seconds(), cpu_seconds(self.database.pid)
-        server = cpu_seconds(pid) if pid else 0
+        used = lambda: (busy_seconds(), own_seconds(), cpu_seconds(self.database.pid), cpu_seconds(pid) if pid else 0)  # noqa: E731
+        before, begun = used(), time.monotonic()
         result = load()
-        own = cpu_seconds(pid) - server if pid else 0
-        result["cpu_us"] = own * 1e6 / result["requests"] if pid else None
-        result["database_us"] = (cpu_seconds(self.database.pid) - database) * 1e6 / result["requests"]
-        result["busy"] = (busy_seconds() - busy) / CORES / self.plan.seconds
+        lasted = time.monotonic() - begun
+        busy, load_and_self, database, server = (after - then for after, then in zip(used(), before, strict=True))
+        result["cpu_us"] = server * 1e6 / result["requests"] if pid else None
+        result["database_us"] = database * 1e6 / result["requests"]
+        result["others_share"] = max(0, busy - load_and_self - database - server) / CORES / lasted
         return result
 
     def serve(self, server, workload):
         """A turn of a server."""
         file, seconds = self.file(workload), self.plan.seconds
-        wrk(server.port, file, CONNECTIONS, WARM_UP_SECONDS, workload.expected)
-        result = self._timed(server.pid, lambda: wrk(server.port, file, CONNECTIONS, seconds, workload.expected))
+        wrk(server, file, CONNECTIONS, WARM_UP_SECONDS, workload.expected)
+        result = self._timed(server.pid, lambda: wrk(server, file, CONNECTIONS, seconds, workload.expected))
         result["per_second"] = result["requests"] / result["seconds"]
         result["rss"] = memory_bytes(server.pid)
         server.check_log()

@@ -5,13 +5,14 @@ import json
 import os
 import subprocess
 from datetime import datetime
+from pathlib import Path
 
 from machine import BenchError
 from stage import ROOT, ours, run, say
 from workloads import NEW_TASK, PAGE, request, statement
 
-TARGET = ROOT / "target"
-"""Processes of uvicorn."""
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target").absolute()
+# Processes of uvicorn.
 UVICORN_WORKERS = 2
 
 
@@ -27,12 +28,13 @@ class Contender:
         return stage.start(self.name, self.command, cwd=self.cwd, DB_POOL_SIZE=str(pool_size), **dict(self.environment))
 
 
-def build_axum():
-    folder = ROOT / "bench/peers/axum"
+def build_program(name):
+    """A Rust program of this folder, which is a workspace of its own."""
+    folder = ROOT / "bench" / name
     target = TARGET / "bench"
     environment = {**os.environ, "CARGO_TARGET_DIR": str(target)}
     run(["cargo", "build", "--release", "--locked", "--quiet"], cwd=folder, env=environment)
-    return target / "release/bench-axum"
+    return target / f"release/bench-{folder.name}"
 
 
 def install_fastapi():
@@ -53,7 +55,7 @@ def all_contenders():
     uvicorn = install_fastapi()
     return [
         Contender("ours", "todo-backend", (ours(),)),
-        Contender("axum", "axum, deadpool-postgres", (build_axum(),)),
+        Contender("axum", "axum, deadpool-postgres", (build_program("peers/axum"),)),
         Contender(
             "fastapi",
             f"FastAPI, SQLModel, asyncpg, uvicorn × {UVICORN_WORKERS}",

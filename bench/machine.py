@@ -1,15 +1,16 @@
 """What the machine says of its processes: processor time, memory, and whether anybody else is busy. Linux only."""
 
 import os
+import resource
 import time
 from pathlib import Path
 
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 CORES = len(os.sched_getaffinity(0))
-"""Share of the machine that may be busy with other things when a measurement begins."""
+# Share of the machine that may be busy with other things when a measurement begins.
 CALM = 0.10
-"""How long calm is waited for, in seconds."""
+# How long calm is waited for, in seconds.
 PATIENCE_SECONDS = 60
 
 
@@ -43,6 +44,11 @@ def cpu_seconds(root):
     # utime, stime, and the same of children that were waited for, are fields 14 to 17.
     stats = [stat for pid in process_tree(root) if (stat := _stat(pid))]
     return sum(int(word) for stat in stats for word in stat[11:15]) / TICKS_A_SECOND
+
+
+def own_seconds():
+    """Processor time of this program and of those that it ran to their end, the load generators."""
+    return sum(used.ru_utime + used.ru_stime for used in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
 
 
 def memory_bytes(root, field="VmRSS"):

@@ -3,10 +3,12 @@
 import statistics
 
 import chart
+from contenders import versions
+from machine import describe
 from stage import say
 
-"""For each workload what the targets of specs/performance.md ask: requests a second as a ratio of at least, or processor
-time or p99 as a ratio of at most."""
+# For each workload what the targets of specs/performance.md ask: requests a second as a ratio of at least, or processor
+# time or p99 as a ratio of at most.
 TARGETS = [
     ("read", "axum", "per_second", 1.5),
     ("read", "pgbench", "per_second", 0.5),
@@ -80,6 +82,12 @@ def judged_targets(written):
     return "\n".join(lines)
 
 
+def others_share(written):
+    """How much of the machine others took in a turn, in the middle and at most: what ran beside the bench spoils it."""
+    shares = [one["others_share"] for figures in written["figures"].values() for results in figures.values() for one in results]
+    return f"Others took {statistics.median(shares):.0%} of the machine in the middle of all turns, {max(shares):.0%} in the worst."
+
+
 def document(written):
     sizes = ", ".join(f"{name} {size}" for name, size in written["pool_sizes"].items())
     return f"""# `./dev bench`
@@ -89,6 +97,7 @@ def document(written):
 {written["rows"]:,} tasks of {written["users"]:,} users; {written["connections"]} connections; medians of {written["rounds"]} rounds of {written["seconds"]} s. Load, servers and PostgreSQL share the
 machine, so only ratios say anything, and only those of one run. Connections to the database, the best of those that were
 tried: {sizes}. CPU is processor time a request, user and system. RSS of several processes is added up.
+{others_share(written)}
 
 {table(written)}
 
@@ -98,6 +107,13 @@ Of ours, {written["log_off"]}.
 
 {judged_targets(written)}
 """
+
+
+def publish(results, name, text):
+    """Prints what one of the smaller commands has found, and writes it."""
+    text = f"# `./dev bench {name}`\n\n{describe()}. {versions()}.\n\n{text}\n"
+    (results / f"{name}.md").write_text(text)
+    say(f"\n{text}\nwritten to bench/results/{name}.md")
 
 
 def write(written, results):

@@ -6,17 +6,26 @@ import sys
 from pathlib import Path
 
 from compare import POOL_SIZES, Plan, compare
+from growth import growth
 from machine import BenchError
+from remote import remote
+from small import small
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
+    parser.add_argument(
+        "what", nargs="?", default="compare", choices=("compare", "small", "growth", "remote"),
+        help="compare: beside its peers; small: size, memory and start; growth: cost as tables, lists and connections grow; "
+        "remote: a database that is milliseconds away",
+    )
     parser.add_argument("--quick", action="store_true", help="one short round, for trying out: its figures say nothing")
     parser.add_argument("--rounds", type=int, default=5, choices=range(1, 101), metavar="1..100")
     parser.add_argument("--seconds", type=int, default=4, choices=range(1, 61), metavar="1..60", help="of one turn")
-    parser.add_argument("--rows", type=int, default=100_000, help="tasks in the table")
+    parser.add_argument("--rows", type=int, default=100_000, help="tasks in the table, for compare")
+    parser.add_argument("--full", action="store_true", help="growth: up to ten million tasks, which takes long")
     return parser.parse_args()
 
 
@@ -30,11 +39,17 @@ def main():
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end_in_order)
     RESULTS.mkdir(exist_ok=True)
-    plan = Plan(arguments.rounds, arguments.seconds, arguments.rows, POOL_SIZES)
-    if arguments.quick:
-        plan = Plan(1, 1, arguments.rows, (8,))
+    rounds, seconds = (1, 1) if arguments.quick else (arguments.rounds, arguments.seconds)
     try:
-        compare(plan, RESULTS)
+        match arguments.what:
+            case "compare":
+                compare(Plan(rounds, seconds, arguments.rows, POOL_SIZES[1:2] if arguments.quick else POOL_SIZES), RESULTS)
+            case "small":
+                small(seconds, RESULTS)
+            case "growth":
+                growth(rounds, seconds, arguments.full, RESULTS)
+            case "remote":
+                remote(seconds, RESULTS)
     except BenchError as error:
         sys.exit(f"{error}\nThe bench ended without a result.")
 

@@ -11,7 +11,6 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -21,14 +20,14 @@ from machine import BenchError
 
 ROOT = Path(__file__).resolve().parent.parent
 DEV = ROOT / "dev"
-"""How long anything may take to start or to stop, in seconds."""
+# How long anything may take to start or to stop, in seconds.
 PATIENCE_SECONDS = 30
-"""What the database has beside PostgreSQL's defaults: all data in memory, and no vacuum or checkpoint in the middle of a turn.
-A commit is on the disk before it is answered."""
+# What the database has beside PostgreSQL's defaults: all data in memory, and no vacuum or checkpoint in the middle of a turn.
+# A commit is on the disk before it is answered.
 DATABASE_OPTIONS = (
     "-c shared_buffers=1GB -c autovacuum=off -c max_wal_size=8GB -c checkpoint_timeout=1h -c max_connections=200"
 ).split()
-"""User ids are numbers, for pgbench can only compute numbers; as long as this one."""
+# User ids are numbers, for pgbench can only compute numbers; as long as this one.
 FIRST_USER = 1_000_000_000_000_000
 
 
@@ -97,9 +96,10 @@ class Database:
             "checkpoint",
         )
 
-    def settle(self, rows, write_all=False):
-        """Takes back what a turn has created, so that nobody inherits another's growth."""
-        self.sql(f"delete from tasks where id > {rows}", "vacuum (analyze) tasks", *(["checkpoint"] if write_all else []))
+    def settle(self, rows):
+        """Takes back what a turn has created, so that nobody inherits another's growth. Of a large table vacuum would leave the
+        few dead entries in the indexes, and those who read there would meet them."""
+        self.sql(f"delete from tasks where id > {rows}", "vacuum (analyze, index_cleanup on) tasks")
 
     def statements_of(self, act):
         """What PostgreSQL was asked by prepared or unnamed statement while `act` ran."""
@@ -139,12 +139,12 @@ class Server:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             if self.process.poll() is not None:
-                raise BenchError(f"{self.name} ended at its start: {self.log.read_text()[-2000:]}")
+                raise BenchError(f"{self.name} {self.last_words()}")
             with contextlib.suppress(OSError, http.client.HTTPException):
                 if self.request("GET", path)[0] == 200:
                     return self
             if time.monotonic() > deadline:
-                raise BenchError(f"{self.name} does not answer: {self.log.read_text()[-2000:]}")
+                raise BenchError(f"{self.name} does not answer, and {self.last_words()}")
             time.sleep(pause_seconds)
 
     def request(self, method, path, bearer=None, body=None):
@@ -157,6 +157,12 @@ class Server:
             return response.status, response.headers, response.read()
         finally:
             connection.close()
+
+    def last_words(self):
+        """Whether it still runs, and the end of its log."""
+        status = self.process.poll()
+        state = "runs" if status is None else f"has ended with {status}"
+        return f"{state}; its log ends so:\n{self.log.read_text(errors='replace')[-1500:]}"
 
     def check_log(self):
         """A warning or an error is a failure of the turn. The log begins anew, so that it stays small."""
@@ -225,9 +231,3 @@ class Stage(contextlib.ExitStack):
 def ours():
     """The binary that is shipped, which ./dev has built."""
     return Path(os.environ["SERVER_BINARY"])
-
-
-def can_connect(port):
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-        return True
-    return False

@@ -10,13 +10,13 @@ from machine import BenchError
 from stage import FIRST_USER, run
 
 HERE = Path(__file__).resolve().parent
-"""How many different requests a workload has; they are sent over and over."""
+# How many different requests a workload has; they are sent over and over.
 REQUESTS = 4_000
-"""How many different people ask."""
+# How many different people ask.
 ASKING_USERS = 64
-"""Threads of the load generator."""
+# Threads of the load generator.
 THREADS = 2
-"""How long a server is loaded before it is measured, in seconds."""
+# How long a server is loaded before it is measured, in seconds.
 WARM_UP_SECONDS = 1
 PAGE = 20
 NEW_TASK = {"title": "Buy oat milk", "description": "Two cartons, the one that can be foamed"}
@@ -41,7 +41,7 @@ class Data:
 class Workload:
     name: str
     title: str
-    """Kinds of requests, and how many of a hundred are of each."""
+    # Kinds of requests, and how many of a hundred are of each.
     shares: dict
     expected: int = 200
     writes: bool = False
@@ -85,15 +85,16 @@ def write_requests(path, workload, data, token_of, tokens_are_valid=True):
     path.write_text("\n".join(lines) + "\n")
 
 
-def wrk(port, requests, connections, seconds, expected=200):
+def wrk(server, requests, connections, seconds, expected=200):
     """Loads a server; what load.lua prints of it. Whatever is not as it has to be ends the bench."""
     command = ["wrk", "--threads", THREADS, "--connections", connections, "--duration", f"{seconds}s", "--timeout", "10s"]
-    command += ["--script", HERE / "load.lua", f"http://127.0.0.1:{port}", "--", requests]
+    command += ["--script", HERE / "load.lua", f"http://127.0.0.1:{server.port}", "--", requests]
     text = run(command, timeout=seconds + 60)
     result = json.loads(text.strip().splitlines()[-1])
     unwanted = result["refused"] if expected < 400 else result["requests"] - result["refused"]
     if unwanted or result["broken"] or not result["requests"]:
-        raise BenchError(f"{unwanted} answers of {result['requests']} had another status, {result['broken']} requests broke:\n{text}")
+        what = f"{unwanted} answers of {result['requests']} had another status, {result['broken']} requests broke"
+        raise BenchError(f"{what}:\n{text}\n{server.name} {server.last_words()}")
     return result
 
 
