@@ -12,7 +12,11 @@ BAR, GAP, GROUP_GAP, TOP = 16, 2, 18, 64
 def draw(written):
     """Requests a second: a group for each workload, a bar for each server."""
     rates = {
-        workload: {name: statistics.median(one["per_second"] for one in results) for name, results in figures.items() if results}
+        workload: {
+            name: statistics.median(one["per_second"] for one in results)
+            for name, results in figures.items()
+            if results
+        }
         for workload, figures in written["figures"].items()
     }
     highest = max(rate for group in rates.values() for rate in group.values())
@@ -22,7 +26,9 @@ def draw(written):
         shapes.append(_text(LEFT - 12, middle, written["workloads"][workload], "end", 13))
         for name, rate in group.items():
             width = max(1, rate / highest * (WIDTH - LEFT - RIGHT))
-            shapes.append(f'<rect x="{LEFT}" y="{y}" width="{width:.1f}" height="{BAR}" rx="2" fill="{COLOURS[name]}"/>')
+            shapes.append(
+                f'<rect x="{LEFT}" y="{y}" width="{width:.1f}" height="{BAR}" rx="2" fill="{COLOURS[name]}"/>'
+            )
             shapes.append(_text(LEFT + width + 6, y + BAR - 4, f"{rate:,.0f}", "start", 11))
             y += BAR + GAP
         y += GROUP_GAP
@@ -40,4 +46,6 @@ def draw(written):
 
 
 def _text(x, y, text, anchor, size):
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" fill="{TEXT}">{escape(text)}</text>'
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" fill="{TEXT}">{escape(text)}</text>'
+    )

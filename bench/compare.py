@@ -49,16 +49,19 @@ class Turns:
     def file(self, workload):
         return self.stage.folder / f"{workload.name}.requests"
 
+    def _used(self, pid):
+        """Processor time so far: of everybody, of this program and its load, of PostgreSQL, of a server."""
+        return busy_seconds(), own_seconds(), cpu_seconds(self.database.pid), cpu_seconds(pid) if pid else 0
+
     def _timed(self, pid, load):
         """Runs a load; its result with processor time a request, of the server and of PostgreSQL."""
-        used = lambda: (busy_seconds(), own_seconds(), cpu_seconds(self.database.pid), cpu_seconds(pid) if pid else 0)  # noqa: E731
-        before, begun = used(), time.monotonic()
+        before, begun = self._used(pid), time.monotonic()
         result = load()
         lasted = time.monotonic() - begun
-        busy, load_and_self, database, server = (after - then for after, then in zip(used(), before, strict=True))
+        busy, own, database, server = (now - then for now, then in zip(self._used(pid), before, strict=True))
         result["cpu_us"] = server * 1e6 / result["requests"] if pid else None
         result["database_us"] = database * 1e6 / result["requests"]
-        result["others_share"] = max(0, busy - load_and_self - database - server) / CORES / lasted
+        result["others_share"] = min(1, max(0, busy - own - database - server) / CORES / lasted)
         return result
 
     def serve(self, server, workload):
@@ -76,10 +79,9 @@ class Turns:
         """A turn of PostgreSQL alone; nothing where no statement is asked for."""
         if workload.expected != 200:
             return None
-        plan = self.plan
-        load = lambda seconds: pgbench(self.database, self.stage.folder, workload, plan.data, clients, seconds)  # noqa: E731
-        load(WARM_UP_SECONDS)
-        result = self._timed(None, lambda: load(plan.seconds))
+        asked = (self.database, self.stage.folder, workload, self.plan.data, clients)
+        pgbench(*asked, WARM_UP_SECONDS)
+        result = self._timed(None, lambda: pgbench(*asked, self.plan.seconds))
         self._settle(workload)
         return result
 
@@ -128,7 +130,9 @@ def run_rounds(turns, servers, limit_clients):
                 if result:
                     figures[workload.name][name].append(result)
             rates = ", ".join(
-                f"{name} {results[-1]['per_second']:,.0f}" for name, results in figures[workload.name].items() if results
+                f"{name} {results[-1]['per_second']:,.0f}"
+                for name, results in figures[workload.name].items()
+                if results
             )
             say(f"round {number + 1} of {turns.plan.rounds}, {workload.title}: {rates}")
     return figures
@@ -145,7 +149,7 @@ def log_off(turns, contenders, best):
         server.stop()
     rate = statistics.median(off["per_second"] / on["per_second"] for on, off in pairs)
     cpu = statistics.median(on["cpu_us"] - off["cpu_us"] for on, off in pairs)
-    return f"without the log's line a request ({workload.title}) ours gives {rate:.2f} times as many requests and takes {cpu:.1f} µs less of CPU"
+    return f"without the log's line a request ({workload.title}): {rate:.2f} times as many requests, {cpu:.1f} µs less of CPU each"
 
 
 def compare(plan, results):

@@ -59,7 +59,12 @@ def all_contenders():
         Contender(
             "fastapi",
             f"FastAPI, SQLModel, asyncpg, uvicorn × {UVICORN_WORKERS}",
-            ("sh", "-c", 'exec "$0" main:app --host 127.0.0.1 --port "$PORT" --no-access-log --log-level warning', uvicorn),
+            (
+                "sh",
+                "-c",
+                'exec "$0" main:app --host 127.0.0.1 --port "$PORT" --no-access-log --log-level warning',
+                uvicorn,
+            ),
             ROOT / "bench/peers/fastapi",
             (("WEB_CONCURRENCY", str(UVICORN_WORKERS)), ("PYTHONDONTWRITEBYTECODE", "1")),
         ),

@@ -77,7 +77,10 @@ def table_sizes(stage, sizes, rounds, seconds):
         for workload in workloads:
             for size in stages[number % len(stages) :] + stages[: number % len(stages)]:
                 figures[workload.name, size.data.rows].append(size.turn(workload, seconds))
-    lines = ["| workload | tasks | requests/s | CPU µs, with PostgreSQL's | to the smallest: requests/s | CPU | |", "|---|--:|--:|--:|--:|--:|---|"]
+    lines = [
+        "| workload | tasks | requests/s | CPU µs, with PostgreSQL's | to the smallest: requests/s | CPU | |",
+        "|---|--:|--:|--:|--:|--:|---|",
+    ]
     for workload in workloads:
         smallest = figures[workload.name, sizes[0]]
         for rows in sizes:
@@ -91,7 +94,9 @@ def table_sizes(stage, sizes, rounds, seconds):
     plans = [plan(size) for size in stages[-1:]]
     for size in stages:
         size.server.stop()
-    return "\n".join([f"## Tasks in the table\n\nAllowed: {SPREAD:.0%} more than at the smallest.\n", *lines, "", *plans])
+    return "\n".join(
+        [f"## Tasks in the table\n\nAllowed: {SPREAD:.0%} more than at the smallest.\n", *lines, "", *plans]
+    )
 
 
 def plan(size):
@@ -132,13 +137,11 @@ def connection_counts(stage, size, seconds):
 def add_long_lists(database):
     """A user for each length. They are called after it, and their tasks follow each other in time."""
     for length in LIST_LENGTHS:
-        database.sql(
-            f"""insert into tasks (user_id, title, description, completed, created_at, updated_at)
+        database.sql(f"""insert into tasks (user_id, title, description, completed, created_at, updated_at)
             select ({FIRST_USER} * 2 + {length})::text, 'Call the plumber about sink number ' || n,
                 'It drips since Tuesday; ask for the price before they begin, and for the warranty.', false,
                 now() - ({length} - n) * interval '1 second', now()
-            from generate_series(1, {length}) as n order by n"""
-        )
+            from generate_series(1, {length}) as n order by n""")
     database.sql("vacuum (freeze, analyze) tasks", "checkpoint")
 
 
@@ -206,7 +209,9 @@ def stalled_readers(stage, size):
             slowest = max(slowest, time.monotonic() - begun)
             if status != 200:
                 raise BenchError(f"a read beside {STALLED_READERS} stalled lists was {status}")
-        active = stage.database.sql("select count(*) from pg_stat_activity where state = 'active' and pid <> pg_backend_pid()")
+        active = stage.database.sql(
+            "select count(*) from pg_stat_activity where state = 'active' and pid <> pg_backend_pid()"
+        )
         more = memory_bytes(server.pid, "VmHWM") - before
     server.stop()
     return (

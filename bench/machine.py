@@ -48,7 +48,10 @@ def cpu_seconds(root):
 
 def own_seconds():
     """Processor time of this program and of those that it ran to their end, the load generators."""
-    return sum(used.ru_utime + used.ru_stime for used in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+    return sum(
+        used.ru_utime + used.ru_stime
+        for used in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    )
 
 
 def memory_bytes(root, field="VmRSS"):
@@ -88,7 +91,11 @@ def wait_for_calm(say):
 def describe():
     """The machine in a few words."""
     model = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         os.uname().machine,
     )
     gib = os.sysconf("SC_PHYS_PAGES") * PAGE_BYTES / 2**30

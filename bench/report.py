@@ -84,7 +84,12 @@ def judged_targets(written):
 
 def others_share(written):
     """How much of the machine others took in a turn, in the middle and at most: what ran beside the bench spoils it."""
-    shares = [one["others_share"] for figures in written["figures"].values() for results in figures.values() for one in results]
+    shares = [
+        one["others_share"]
+        for figures in written["figures"].values()
+        for results in figures.values()
+        for one in results
+    ]
     return f"Others took {statistics.median(shares):.0%} of the machine in the middle of all turns, {max(shares):.0%} in the worst."
 
 
@@ -94,14 +99,15 @@ def document(written):
 
 {written["machine"]}. {written["versions"]}.
 
-{written["rows"]:,} tasks of {written["users"]:,} users; {written["connections"]} connections; medians of {written["rounds"]} rounds of {written["seconds"]} s. Load, servers and PostgreSQL share the
-machine, so only ratios say anything, and only those of one run. Connections to the database, the best of those that were
-tried: {sizes}. CPU is processor time a request, user and system. RSS of several processes is added up.
+{written["rows"]:,} tasks of {written["users"]:,} users; {written["connections"]} connections;
+medians of {written["rounds"]} rounds of {written["seconds"]} s. Load, servers and PostgreSQL share the machine,
+so only ratios say anything, and only those of one run.
+Connections to the database, the best of those that were tried: {sizes}. CPU is processor time a request, user and system. RSS of several processes is added up.
 {others_share(written)}
 
 {table(written)}
 
-Of ours, {written["log_off"]}.
+Ours {written["log_off"]}.
 
 ## Targets
 

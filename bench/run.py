@@ -14,17 +14,28 @@ from small import small
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
+def rows(text):
+    """So many that every asking user has tasks."""
+    number = int(text)
+    if not 10_000 <= number <= 10_000_000:
+        raise argparse.ArgumentTypeError("from 10,000 to 10,000,000")
+    return number - number % 100
+
+
 def parse_arguments():
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
     parser.add_argument(
-        "what", nargs="?", default="compare", choices=("compare", "small", "growth", "remote"),
+        "what",
+        nargs="?",
+        default="compare",
+        choices=("compare", "small", "growth", "remote"),
         help="compare: beside its peers; small: size, memory and start; growth: cost as tables, lists and connections grow; "
         "remote: a database that is milliseconds away",
     )
     parser.add_argument("--quick", action="store_true", help="one short round, for trying out: its figures say nothing")
     parser.add_argument("--rounds", type=int, default=5, choices=range(1, 101), metavar="1..100")
     parser.add_argument("--seconds", type=int, default=4, choices=range(1, 61), metavar="1..60", help="of one turn")
-    parser.add_argument("--rows", type=int, default=100_000, help="tasks in the table, for compare")
+    parser.add_argument("--rows", type=rows, default=100_000, help="tasks in the table, for compare")
     parser.add_argument("--full", action="store_true", help="growth: up to ten million tasks, which takes long")
     return parser.parse_args()
 
@@ -43,7 +54,9 @@ def main():
     try:
         match arguments.what:
             case "compare":
-                compare(Plan(rounds, seconds, arguments.rows, POOL_SIZES[1:2] if arguments.quick else POOL_SIZES), RESULTS)
+                compare(
+                    Plan(rounds, seconds, arguments.rows, POOL_SIZES[1:2] if arguments.quick else POOL_SIZES), RESULTS
+                )
             case "small":
                 small(seconds, RESULTS)
             case "growth":

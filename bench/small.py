@@ -118,9 +118,27 @@ def small(seconds, results):
         starts = sorted(first_answer_seconds(stage, data) * 1_000 for _ in range(STARTS))
     rows = [
         ("binary, stripped, as in the image", binary / MEGABYTE, BINARY_MEGABYTES, "MB", ""),
-        (f"RSS after every workload at {CONNECTIONS} connections", after / MEGABYTE, LOADED_MEGABYTES, "MB", f"highest {highest / MEGABYTE:.1f}"),
-        (f"RSS with {IDLE_CONNECTIONS:,} idle connections", idle / MEGABYTE, IDLE_MEGABYTES, "MB", f"{before / MEGABYTE:.1f} with none"),
-        (f"start to first answer, median of {STARTS}", statistics.median(starts), START_MILLISECONDS, "ms", f"{starts[0]:.1f} to {starts[-1]:.1f}"),
+        (
+            f"RSS after every workload at {CONNECTIONS} connections",
+            after / MEGABYTE,
+            LOADED_MEGABYTES,
+            "MB",
+            f"highest {highest / MEGABYTE:.1f}",
+        ),
+        (
+            f"RSS with {IDLE_CONNECTIONS:,} idle connections",
+            idle / MEGABYTE,
+            IDLE_MEGABYTES,
+            "MB",
+            f"{before / MEGABYTE:.1f} with none",
+        ),
+        (
+            f"start to first answer, median of {STARTS}",
+            statistics.median(starts),
+            START_MILLISECONDS,
+            "ms",
+            f"{starts[0]:.1f} to {starts[-1]:.1f}",
+        ),
     ]
     lines = ["| | measured | at most | | |", "|---|--:|--:|---|---|"]
     lines += [

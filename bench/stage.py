@@ -37,7 +37,9 @@ def say(*words):
 
 def run(command, **options):
     """Runs a command to its end; its standard output."""
-    done = subprocess.run([str(word) for word in command], text=True, stdout=subprocess.PIPE, start_new_session=True, **options)
+    done = subprocess.run(
+        [str(word) for word in command], text=True, stdout=subprocess.PIPE, start_new_session=True, **options
+    )
     if done.returncode != 0:
         raise BenchError(f"{command[0]} ended with {done.returncode}: {done.stdout[-2000:]}{done.stderr or ''}")
     return done.stdout
@@ -50,9 +52,12 @@ def token(secret, user, **claims):
         {"alg": "HS256", "typ": "JWT"},
         {"sub": str(user), "email": f"{user}@example.com", "iat": now, "exp": now + 86_400, **claims},
     ]
-    encode = lambda data: base64.urlsafe_b64encode(data).rstrip(b"=")  # noqa: E731
-    signed = b".".join(encode(json.dumps(part, separators=(",", ":")).encode()) for part in parts)
-    return (signed + b"." + encode(hmac.digest(secret.encode(), signed, hashlib.sha256))).decode()
+    signed = b".".join(_base64url(json.dumps(part, separators=(",", ":")).encode()) for part in parts)
+    return (signed + b"." + _base64url(hmac.digest(secret.encode(), signed, hashlib.sha256))).decode()
+
+
+def _base64url(data):
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
 
 
 class Database:
@@ -130,8 +135,13 @@ class Server:
         self.began = time.monotonic()
         with open(log, "ab") as output:
             self.process = subprocess.Popen(
-                [str(word) for word in command], env={**inherited, **environment}, cwd=cwd,
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+                [str(word) for word in command],
+                env={**inherited, **environment},
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
         self.pid = self.process.pid
 
@@ -152,7 +162,9 @@ class Server:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
         headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
         try:
-            connection.request(method, path, body=body, headers=headers | ({"Content-Type": "application/json"} if body else {}))
+            connection.request(
+                method, path, body=body, headers=headers | ({"Content-Type": "application/json"} if body else {})
+            )
             response = connection.getresponse()
             return response.status, response.headers, response.read()
         finally:
@@ -202,7 +214,9 @@ class Stage(contextlib.ExitStack):
 
     def start_database(self, *options):
         folder = self.folder / "postgres"
-        self.callback(subprocess.run, [DEV, "database", "stop", folder, "immediate"], check=False, start_new_session=True)
+        self.callback(
+            subprocess.run, [DEV, "database", "stop", folder, "immediate"], check=False, start_new_session=True
+        )
         self.database = Database(folder, options)
         return self.database
 

@@ -52,7 +52,9 @@ WORKLOADS = [
     Workload("list", f"list of {PAGE}", {"page": 100}),
     Workload("create", "create", {"insert": 100}, writes=True),
     Workload("complete", "set complete", {"set_completed": 100}, writes=True),
-    Workload("mix", "70 read, 20 list, 10 write", {"get": 70, "page": 20, "insert": 5, "set_completed": 5}, writes=True),
+    Workload(
+        "mix", "70 read, 20 list, 10 write", {"get": 70, "page": 20, "insert": 5, "set_completed": 5}, writes=True
+    ),
     Workload("refused", "401", {"refused": 100}, expected=401),
 ]
 
@@ -87,7 +89,17 @@ def write_requests(path, workload, data, token_of, tokens_are_valid=True):
 
 def wrk(server, requests, connections, seconds, expected=200):
     """Loads a server; what load.lua prints of it. Whatever is not as it has to be ends the bench."""
-    command = ["wrk", "--threads", THREADS, "--connections", connections, "--duration", f"{seconds}s", "--timeout", "10s"]
+    command = [
+        "wrk",
+        "--threads",
+        THREADS,
+        "--connections",
+        connections,
+        "--duration",
+        f"{seconds}s",
+        "--timeout",
+        "10s",
+    ]
     command += ["--script", HERE / "load.lua", f"http://127.0.0.1:{server.port}", "--", requests]
     text = run(command, timeout=seconds + 60)
     result = json.loads(text.strip().splitlines()[-1])

@@ -123,7 +123,9 @@ async def list_tasks(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     offset: Annotated[int, Query(ge=0)] = 0,
 ):
-    newest_first = select(Task).where(Task.user_id == user_id).order_by(col(Task.created_at).desc(), col(Task.id).desc())
+    newest_first = (
+        select(Task).where(Task.user_id == user_id).order_by(col(Task.created_at).desc(), col(Task.id).desc())
+    )
     tasks = await session.exec(newest_first.offset(offset).limit(limit))
     return tasks.all()
 
