@@ -32,5 +32,6 @@ pub mod stopwatch;
 pub mod store;
 pub mod task;
 pub mod timestamp;
+pub mod turns;
 pub mod variables;
 pub mod visit;

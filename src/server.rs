@@ -16,7 +16,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tiny_http::{Method, Rejection, Request, ResponseBox, Server};
 
-use crate::auth::{JwksUrl, KeySource, Verifier};
+use crate::auth::{Identity, JwksUrl, KeySource, Verifier};
 use crate::config::Config;
 use crate::database::Database;
 use crate::error::Error;
@@ -25,11 +25,14 @@ use crate::metrics::Metrics;
 use crate::queue::Queue;
 use crate::router::{self, Match, PRIVATE, PUBLIC, Private, Public};
 use crate::store::Store;
+use crate::turns::Turns;
 use crate::visit::{self, Visit};
 use crate::{admin, api, cors, logging, request_id};
 
 /// How many requests may wait for a worker. When full, the next is answered 503 at once.
 const QUEUE_REQUESTS: usize = 1_024;
+/// How many of these may be one user's, once it is known whose they are.
+const LINE_REQUESTS: usize = QUEUE_REQUESTS / 2;
 /// How long one may wait before it is answered 503.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the accept loop looks whether one has waited for too long, while any waits.
@@ -41,6 +44,7 @@ struct App {
     verifier: Verifier,
     store: Arc<Store>,
     queue: Queue<Arrival>,
+    turns: Turns<Call>,
     metrics: Metrics,
     tags: visit::Tags,
 }
@@ -49,6 +53,23 @@ struct App {
 struct Arrival {
     request: Request,
     since: Instant,
+}
+
+/// A request that a worker looks at.
+struct Call {
+    request: Request,
+    id: String,
+    visit: Visit,
+    /// Who sent it, where that matters.
+    identity: Option<Result<Identity, Error>>,
+}
+
+impl Call {
+    fn new(Arrival { request, since }: Arrival) -> Self {
+        let id = request_id::choose(sole_header(request.headers(), request_id::HEADER));
+        let visit = Visit::new(request.method(), split_target(request.url()).0, since);
+        Self { request, id, visit, identity: None }
+    }
 }
 
 /// Serves until SIGTERM or SIGINT.
@@ -75,6 +96,7 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
         verifier: Verifier::new(config.trust, keys, max_waiting_for_keys(config.database_limits.pool_size)),
         store,
         queue: Queue::new(QUEUE_REQUESTS),
+        turns: Turns::new(config.database_limits.pool_size as usize, LINE_REQUESTS),
         metrics: Metrics::default(),
         tags,
     });
@@ -166,7 +188,7 @@ impl App {
                 Err(_) => return,
             }
             while let Some(request) = self.queue.pop_older_than(QUEUE_TIMEOUT) {
-                self.refuse(request);
+                self.refuse(Call::new(request));
             }
         }
     }
@@ -175,41 +197,68 @@ impl App {
     fn admit(&self, request: Request) {
         let arrival = Arrival { request, since: Instant::now() };
         if split_target(arrival.request.url()).0 == "/health" {
-            self.answer(arrival, App::serve);
+            self.answer(Call::new(arrival), App::serve);
         } else if let Err(arrival) = self.queue.push(arrival) {
-            self.refuse(arrival);
+            self.refuse(Call::new(arrival));
         }
     }
 
     /// Answers requests for ever.
     fn work(&self) {
         loop {
-            self.answer(self.queue.pop(), App::serve);
+            self.attend(Call::new(self.queue.pop()));
         }
     }
 
+    /// Answers a request when it is its user's turn, and then those of the same user that have waited for theirs.
+    fn attend(&self, mut call: Call) {
+        call.identity = self.identify(&call);
+        let Some(Ok(identity)) = &call.identity else { return self.answer(call, App::serve) };
+        call.visit.is_by(&identity.user, &self.tags);
+        let user = self.turns.key(identity.user.as_str());
+        let mut next = match self.turns.begin(user, call, Instant::now()) {
+            Ok(next) => next,
+            Err(call) => return self.refuse(call),
+        };
+        while let Some((turn, call)) = next {
+            if call.visit.age() > QUEUE_TIMEOUT {
+                self.refuse(call);
+            } else {
+                self.answer(call, App::serve);
+            }
+            next = turn.pass_on(Instant::now());
+        }
+    }
+
+    /// Whoever asks for something under `/api` is asked for an identity first, also where there is nothing. `None` for others.
+    fn identify(&self, call: &Call) -> Option<Result<Identity, Error>> {
+        let Call { request, visit, .. } = call;
+        if is_preflight(request) || !router::needs_identity(split_target(request.url()).0) {
+            return None;
+        }
+        let _in_request = logging::enter_request(call.id.clone());
+        let authorization = sole_header(request.headers(), "Authorization");
+        let identify = || Ok(self.verifier.identify(authorization, now_seconds())?);
+        Some(guarded(|| visit.auth.time(identify)))
+    }
+
     /// Answers a request that nobody has time for.
-    fn refuse(&self, arrival: Arrival) {
+    fn refuse(&self, call: Call) {
         self.metrics.shed.fetch_add(1, Ordering::Relaxed);
-        self.answer(arrival, |_, _, _| Err(Error::Unavailable));
+        self.answer(call, |_, _| Err(Error::Unavailable));
     }
 
     /// The whole way of a request. `serve` is what becomes of one that is no preflight.
-    fn answer(
-        &self,
-        Arrival { mut request, since }: Arrival,
-        serve: fn(&Self, &mut Request, &mut Visit) -> Result<Response, Error>,
-    ) {
-        let id = request_id::choose(sole_header(request.headers(), request_id::HEADER));
-        let _in_request = logging::enter_request(id.clone());
-        let mut visit = Visit::new(request.method(), split_target(request.url()).0, since);
-        let origin = self.allowed_origin(&request).map(str::to_owned);
-        let response = if is_preflight(&request) {
-            let asked = sole_header(request.headers(), "Access-Control-Request-Headers").unwrap_or_default();
-            cors::preflight(origin.as_deref(), asked)
+    fn answer(&self, mut call: Call, serve: fn(&Self, &mut Call) -> Result<Response, Error>) {
+        let _in_request = logging::enter_request(call.id.clone());
+        let origin = self.allowed_origin(&call.request).map(str::to_owned);
+        let response = if is_preflight(&call.request) {
+            let asked = sole_header(call.request.headers(), "Access-Control-Request-Headers");
+            cors::preflight(origin.as_deref(), asked.unwrap_or_default())
         } else {
-            guarded(|| serve(self, &mut request, &mut visit))
+            guarded(|| serve(self, &mut call)).unwrap_or_else(Response::from)
         };
+        let Call { request, id, visit, .. } = call;
         let (response, finished) = visit.finish(finish(response, origin.as_deref(), id));
         send(request, response);
         finished.tell(&self.metrics);
@@ -219,11 +268,10 @@ impl App {
         self.cors.judge(sole_header(request.headers(), "Origin").unwrap_or_default())
     }
 
-    /// Whoever asks for something under `/api` is asked for an identity first, also where there is nothing.
-    fn serve(&self, request: &mut Request, visit: &mut Visit) -> Result<Response, Error> {
+    fn serve(&self, Call { request, visit, identity, .. }: &mut Call) -> Result<Response, Error> {
         let target = request.url().to_owned();
         let (path, query) = split_target(&target);
-        if !router::needs_identity(path) {
+        let Some(identity) = identity.take() else {
             return match router::find(&PUBLIC, request.method(), path)?.endpoint {
                 Public::About => Ok(api::about()),
                 Public::Health => Ok(api::health()),
@@ -231,10 +279,8 @@ impl App {
                 Public::OpenApi => Ok(api::openapi()),
                 Public::Docs => Ok(api::docs()),
             };
-        }
-        let authorization = sole_header(request.headers(), "Authorization");
-        let identity = visit.auth.time(|| self.verifier.identify(authorization, now_seconds()))?;
-        visit.is_by(&identity.user, &self.tags);
+        };
+        let identity = identity?;
         let tasks = self.store.tasks(&identity.user, &visit.database);
         let Match { endpoint, id } = router::find(&PRIVATE, request.method(), path)?;
         match endpoint {
@@ -250,7 +296,13 @@ impl App {
     /// How it is doing, for Prometheus.
     fn metrics(&self, server: &Server) -> String {
         let (http, database) = (server.stats(), self.store.database().stats());
-        admin::render(&self.metrics, &http, self.queue.len(), &database, &self.verifier.key_status())
+        admin::render(
+            &self.metrics,
+            &http,
+            self.queue.len() + self.turns.waiting(),
+            &database,
+            &self.verifier.key_status(),
+        )
     }
 }
 
@@ -261,12 +313,11 @@ fn is_preflight(request: &Request) -> bool {
 }
 
 /// A panic is a defect of ours, and ends one request only.
-fn guarded(serve: impl FnOnce() -> Result<Response, Error>) -> Response {
-    let served = catch_unwind(AssertUnwindSafe(serve)).unwrap_or_else(|_| {
+fn guarded<T>(serve: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(serve)).unwrap_or_else(|_| {
         error!("a request ended by a panic; see above");
         Err(Error::Internal)
-    });
-    served.unwrap_or_else(Response::from)
+    })
 }
 
 /// What every answer carries: it is one person's, and it is what it says it is.
@@ -288,7 +339,8 @@ mod tests {
 
     #[test]
     fn a_panic_is_a_500_that_a_page_can_read() {
-        let response = finish(guarded(|| panic!("a defect")), Some("http://localhost:3000"), "7".to_owned());
+        let response = guarded::<Response>(|| panic!("a defect")).unwrap_or_else(Response::from);
+        let response = finish(response, Some("http://localhost:3000"), "7".to_owned());
         assert_eq!(response.status(), 500);
         assert_eq!(response.header("Access-Control-Allow-Origin"), Some("http://localhost:3000"));
         assert_eq!(response.header("Content-Type"), Some("application/json"));

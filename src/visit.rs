@@ -61,6 +61,11 @@ impl Visit {
         }
     }
 
+    /// How long ago it came in.
+    pub fn age(&self) -> Duration {
+        self.since.elapsed()
+    }
+
     /// What became of it; and the answer with `Server-Timing`.
     pub fn finish(self, response: Response) -> (Response, Finished) {
         let duration = self.since.elapsed();

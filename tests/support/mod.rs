@@ -307,11 +307,8 @@ pub fn try_request_on(
     request.push_str(body.unwrap_or_default());
 
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    Answer::parse(&answer).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    Answer::try_read(stream)
 }
 
 impl Drop for Server {
@@ -330,6 +327,19 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// What comes until the connection is closed.
+    pub fn read(stream: TcpStream) -> Self {
+        Self::try_read(stream).unwrap()
+    }
+
+    /// The same where the server may die meanwhile.
+    pub fn try_read(mut stream: TcpStream) -> io::Result<Self> {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        Self::parse(&answer).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+
     /// `None` for one that was cut off.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let text = String::from_utf8(bytes.to_vec()).ok()?;
