@@ -99,7 +99,8 @@ fn whatever_one_user_asks_for_another_is_served() {
 #[test]
 fn who_waits_for_too_long_is_told_so() {
     let cluster = Cluster::start();
-    let server = Server::start_with(&cluster.url(), &[("DB_POOL_SIZE", "2"), ("DB_STATEMENT_TIMEOUT_MS", "3000")]);
+    let server =
+        Server::start_with(&cluster.url(), &[("DB_POOL_SIZE", "2"), ("DB_STATEMENT_TIMEOUT_MS", "3000")]);
     let created = server.request("POST", "/api/tasks", Some(&token("ada")), Some(r#"{"title":"a"}"#));
     let id = created.json()["id"].as_i64().unwrap();
     let mut locker = cluster.client();
