@@ -75,7 +75,7 @@ impl Call {
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When the address cannot be listened on, or no signal handler be set.
+/// When the address cannot be listened on, no signal handler be set, or no thread be started.
 pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
     let cors = Arc::new(config.cors);
     // Before anybody can connect, so that no signal ends what has been accepted.
@@ -87,8 +87,11 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
     let server =
         Server::with_limits(listener, config.limits, move |rejection| reject(rejection, &rejections))?;
     let server = Arc::new(server);
-    let stopped = stop_on_signal(signals, Arc::clone(&server), config.drain_timeout);
-    let store = Arc::new(Store::new(Database::new(config.database, config.database_limits)));
+    let stopped = stop_on_signal(signals, Arc::clone(&server), config.drain_timeout)?;
+    // The pool has threads of its own, and panics where it gets none.
+    let database = catch_unwind(AssertUnwindSafe(|| Database::new(config.database, config.database_limits)))
+        .map_err(|_| "cannot start the threads of the pool of connections")?;
+    let store = Arc::new(Store::new(database));
     let keys = key_source(config.jwks_url, &store);
     let tags = visit::Tags::new(&config.trust.secrets);
     let app = Arc::new(App {
@@ -108,10 +111,10 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
 
     for _ in 0..config.database_limits.pool_size {
         let app = Arc::clone(&app);
-        thread::spawn(move || app.work());
+        spawn("worker", move || app.work())?;
     }
     let warm_up = Arc::clone(&app);
-    thread::spawn(move || warm_up.store.database().warm_up());
+    spawn("warm-up", move || warm_up.store.database().warm_up())?;
 
     app.accept(&server);
     match stopped.recv() {
@@ -140,9 +143,13 @@ fn max_waiting_for_keys(workers: u32) -> usize {
 }
 
 /// The first signal lets the server finish what it has begun, and then tells whether it could; a second one ends the process.
-fn stop_on_signal(mut signals: Signals, server: Arc<Server>, drain_timeout: Duration) -> Receiver<bool> {
+fn stop_on_signal(
+    mut signals: Signals,
+    server: Arc<Server>,
+    drain_timeout: Duration,
+) -> Result<Receiver<bool>, String> {
     let (tell, stopped) = channel();
-    thread::spawn(move || {
+    spawn("signals", move || {
         let mut signals = signals.forever();
         if signals.next().is_some() {
             info!("stopping");
@@ -152,8 +159,14 @@ fn stop_on_signal(mut signals: Signals, server: Arc<Server>, drain_timeout: Dura
             logging::finish();
             std::process::exit(1);
         }
-    });
-    stopped
+    })?;
+    Ok(stopped)
+}
+
+/// Starts a thread, or says why there is none: a machine has only so many, and memory for so many.
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    let started = thread::Builder::new().name(name.to_owned()).spawn(run);
+    started.map(drop).map_err(|error| format!("cannot start the thread `{name}`: {error}"))
 }
 
 /// The answer to a request that the engine refused, as a page can read it.
