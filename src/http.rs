@@ -103,10 +103,12 @@ pub fn conditions(request: &Request) -> Result<Conditions, Error> {
 }
 
 /// Path and query of a request target. A client behind a proxy may send the absolute form, with scheme and host
-/// (RFC 9112, section 3.2.2).
+/// (RFC 9112, section 3.2.2); the scheme's case does not matter (RFC 9110, section 4.2.3).
 pub fn split_target(target: &str) -> (&str, &str) {
     let origin_form = match target.split_once("://") {
-        Some(("http" | "https", rest)) => rest.find(['/', '?']).map_or("/", |start| &rest[start..]),
+        Some((scheme, rest)) if ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
+            rest.find(['/', '?']).map_or("/", |start| &rest[start..])
+        }
         _ => target,
     };
     origin_form.split_once('?').unwrap_or((origin_form, ""))
@@ -136,6 +138,8 @@ mod tests {
             ("/api/tasks?limit=2", "/api/tasks", "limit=2"),
             ("/api/tasks?a?b", "/api/tasks", "a?b"),
             ("http://example.com/api/tasks?limit=2", "/api/tasks", "limit=2"),
+            ("HttpS://example.com/api/tasks", "/api/tasks", ""),
+            ("ftp://example.com/api/tasks", "ftp://example.com/api/tasks", ""),
             ("http://example.com", "/", ""),
             ("http://example.com?x", "", "x"),
             ("/a://b", "/a://b", ""),
