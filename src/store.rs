@@ -122,12 +122,12 @@ const KEY_COLUMNS: &str = "select attname::text from pg_attribute where attrelid
 /// itself shows a key for 30 days after it signs no more.
 fn keys_sql(columns: &[String]) -> Option<String> {
     let column =
-        |names: [&'static str; 2]| names.into_iter().find(|name| columns.iter().any(|own| own == name));
-    let public_key = column(["publicKey", "public_key"])?;
-    let created_at = column(["createdAt", "created_at"])?;
-    let expires_at = column(["expiresAt", "expires_at"])
+        |names: &[&'static str]| names.iter().copied().find(|name| columns.iter().any(|own| own == name));
+    let public_key = column(&["publicKey", "public_key"])?;
+    let created_at = column(&["createdAt", "created_at"])?;
+    let expires_at = column(&["expiresAt", "expires_at"])
         .map_or_else(|| "null::timestamptz".to_owned(), |name| format!("\"{name}\""));
-    let alg = column(["alg", "alg"]).unwrap_or("null");
+    let alg = column(&["alg"]).unwrap_or("null");
     Some(format!(
         "select id::text, \"{public_key}\"::text, {alg}::text from jwks \
          where {expires_at} is null or {expires_at} > now() - interval '30 days' \
@@ -294,9 +294,8 @@ impl Tasks<'_> {
     pub fn list(&self, listing: &Listing) -> Result<TaskList, Error> {
         let Listing { completed, search, sort, descending, page: wanted } = listing;
         let order = order_by(*sort, *descending);
-        let newest_first = Listing { descending: true, ..Listing::default() };
         let rows = match wanted {
-            None if *listing == newest_first => self.read(LIST, &self.bind(&[])),
+            None if *listing == Listing::default() => self.read(LIST, &self.bind(&[])),
             None => {
                 let sql = format!("{LIST_FILTERED} order by {order}");
                 self.read(&sql, &self.bind(&[flag(completed), text(search)]))
