@@ -11,6 +11,7 @@ pub use tiny_http::{Limits, Method};
 
 use crate::conditions::Conditions;
 use crate::error::Error;
+use crate::seal::Seal;
 
 /// An answer: status, headers, and a body: JSON, a page, or none.
 #[derive(Debug, Clone)]
@@ -94,12 +95,12 @@ pub struct Repeated;
 ///
 /// # Errors
 /// See [`Conditions::parse`].
-pub fn conditions(request: &Request) -> Result<Conditions, Error> {
+pub fn conditions(request: &Request, seal: &Seal) -> Result<Conditions, Error> {
     let list = |name| {
         let values = request.headers().iter().filter(|header| header.field.equiv(name));
         values.map(|header| header.value.as_str().to_owned()).reduce(|all, more| format!("{all},{more}"))
     };
-    Conditions::parse(list("If-Match").as_deref(), list("If-None-Match").as_deref())
+    Conditions::parse(list("If-Match").as_deref(), list("If-None-Match").as_deref(), seal)
 }
 
 /// Path and query of a request target. A client behind a proxy may send the absolute form, with scheme and host

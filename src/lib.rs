@@ -27,6 +27,7 @@ pub mod metrics;
 pub mod queue;
 pub mod request_id;
 pub mod router;
+pub mod seal;
 pub mod server;
 pub mod stopwatch;
 pub mod store;

@@ -24,6 +24,7 @@ use crate::http::{Response, conditions, read_body, sole_header, split_target};
 use crate::metrics::Metrics;
 use crate::queue::Queue;
 use crate::router::{self, Match, PRIVATE, PUBLIC, Private, Public};
+use crate::seal::Seal;
 use crate::store::Store;
 use crate::turns::Turns;
 use crate::visit::{self, Visit};
@@ -47,6 +48,7 @@ struct App {
     turns: Turns<Call>,
     metrics: Metrics,
     tags: visit::Tags,
+    seal: Seal,
 }
 
 /// A request, and when it came in.
@@ -94,6 +96,7 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
     let store = Arc::new(Store::new(database));
     let keys = key_source(config.jwks_url, &store);
     let tags = visit::Tags::new(&config.trust.secrets);
+    let seal = Seal::new(&config.trust.secrets);
     let app = Arc::new(App {
         cors,
         verifier: Verifier::new(config.trust, keys, max_waiting_for_keys(config.database_limits.pool_size)),
@@ -102,6 +105,7 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
         turns: Turns::new(config.database_limits.pool_size as usize, LINE_REQUESTS),
         metrics: Metrics::default(),
         tags,
+        seal,
     });
     if let Some(address) = config.admin_address {
         let (app, server) = (Arc::clone(&app), Arc::clone(&server));
@@ -295,14 +299,19 @@ impl App {
         };
         let identity = identity?;
         let tasks = self.store.tasks(&identity.user, &visit.database);
+        let seal = &self.seal;
         let Match { endpoint, id } = router::find(&PRIVATE, request.method(), path)?;
         match endpoint {
             Private::ListTasks => api::list(&tasks, query),
-            Private::CreateTask => api::create(&tasks, &read_body(request)?),
-            Private::GetTask => api::get(&tasks, id, &conditions(request)?),
-            Private::UpdateTask => api::update(&tasks, id, &read_body(request)?, &conditions(request)?),
-            Private::CompleteTask => api::complete(&tasks, id, &read_body(request)?, &conditions(request)?),
-            Private::DeleteTask => api::delete(&tasks, id, &conditions(request)?),
+            Private::CreateTask => api::create(&tasks, &read_body(request)?, seal),
+            Private::GetTask => api::get(&tasks, id, &conditions(request, seal)?, seal),
+            Private::UpdateTask => {
+                api::update(&tasks, id, &read_body(request)?, &conditions(request, seal)?, seal)
+            }
+            Private::CompleteTask => {
+                api::complete(&tasks, id, &read_body(request)?, &conditions(request, seal)?, seal)
+            }
+            Private::DeleteTask => api::delete(&tasks, id, &conditions(request, seal)?),
         }
     }
 

@@ -31,7 +31,7 @@ macro_rules! tagged_columns {
     };
 }
 
-/// A tag as [`read_tagged`] makes it: the transaction that wrote the row, which no other state of the row in this database
+/// [`Tag::text`] of a row: the transaction that wrote the row, which no other state of the row in this database
 /// has, and the moment, since a database that was set back to an earlier one uses the numbers of transactions again.
 macro_rules! tag {
     () => {
@@ -221,7 +221,7 @@ impl<'a> FromSql<'a> for TransactionId {
 fn read_tagged(row: &Row) -> Result<Tagged, postgres::Error> {
     let task = read_task(row)?;
     let TransactionId(writer) = row.try_get(7)?;
-    let tag = Tag::new(format!("{writer}-{}", task.updated_at.as_microseconds()));
+    let tag = Tag { writer, updated_at: task.updated_at.as_microseconds() };
     Ok(Tagged { task, tag })
 }
 
@@ -325,7 +325,7 @@ impl Tasks<'_> {
     pub fn update(&self, id: TaskId, change: &TaskChange, conditions: &Conditions) -> Result<Tagged, Error> {
         if change.is_empty() {
             let found = self.get(id)?;
-            let holds = !conditions.refuse(&found.tag) && !conditions.know(&found.tag);
+            let holds = !conditions.refuse(found.tag) && !conditions.know(found.tag);
             return if holds { Ok(found) } else { Err(Error::PreconditionFailed) };
         }
         let title = change.title.as_ref().map(Title::as_str);

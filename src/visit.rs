@@ -12,6 +12,7 @@ use crate::auth::UserId;
 use crate::http::{Method, Response};
 use crate::metrics::Metrics;
 use crate::router;
+use crate::seal::derived_key;
 use crate::stopwatch::Stopwatch;
 
 /// The target of the lines, for `RUST_LOG`.
@@ -138,10 +139,7 @@ pub struct Tags {
 impl Tags {
     /// Tags of a server with these secrets. Only the current one, which is the first, counts; replicas have the same.
     pub fn new(secrets: &[String]) -> Self {
-        let current = secrets.first().map(String::as_bytes).unwrap_or_default();
-        let secret = hmac::Key::new(hmac::HMAC_SHA256, current);
-        let key = hmac::sign(&secret, TAG_KEY_LABEL);
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()) }
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, derived_key(secrets, TAG_KEY_LABEL).as_ref()) }
     }
 
     fn of(&self, user: &str) -> String {
