@@ -292,6 +292,6 @@ mod tests {
         assert_eq!(response.status(), 500);
         assert_eq!(response.header("Access-Control-Allow-Origin"), Some("http://localhost:3000"));
         assert_eq!(response.header("Content-Type"), Some("application/json"));
-        assert!(!String::from_utf8_lossy(response.body()).contains("defect"));
+        assert!(!String::from_utf8_lossy(response.body().unwrap()).contains("defect"));
     }
 }
