@@ -10,16 +10,21 @@ use crate::docs;
 use crate::error::Error;
 use crate::http::Response;
 use crate::listing::Listing;
+use crate::long_list::LongList;
 use crate::seal::Seal;
-use crate::store::Tasks;
+use crate::store::{Page, Tasks};
 use crate::task::{Completion, NewTask, TaskChange, TaskId};
 
 /// `GET /api/tasks`
 #[allow(clippy::missing_errors_doc)] // every endpoint: whatever parsing and the store refuse
 pub fn list(tasks: &Tasks, query: &str) -> Result<Response, Error> {
-    let list = tasks.list(&Listing::parse(query)?)?;
-    let response = Response::json(200, &list.tasks);
-    Ok(match list.total {
+    let listing = Listing::parse(query)?;
+    let Page { json, total, rest, .. } = tasks.first_page(&listing)?;
+    let response = match rest {
+        None => Response::json_text(200, json),
+        Some(rest) => Response::json_stream(200, LongList::new(tasks.lasting(), listing, json, rest)),
+    };
+    Ok(match total {
         Some(total) => response.with_header("X-Total-Count", total.to_string()),
         None => response,
     })

@@ -3,7 +3,7 @@
 //! With `server.rs` the only file that knows `tiny_http`.
 
 use std::borrow::Cow;
-use std::io::Cursor;
+use std::io::{self, Cursor, Read};
 
 use serde::Serialize;
 use tiny_http::{Header, Request, StatusCode};
@@ -14,17 +14,39 @@ use crate::error::Error;
 use crate::seal::Seal;
 
 /// An answer: status, headers, and a body: JSON, a page, or none.
-#[derive(Debug, Clone)]
 pub struct Response {
     status: u16,
     headers: Vec<(&'static str, Cow<'static, str>)>,
-    body: Vec<u8>,
+    body: Body,
+}
+
+/// The body of an answer.
+pub enum Body {
+    /// In memory.
+    Whole(Cursor<Vec<u8>>),
+    /// Read as the client takes it. Its length is not known, and reading it may fail.
+    Stream(Box<dyn Read + Send>),
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Body::Whole(Cursor::new(bytes))
+    }
+}
+
+impl Read for Body {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Body::Whole(bytes) => bytes.read(buffer),
+            Body::Stream(stream) => stream.read(buffer),
+        }
+    }
 }
 
 impl Response {
     /// An answer without a body.
     pub fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::with_capacity(8), body: Vec::new() }
+        Self { status, headers: Vec::with_capacity(8), body: Vec::new().into() }
     }
 
     /// An answer whose body is `value` as JSON.
@@ -35,12 +57,18 @@ impl Response {
 
     /// An answer whose body is JSON already.
     pub fn json_text(status: u16, body: Vec<u8>) -> Self {
-        Self { body, ..Self::empty(status) }.with_header("Content-Type", "application/json")
+        Self { body: body.into(), ..Self::empty(status) }.with_header("Content-Type", "application/json")
+    }
+
+    /// An answer whose body is JSON that is read as the client takes it.
+    pub fn json_stream(status: u16, body: impl Read + Send + 'static) -> Self {
+        Self { body: Body::Stream(Box::new(body)), ..Self::empty(status) }
+            .with_header("Content-Type", "application/json")
     }
 
     /// A page for people.
     pub fn page(html: &str) -> Self {
-        Self { body: html.as_bytes().to_vec(), ..Self::empty(200) }
+        Self { body: html.as_bytes().to_vec().into(), ..Self::empty(200) }
             .with_header("Content-Type", "text/html; charset=utf-8")
     }
 
@@ -55,9 +83,12 @@ impl Response {
         self.status
     }
 
-    /// The body, empty where there is none.
-    pub fn body(&self) -> &[u8] {
-        &self.body
+    /// The body, empty where there is none; `None` where it is still to be read.
+    pub fn body(&self) -> Option<&[u8]> {
+        match &self.body {
+            Body::Whole(bytes) => Some(bytes.get_ref()),
+            Body::Stream(_) => None,
+        }
     }
 
     /// The value of the first header of this name.
@@ -66,7 +97,7 @@ impl Response {
     }
 
     /// The same as `tiny_http` sends it.
-    pub fn into_tiny_http(self) -> tiny_http::Response<Cursor<Vec<u8>>> {
+    pub fn into_tiny_http(self) -> tiny_http::Response<Body> {
         let headers = self
             .headers
             .iter()
@@ -75,8 +106,8 @@ impl Response {
                     .expect("names are ours, values are ours or were checked to be visible ASCII")
             })
             .collect();
-        let length = self.body.len();
-        tiny_http::Response::new(StatusCode(self.status), headers, Cursor::new(self.body), Some(length), None)
+        let length = self.body().map(<[u8]>::len);
+        tiny_http::Response::new(StatusCode(self.status), headers, self.body, length, None)
     }
 }
 

@@ -23,6 +23,7 @@ pub mod http;
 mod json;
 pub mod listing;
 pub mod logging;
+pub mod long_list;
 pub mod metrics;
 pub mod queue;
 pub mod request_id;

@@ -38,7 +38,8 @@ pub struct Visit {
 pub struct Finished {
     visit: Visit,
     status: u16,
-    bytes: usize,
+    /// Of the body; `None` when it is still to be read.
+    bytes: Option<usize>,
     duration: Duration,
 }
 
@@ -71,7 +72,7 @@ impl Visit {
     pub fn finish(self, response: Response) -> (Response, Finished) {
         let duration = self.since.elapsed();
         let response = response.with_header("Server-Timing", self.server_timing(duration));
-        let bytes = if self.method == "HEAD" { 0 } else { response.body().len() };
+        let bytes = if self.method == "HEAD" { Some(0) } else { response.body().map(<[u8]>::len) };
         let finished = Finished { status: response.status(), bytes, duration, visit: self };
         (response, finished)
     }
@@ -98,14 +99,15 @@ fn write_timing(timing: &mut String, name: &str, time: Duration) {
 impl Finished {
     /// Counts and logs it. What only says that all is well to somebody who asks all the time is logged at debug.
     pub fn tell(&self, metrics: &Metrics) {
-        let Finished { visit, status, bytes, duration } = self;
+        let Finished { visit, status, duration, .. } = self;
         metrics.count(visit.method, visit.label, *status, *duration);
         let route = router::PATHS[visit.label];
         let is_probe = *status == 200 && matches!(route, "/health" | "/ready");
         let level = if is_probe { Level::Debug } else { Level::Info };
         log!(
             target: TARGET, level,
-            method = visit.method, route, status, duration_ms = to_microsecond(*duration), bytes,
+            method = visit.method, route, status, duration_ms = to_microsecond(*duration),
+            bytes = self.bytes,
             user = visit.user.as_deref();
             "answered"
         );

@@ -23,15 +23,15 @@ fn waiting_statements(watcher: &mut postgres::Client) -> i64 {
 /// Sends so many requests that cannot end while the row is locked, and leaves their answers for later.
 fn send_toggles(server: &Server, user: &str, id: i64, count: usize) -> Vec<TcpStream> {
     let token = token(user);
-    let request = format!(
-        "PATCH /api/tasks/{id}/complete HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
-    );
-    let send = || {
-        let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        stream
-    };
-    (0..count).map(|_| send()).collect()
+    (0..count).map(|_| send(server, &format!("PATCH /api/tasks/{id}/complete"), &token)).collect()
+}
+
+/// Sends a request, and leaves its answer for later.
+fn send(server: &Server, what: &str, token: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    let headers = format!("Host: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}");
+    stream.write_all(format!("{what} HTTP/1.1\r\n{headers}\r\n\r\n").as_bytes()).unwrap();
+    stream
 }
 
 /// Lists the user's tasks for a while, and how long the slowest list took.
@@ -94,6 +94,36 @@ fn whatever_one_user_asks_for_another_is_served() {
         }
     }
     assert_eq!((waited, shed), (WORKERS as usize / 2 + LINE, excess));
+}
+
+#[test]
+fn pages_of_long_lists_leave_the_workers_their_connections() {
+    const LISTS: i64 = 2 * WORKERS;
+    let cluster = Cluster::start();
+    let server = Server::start(&cluster.url());
+    let (ada, bob) = (token("ada"), token("bob"));
+    assert_eq!(server.request("GET", "/api/tasks", Some(&ada), None).status, 200);
+    let (mut locker, mut watcher) = (cluster.client(), cluster.client());
+    // More of each list than the sockets hold for a client that does not read.
+    let many = "insert into tasks (user_id, title, description) \
+                select 'ada', 'x', repeat('a', 5000) from generate_series(1, 3000)";
+    locker.batch_execute(many).unwrap();
+    let lists: Vec<_> = (0..LISTS).map(|_| send(&server, "GET /api/tasks", &ada)).collect();
+    wait_for("the beginning of each list", || {
+        lists.iter().all(|list| list.peek(&mut [0]).unwrap() == 1).then_some(())
+    });
+    let mut lock = locker.transaction().unwrap();
+    lock.batch_execute("lock table tasks").unwrap();
+    let reading: Vec<_> = lists.into_iter().map(|list| thread::spawn(|| Answer::try_read(list))).collect();
+    wait_for("half of the connections", || (waiting_statements(&mut watcher) == WORKERS / 2).then_some(()));
+    let another = send(&server, "GET /api/tasks", &bob);
+    wait_for("another's list", || (waiting_statements(&mut watcher) == WORKERS / 2 + 1).then_some(()));
+    lock.rollback().unwrap();
+    assert_eq!(Answer::read(another).status, 200);
+    for list in reading {
+        let whole = list.join().unwrap().unwrap();
+        assert_eq!(whole.json().as_array().map(Vec::len), Some(3000));
+    }
 }
 
 #[test]

@@ -343,18 +343,18 @@ impl Answer {
 
     /// `None` for one that was cut off.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let text = String::from_utf8(bytes.to_vec()).ok()?;
-        let (head, body) = text.split_once("\r\n\r\n")?;
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
+        let (head, body) = (str::from_utf8(&bytes[..end]).ok()?, &bytes[end + 4..]);
         let mut lines = head.lines();
         let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
         let headers = lines.filter_map(|line| line.split_once(": "));
-        let answer = Self {
-            status,
-            headers: headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect(),
-            body: body.to_owned(),
-        };
+        let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
+        let mut answer = Self { status, headers, body: String::new() };
+        let is_chunked = answer.header("transfer-encoding") == Some("chunked");
+        let body = if is_chunked { unchunk(body)? } else { body.to_vec() };
         let length = answer.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-        (answer.body.len() >= length).then_some(answer)
+        answer.body = String::from_utf8(body).ok().filter(|body| body.len() >= length)?;
+        Some(answer)
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -363,6 +363,20 @@ impl Answer {
 
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {:?}", self.body))
+    }
+}
+
+/// What was sent in chunks (RFC 9112, section 7.1). `None` without the last one, which alone says that it is whole.
+fn unchunk(mut chunks: &[u8]) -> Option<Vec<u8>> {
+    let mut content = Vec::with_capacity(chunks.len());
+    loop {
+        let end = chunks.windows(2).position(|two| two == b"\r\n")?;
+        let size = usize::from_str_radix(str::from_utf8(&chunks[..end]).ok()?, 16).ok()?;
+        content.extend_from_slice(chunks.get(end + 2..end + 2 + size)?);
+        chunks = chunks[end + 2 + size..].strip_prefix(b"\r\n")?;
+        if size == 0 {
+            return chunks.is_empty().then_some(content);
+        }
     }
 }
 
