@@ -78,7 +78,12 @@ pub fn render(
     text.family("todo_backend_build_info", "gauge", "What runs here.");
     text.sample("", concat!("version=\"", env!("CARGO_PKG_VERSION"), "\""), 1);
     requests.write(&mut text);
-    text.single("http_requests_waiting", "gauge", "Requests that wait for a worker.", waiting);
+    text.single(
+        "http_requests_waiting",
+        "gauge",
+        "Requests that wait for a worker or for their turn.",
+        waiting,
+    );
     write_http(http, &mut text);
     write_database(database, &mut text);
     write_keys(keys, &mut text);

@@ -4,21 +4,27 @@ use std::sync::LazyLock;
 
 use serde_json::json;
 
-use crate::conditions::{Conditions, Tagged};
+use crate::conditions::{Conditions, Tag, Tagged};
 use crate::database::Database;
 use crate::docs;
 use crate::error::Error;
 use crate::http::Response;
 use crate::listing::Listing;
-use crate::store::Tasks;
+use crate::long_list::LongList;
+use crate::seal::Seal;
+use crate::store::{Page, Tasks};
 use crate::task::{Completion, NewTask, TaskChange, TaskId};
 
 /// `GET /api/tasks`
 #[allow(clippy::missing_errors_doc)] // every endpoint: whatever parsing and the store refuse
 pub fn list(tasks: &Tasks, query: &str) -> Result<Response, Error> {
-    let list = tasks.list(&Listing::parse(query)?)?;
-    let response = Response::json(200, &list.tasks);
-    Ok(match list.total {
+    let listing = Listing::parse(query)?;
+    let Page { json, total, rest, .. } = tasks.first_page(&listing)?;
+    let response = match rest {
+        None => Response::json_text(200, json),
+        Some(rest) => Response::json_stream(200, LongList::new(tasks.lasting(), listing, json, rest)),
+    };
+    Ok(match total {
         Some(total) => response.with_header("X-Total-Count", total.to_string()),
         None => response,
     })
@@ -26,37 +32,49 @@ pub fn list(tasks: &Tasks, query: &str) -> Result<Response, Error> {
 
 /// `POST /api/tasks`
 #[allow(clippy::missing_errors_doc)]
-pub fn create(tasks: &Tasks, body: &str) -> Result<Response, Error> {
+pub fn create(tasks: &Tasks, body: &str, seal: &Seal) -> Result<Response, Error> {
     let created = tasks.create(&NewTask::parse(body)?)?;
     let location = format!("/api/tasks/{}", created.task.id);
-    Ok(tagged(201, &created).with_header("Location", location))
+    Ok(tagged(201, &created, seal).with_header("Location", location))
 }
 
 /// `GET /api/tasks/{id}`
 #[allow(clippy::missing_errors_doc)]
-pub fn get(tasks: &Tasks, id: &str, conditions: &Conditions) -> Result<Response, Error> {
+pub fn get(tasks: &Tasks, id: &str, conditions: &Conditions, seal: &Seal) -> Result<Response, Error> {
     let found = tasks.get(TaskId::parse(id)?)?;
-    if conditions.refuse(&found.tag) {
+    if conditions.refuse(found.tag) {
         Err(Error::PreconditionFailed)
-    } else if conditions.know(&found.tag) {
-        Ok(Response::empty(304).with_header("ETag", found.tag.to_string()))
+    } else if conditions.know(found.tag) {
+        Ok(Response::empty(304).with_header("ETag", etag(found.tag, seal)))
     } else {
-        Ok(tagged(200, &found))
+        Ok(tagged(200, &found, seal))
     }
 }
 
 /// `PUT /api/tasks/{id}`
 #[allow(clippy::missing_errors_doc)]
-pub fn update(tasks: &Tasks, id: &str, body: &str, conditions: &Conditions) -> Result<Response, Error> {
+pub fn update(
+    tasks: &Tasks,
+    id: &str,
+    body: &str,
+    conditions: &Conditions,
+    seal: &Seal,
+) -> Result<Response, Error> {
     let id = TaskId::parse(id)?;
-    Ok(tagged(200, &tasks.update(id, &TaskChange::parse(body)?, conditions)?))
+    Ok(tagged(200, &tasks.update(id, &TaskChange::parse(body)?, conditions)?, seal))
 }
 
 /// `PATCH /api/tasks/{id}/complete`
 #[allow(clippy::missing_errors_doc)]
-pub fn complete(tasks: &Tasks, id: &str, body: &str, conditions: &Conditions) -> Result<Response, Error> {
+pub fn complete(
+    tasks: &Tasks,
+    id: &str,
+    body: &str,
+    conditions: &Conditions,
+    seal: &Seal,
+) -> Result<Response, Error> {
     let id = TaskId::parse(id)?;
-    Ok(tagged(200, &tasks.complete(id, Completion::parse(body)?, conditions)?))
+    Ok(tagged(200, &tasks.complete(id, Completion::parse(body)?, conditions)?, seal))
 }
 
 /// `DELETE /api/tasks/{id}`
@@ -67,8 +85,13 @@ pub fn delete(tasks: &Tasks, id: &str, conditions: &Conditions) -> Result<Respon
 }
 
 /// A task, and the tag by which a later request can say that it means this state of it.
-fn tagged(status: u16, found: &Tagged) -> Response {
-    Response::json(status, &found.task).with_header("ETag", found.tag.to_string())
+fn tagged(status: u16, found: &Tagged, seal: &Seal) -> Response {
+    Response::json(status, &found.task).with_header("ETag", etag(found.tag, seal))
+}
+
+/// A tag as the header has it.
+fn etag(tag: Tag, seal: &Seal) -> String {
+    format!("\"{}\"", seal.close(tag))
 }
 
 /// `GET /`

@@ -1,28 +1,24 @@
 //! Conditional requests: whether a task is still as a client saw it (RFC 9110, section 13).
 //!
-//! Pure. What a tag is made of is the store's business; here it is text between quotes. A condition on a write is decided
-//! by the statement that writes, never before it.
-
-use std::fmt;
+//! Pure. A condition on a write is decided by the statement that writes, never before it.
 
 use crate::error::Error;
+use crate::seal::Seal;
 use crate::task::Task;
 
 /// What tells one state of a task from all others: a strong entity tag (RFC 9110, section 8.8.3).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tag(String);
-
-impl Tag {
-    /// The tag with this text, of visible ASCII characters without a quote.
-    pub fn new(text: String) -> Self {
-        Self(text)
-    }
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tag {
+    /// The number of the transaction that wrote the row.
+    pub writer: u32,
+    /// In microseconds since 1970.
+    pub updated_at: i64,
 }
 
-impl fmt::Display for Tag {
-    /// As a header has it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\"", self.0)
+impl Tag {
+    /// As the statements have it.
+    pub fn text(self) -> String {
+        format!("{}-{}", self.writer, self.updated_at)
     }
 }
 
@@ -51,35 +47,35 @@ enum Unwanted {
 }
 
 impl Conditions {
-    /// Reads the values of `If-Match` and `If-None-Match`.
+    /// Reads the values of `If-Match` and `If-None-Match`. What `seal` has not closed is the tag of no task.
     ///
     /// # Errors
     /// [`Error::BadRequest`] for a value that is neither `*` nor a list of tags: done all the same, it would be done
     /// without the client's condition.
-    pub fn parse(if_match: Option<&str>, if_none_match: Option<&str>) -> Result<Self, Error> {
+    pub fn parse(if_match: Option<&str>, if_none_match: Option<&str>, seal: &Seal) -> Result<Self, Error> {
         let wanted = read(if_match, "If-Match is neither * nor a list of quoted tags")?;
         let unwanted = read(if_none_match, "If-None-Match is neither * nor a list of quoted tags")?;
         Ok(Self {
             // Any state will do: a task that is not there is a 404 in any case.
-            wanted: wanted.filter(|tags| *tags != Tags::Any).map(Tags::strong),
+            wanted: wanted.filter(|tags| *tags != Tags::Any).map(|tags| tags.strong(seal)),
             unwanted: unwanted.map(|tags| match tags {
                 Tags::Any => Unwanted::Any,
-                Tags::Of(tags) => Unwanted::Of(tags.into_iter().map(|(_, text)| text.to_owned()).collect()),
+                Tags::Of(tags) => Unwanted::Of(open(seal, tags.into_iter())),
             }),
         })
     }
 
     /// Whether `If-Match` does not hold for a task with this tag.
-    pub fn refuse(&self, tag: &Tag) -> bool {
-        self.wanted.as_ref().is_some_and(|wanted| !wanted.contains(&tag.0))
+    pub fn refuse(&self, tag: Tag) -> bool {
+        self.wanted.as_ref().is_some_and(|wanted| !wanted.contains(&tag.text()))
     }
 
     /// Whether `If-None-Match` does not hold for it: the client has it already.
-    pub fn know(&self, tag: &Tag) -> bool {
+    pub fn know(&self, tag: Tag) -> bool {
         match &self.unwanted {
             None => false,
             Some(Unwanted::Any) => true,
-            Some(Unwanted::Of(unwanted)) => unwanted.contains(&tag.0),
+            Some(Unwanted::Of(unwanted)) => unwanted.contains(&tag.text()),
         }
     }
 
@@ -107,14 +103,17 @@ enum Tags<'v> {
 
 impl Tags<'_> {
     /// The strong ones. A weak tag stands for several states, so it never shows that nothing was changed (section 13.1.1).
-    fn strong(self) -> Vec<String> {
+    fn strong(self, seal: &Seal) -> Vec<String> {
         match self {
             Tags::Any => Vec::new(),
-            Tags::Of(tags) => {
-                tags.into_iter().filter(|(weak, _)| !weak).map(|(_, text)| text.to_owned()).collect()
-            }
+            Tags::Of(tags) => open(seal, tags.into_iter().filter(|(weak, _)| !weak)),
         }
     }
+}
+
+/// The texts of those that are tags of ours.
+fn open<'v>(seal: &Seal, tags: impl Iterator<Item = (bool, &'v str)>) -> Vec<String> {
+    tags.filter_map(|(_, text)| seal.open(text)).map(Tag::text).collect()
 }
 
 fn read<'v>(value: Option<&'v str>, complaint: &'static str) -> Result<Option<Tags<'v>>, Error> {
@@ -177,7 +176,9 @@ mod tests {
 
     #[test]
     fn each_condition_holds_or_does_not() {
-        let own = Tag::new("1-2".to_owned());
+        let seal = Seal::new(&["a secret".to_owned()]);
+        let own = Tag { writer: 1, updated_at: 2 };
+        let shown = |value: Option<&str>| value.map(|value| value.replace("1-2", &seal.close(own)));
         // The two headers; whether the first refuses, whether the client knows it; whether a write has to decide.
         for (if_match, if_none_match, refuse, know, decide) in [
             (None, None, false, false, false),
@@ -191,11 +192,12 @@ mod tests {
             (None, Some("\"x\""), false, false, true),
             (Some("\"x\""), Some("\"1-2\""), true, true, true),
         ] {
-            let conditions = Conditions::parse(if_match, if_none_match).unwrap();
-            let found = (conditions.refuse(&own), conditions.know(&own), conditions.for_write().is_some());
+            let (if_match, if_none_match) = (shown(if_match), shown(if_none_match));
+            let conditions = Conditions::parse(if_match.as_deref(), if_none_match.as_deref(), &seal).unwrap();
+            let found = (conditions.refuse(own), conditions.know(own), conditions.for_write().is_some());
             assert_eq!(found, (refuse, know, decide), "{if_match:?} {if_none_match:?}");
         }
-        assert!(matches!(Conditions::parse(Some("x"), None), Err(Error::BadRequest(_))));
-        assert!(matches!(Conditions::parse(None, Some("x")), Err(Error::BadRequest(_))));
+        assert!(matches!(Conditions::parse(Some("x"), None, &seal), Err(Error::BadRequest(_))));
+        assert!(matches!(Conditions::parse(None, Some("x"), &seal), Err(Error::BadRequest(_))));
     }
 }

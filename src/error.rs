@@ -148,7 +148,7 @@ mod tests {
 
     fn body(error: Error) -> (u16, serde_json::Value) {
         let response = Response::from(error);
-        (response.status(), serde_json::from_slice(response.body()).unwrap())
+        (response.status(), serde_json::from_slice(response.body().unwrap()).unwrap())
     }
 
     #[test]

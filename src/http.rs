@@ -3,7 +3,7 @@
 //! With `server.rs` the only file that knows `tiny_http`.
 
 use std::borrow::Cow;
-use std::io::Cursor;
+use std::io::{self, Cursor, Read};
 
 use serde::Serialize;
 use tiny_http::{Header, Request, StatusCode};
@@ -11,19 +11,42 @@ pub use tiny_http::{Limits, Method};
 
 use crate::conditions::Conditions;
 use crate::error::Error;
+use crate::seal::Seal;
 
 /// An answer: status, headers, and a body: JSON, a page, or none.
-#[derive(Debug, Clone)]
 pub struct Response {
     status: u16,
     headers: Vec<(&'static str, Cow<'static, str>)>,
-    body: Vec<u8>,
+    body: Body,
+}
+
+/// The body of an answer.
+pub enum Body {
+    /// In memory.
+    Whole(Cursor<Vec<u8>>),
+    /// Read as the client takes it. Its length is not known, and reading it may fail.
+    Stream(Box<dyn Read + Send>),
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Body::Whole(Cursor::new(bytes))
+    }
+}
+
+impl Read for Body {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Body::Whole(bytes) => bytes.read(buffer),
+            Body::Stream(stream) => stream.read(buffer),
+        }
+    }
 }
 
 impl Response {
     /// An answer without a body.
     pub fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::with_capacity(8), body: Vec::new() }
+        Self { status, headers: Vec::with_capacity(8), body: Vec::new().into() }
     }
 
     /// An answer whose body is `value` as JSON.
@@ -34,12 +57,18 @@ impl Response {
 
     /// An answer whose body is JSON already.
     pub fn json_text(status: u16, body: Vec<u8>) -> Self {
-        Self { body, ..Self::empty(status) }.with_header("Content-Type", "application/json")
+        Self { body: body.into(), ..Self::empty(status) }.with_header("Content-Type", "application/json")
+    }
+
+    /// An answer whose body is JSON that is read as the client takes it.
+    pub fn json_stream(status: u16, body: impl Read + Send + 'static) -> Self {
+        Self { body: Body::Stream(Box::new(body)), ..Self::empty(status) }
+            .with_header("Content-Type", "application/json")
     }
 
     /// A page for people.
     pub fn page(html: &str) -> Self {
-        Self { body: html.as_bytes().to_vec(), ..Self::empty(200) }
+        Self { body: html.as_bytes().to_vec().into(), ..Self::empty(200) }
             .with_header("Content-Type", "text/html; charset=utf-8")
     }
 
@@ -54,9 +83,12 @@ impl Response {
         self.status
     }
 
-    /// The body, empty where there is none.
-    pub fn body(&self) -> &[u8] {
-        &self.body
+    /// The body, empty where there is none; `None` where it is still to be read.
+    pub fn body(&self) -> Option<&[u8]> {
+        match &self.body {
+            Body::Whole(bytes) => Some(bytes.get_ref()),
+            Body::Stream(_) => None,
+        }
     }
 
     /// The value of the first header of this name.
@@ -65,7 +97,7 @@ impl Response {
     }
 
     /// The same as `tiny_http` sends it.
-    pub fn into_tiny_http(self) -> tiny_http::Response<Cursor<Vec<u8>>> {
+    pub fn into_tiny_http(self) -> tiny_http::Response<Body> {
         let headers = self
             .headers
             .iter()
@@ -74,8 +106,8 @@ impl Response {
                     .expect("names are ours, values are ours or were checked to be visible ASCII")
             })
             .collect();
-        let length = self.body.len();
-        tiny_http::Response::new(StatusCode(self.status), headers, Cursor::new(self.body), Some(length), None)
+        let length = self.body().map(<[u8]>::len);
+        tiny_http::Response::new(StatusCode(self.status), headers, self.body, length, None)
     }
 }
 
@@ -94,19 +126,21 @@ pub struct Repeated;
 ///
 /// # Errors
 /// See [`Conditions::parse`].
-pub fn conditions(request: &Request) -> Result<Conditions, Error> {
+pub fn conditions(request: &Request, seal: &Seal) -> Result<Conditions, Error> {
     let list = |name| {
         let values = request.headers().iter().filter(|header| header.field.equiv(name));
         values.map(|header| header.value.as_str().to_owned()).reduce(|all, more| format!("{all},{more}"))
     };
-    Conditions::parse(list("If-Match").as_deref(), list("If-None-Match").as_deref())
+    Conditions::parse(list("If-Match").as_deref(), list("If-None-Match").as_deref(), seal)
 }
 
 /// Path and query of a request target. A client behind a proxy may send the absolute form, with scheme and host
-/// (RFC 9112, section 3.2.2).
+/// (RFC 9112, section 3.2.2); the scheme's case does not matter (RFC 9110, section 4.2.3).
 pub fn split_target(target: &str) -> (&str, &str) {
     let origin_form = match target.split_once("://") {
-        Some(("http" | "https", rest)) => rest.find(['/', '?']).map_or("/", |start| &rest[start..]),
+        Some((scheme, rest)) if ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
+            rest.find(['/', '?']).map_or("/", |start| &rest[start..])
+        }
         _ => target,
     };
     origin_form.split_once('?').unwrap_or((origin_form, ""))
@@ -136,6 +170,8 @@ mod tests {
             ("/api/tasks?limit=2", "/api/tasks", "limit=2"),
             ("/api/tasks?a?b", "/api/tasks", "a?b"),
             ("http://example.com/api/tasks?limit=2", "/api/tasks", "limit=2"),
+            ("HttpS://example.com/api/tasks", "/api/tasks", ""),
+            ("ftp://example.com/api/tasks", "ftp://example.com/api/tasks", ""),
             ("http://example.com", "/", ""),
             ("http://example.com?x", "", "x"),
             ("/a://b", "/a://b", ""),

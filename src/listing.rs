@@ -5,8 +5,8 @@ use crate::error::{Error, Violation};
 /// The most tasks that a page may have.
 pub const MAX_LIMIT: i64 = 1_000;
 
-/// A list that a client asks for. The default is everything, oldest first; an empty query means newest first.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+/// A list that a client asks for. The default is that of an empty query: everything, newest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
     /// Only those that are, or are not, completed.
     pub completed: Option<bool>,
@@ -37,6 +37,12 @@ pub struct Page {
     pub limit: Option<i64>,
     /// After so many.
     pub offset: i64,
+}
+
+impl Default for Listing {
+    fn default() -> Self {
+        Self { completed: None, search: None, sort: Sort::CreatedAt, descending: true, page: None }
+    }
 }
 
 impl Listing {
@@ -143,29 +149,31 @@ fn parse_number(name: &'static str, text: &str, least: i64, most: i64) -> Result
 mod tests {
     use super::*;
 
-    fn newest_first() -> Listing {
-        Listing { descending: true, ..Listing::default() }
-    }
-
     #[test]
     fn each_parameter_is_optional_and_an_unknown_value_is_as_good_as_absent() {
         let table = [
-            ("", newest_first()),
-            ("page=2&foo=bar&user_id=eve", newest_first()),
-            ("status=all", newest_first()),
-            ("status=open&sort=priority&order=up&completed=maybe&search=", newest_first()),
-            ("status=pending", Listing { completed: Some(false), ..newest_first() }),
-            ("status=completed&completed=false", Listing { completed: Some(true), ..newest_first() }),
-            ("status=all&completed=TRUE", Listing { completed: Some(true), ..newest_first() }),
-            ("completed=0", Listing { completed: Some(false), ..newest_first() }),
-            ("sort=updated", Listing { sort: Sort::UpdatedAt, ..newest_first() }),
-            ("sort=created&order=asc", Listing::default()),
-            ("sort=title", Listing { sort: Sort::Title, ..Listing::default() }),
-            ("sort=title&order=desc", Listing { sort: Sort::Title, ..newest_first() }),
-            ("search=50%25+off%5F", Listing { search: Some("50% off_".to_owned()), ..newest_first() }),
-            ("limit=1000", Listing { page: Some(Page { limit: Some(1000), offset: 0 }), ..newest_first() }),
-            ("offset=5", Listing { page: Some(Page { limit: None, offset: 5 }), ..newest_first() }),
-            ("limit=x&limit=2", Listing { page: Some(Page { limit: Some(2), offset: 0 }), ..newest_first() }),
+            ("", Listing::default()),
+            ("page=2&foo=bar&user_id=eve", Listing::default()),
+            ("status=all", Listing::default()),
+            ("status=open&sort=priority&order=up&completed=maybe&search=", Listing::default()),
+            ("status=pending", Listing { completed: Some(false), ..Listing::default() }),
+            ("status=completed&completed=false", Listing { completed: Some(true), ..Listing::default() }),
+            ("status=all&completed=TRUE", Listing { completed: Some(true), ..Listing::default() }),
+            ("completed=0", Listing { completed: Some(false), ..Listing::default() }),
+            ("sort=updated", Listing { sort: Sort::UpdatedAt, ..Listing::default() }),
+            ("sort=created&order=asc", Listing { descending: false, ..Listing::default() }),
+            ("sort=title", Listing { sort: Sort::Title, descending: false, ..Listing::default() }),
+            ("sort=title&order=desc", Listing { sort: Sort::Title, ..Listing::default() }),
+            ("search=50%25+off%5F", Listing { search: Some("50% off_".to_owned()), ..Listing::default() }),
+            (
+                "limit=1000",
+                Listing { page: Some(Page { limit: Some(1000), offset: 0 }), ..Listing::default() },
+            ),
+            ("offset=5", Listing { page: Some(Page { limit: None, offset: 5 }), ..Listing::default() }),
+            (
+                "limit=x&limit=2",
+                Listing { page: Some(Page { limit: Some(2), offset: 0 }), ..Listing::default() },
+            ),
         ];
         for (query, expected) in table {
             assert_eq!(Listing::parse(query), Ok(expected), "{query}");

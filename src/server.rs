@@ -16,20 +16,24 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tiny_http::{Method, Rejection, Request, ResponseBox, Server};
 
-use crate::auth::{JwksUrl, KeySource, Verifier};
+use crate::auth::{Identity, JwksUrl, KeySource, Verifier};
 use crate::config::Config;
 use crate::database::Database;
 use crate::error::Error;
-use crate::http::{Response, conditions, read_body, sole_header, split_target};
+use crate::http::{Limits, Response, conditions, read_body, sole_header, split_target};
 use crate::metrics::Metrics;
 use crate::queue::Queue;
 use crate::router::{self, Match, PRIVATE, PUBLIC, Private, Public};
+use crate::seal::Seal;
 use crate::store::Store;
+use crate::turns::Turns;
 use crate::visit::{self, Visit};
 use crate::{admin, api, cors, logging, request_id};
 
 /// How many requests may wait for a worker. When full, the next is answered 503 at once.
 const QUEUE_REQUESTS: usize = 1_024;
+/// How many of these may be one user's, once it is known whose they are.
+const LINE_REQUESTS: usize = QUEUE_REQUESTS / 2;
 /// How long one may wait before it is answered 503.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the accept loop looks whether one has waited for too long, while any waits.
@@ -41,8 +45,10 @@ struct App {
     verifier: Verifier,
     store: Arc<Store>,
     queue: Queue<Arrival>,
+    turns: Turns<Call>,
     metrics: Metrics,
     tags: visit::Tags,
+    seal: Seal,
 }
 
 /// A request, and when it came in.
@@ -51,10 +57,27 @@ struct Arrival {
     since: Instant,
 }
 
+/// A request that a worker looks at.
+struct Call {
+    request: Request,
+    id: String,
+    visit: Visit,
+    /// Who sent it, where that matters.
+    identity: Option<Result<Identity, Error>>,
+}
+
+impl Call {
+    fn new(Arrival { request, since }: Arrival) -> Self {
+        let id = request_id::choose(sole_header(request.headers(), request_id::HEADER));
+        let visit = Visit::new(request.method(), split_target(request.url()).0, since);
+        Self { request, id, visit, identity: None }
+    }
+}
+
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When the address cannot be listened on, or no signal handler be set.
+/// When the address cannot be listened on, no signal handler be set, or no thread be started.
 pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
     let cors = Arc::new(config.cors);
     // Before anybody can connect, so that no signal ends what has been accepted.
@@ -63,20 +86,27 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
         .map_err(|error| format!("cannot listen on {} port {}: {error}", config.host, config.port))?;
     let address = listener.local_addr()?;
     let rejections = Arc::clone(&cors);
-    let server =
-        Server::with_limits(listener, config.limits, move |rejection| reject(rejection, &rejections))?;
+    let max_body_threads = config.limits.max_body_threads.min(half_of(config.database_limits.pool_size));
+    let limits = Limits { max_body_threads, ..config.limits };
+    let server = Server::with_limits(listener, limits, move |rejection| reject(rejection, &rejections))?;
     let server = Arc::new(server);
-    let stopped = stop_on_signal(signals, Arc::clone(&server), config.drain_timeout);
-    let store = Arc::new(Store::new(Database::new(config.database, config.database_limits)));
+    let stopped = stop_on_signal(signals, Arc::clone(&server), config.drain_timeout)?;
+    // The pool has threads of its own, and panics where it gets none.
+    let database = catch_unwind(AssertUnwindSafe(|| Database::new(config.database, config.database_limits)))
+        .map_err(|_| "cannot start the threads of the pool of connections")?;
+    let store = Arc::new(Store::new(database));
     let keys = key_source(config.jwks_url, &store);
     let tags = visit::Tags::new(&config.trust.secrets);
+    let seal = Seal::new(&config.trust.secrets);
     let app = Arc::new(App {
         cors,
-        verifier: Verifier::new(config.trust, keys, max_waiting_for_keys(config.database_limits.pool_size)),
+        verifier: Verifier::new(config.trust, keys, half_of(config.database_limits.pool_size)),
         store,
         queue: Queue::new(QUEUE_REQUESTS),
+        turns: Turns::new(config.database_limits.pool_size as usize, LINE_REQUESTS),
         metrics: Metrics::default(),
         tags,
+        seal,
     });
     if let Some(address) = config.admin_address {
         let (app, server) = (Arc::clone(&app), Arc::clone(&server));
@@ -86,10 +116,10 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
 
     for _ in 0..config.database_limits.pool_size {
         let app = Arc::clone(&app);
-        thread::spawn(move || app.work());
+        spawn("worker", move || app.work())?;
     }
     let warm_up = Arc::clone(&app);
-    thread::spawn(move || warm_up.store.database().warm_up());
+    spawn("warm-up", move || warm_up.store.database().warm_up())?;
 
     app.accept(&server);
     match stopped.recv() {
@@ -112,15 +142,19 @@ pub(crate) fn key_source(url: Option<JwksUrl>, store: &Arc<Store>) -> KeySource 
     )
 }
 
-/// Of the workers half stay free, whatever the issuer does.
-fn max_waiting_for_keys(workers: u32) -> usize {
+/// Of the workers half stay free, whatever the issuer does; and of the connections, however slowly pages of long lists are read.
+fn half_of(workers: u32) -> usize {
     (workers as usize / 2).max(1)
 }
 
 /// The first signal lets the server finish what it has begun, and then tells whether it could; a second one ends the process.
-fn stop_on_signal(mut signals: Signals, server: Arc<Server>, drain_timeout: Duration) -> Receiver<bool> {
+fn stop_on_signal(
+    mut signals: Signals,
+    server: Arc<Server>,
+    drain_timeout: Duration,
+) -> Result<Receiver<bool>, String> {
     let (tell, stopped) = channel();
-    thread::spawn(move || {
+    spawn("signals", move || {
         let mut signals = signals.forever();
         if signals.next().is_some() {
             info!("stopping");
@@ -130,8 +164,14 @@ fn stop_on_signal(mut signals: Signals, server: Arc<Server>, drain_timeout: Dura
             logging::finish();
             std::process::exit(1);
         }
-    });
-    stopped
+    })?;
+    Ok(stopped)
+}
+
+/// Starts a thread, or says why there is none: a machine has only so many, and memory for so many.
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    let started = thread::Builder::new().name(name.to_owned()).spawn(run);
+    started.map(drop).map_err(|error| format!("cannot start the thread `{name}`: {error}"))
 }
 
 /// The answer to a request that the engine refused, as a page can read it.
@@ -166,7 +206,7 @@ impl App {
                 Err(_) => return,
             }
             while let Some(request) = self.queue.pop_older_than(QUEUE_TIMEOUT) {
-                self.refuse(request);
+                self.refuse(Call::new(request));
             }
         }
     }
@@ -175,41 +215,68 @@ impl App {
     fn admit(&self, request: Request) {
         let arrival = Arrival { request, since: Instant::now() };
         if split_target(arrival.request.url()).0 == "/health" {
-            self.answer(arrival, App::serve);
+            self.answer(Call::new(arrival), App::serve);
         } else if let Err(arrival) = self.queue.push(arrival) {
-            self.refuse(arrival);
+            self.refuse(Call::new(arrival));
         }
     }
 
     /// Answers requests for ever.
     fn work(&self) {
         loop {
-            self.answer(self.queue.pop(), App::serve);
+            self.attend(Call::new(self.queue.pop()));
         }
     }
 
+    /// Answers a request when it is its user's turn, and then those of the same user that have waited for theirs.
+    fn attend(&self, mut call: Call) {
+        call.identity = self.identify(&call);
+        let Some(Ok(identity)) = &call.identity else { return self.answer(call, App::serve) };
+        call.visit.is_by(&identity.user, &self.tags);
+        let user = self.turns.key(identity.user.as_str());
+        let mut next = match self.turns.begin(user, call, Instant::now()) {
+            Ok(next) => next,
+            Err(call) => return self.refuse(call),
+        };
+        while let Some((turn, call)) = next {
+            if call.visit.age() > QUEUE_TIMEOUT {
+                self.refuse(call);
+            } else {
+                self.answer(call, App::serve);
+            }
+            next = turn.pass_on(Instant::now());
+        }
+    }
+
+    /// Whoever asks for something under `/api` is asked for an identity first, also where there is nothing. `None` for others.
+    fn identify(&self, call: &Call) -> Option<Result<Identity, Error>> {
+        let Call { request, visit, .. } = call;
+        if is_preflight(request) || !router::needs_identity(split_target(request.url()).0) {
+            return None;
+        }
+        let _in_request = logging::enter_request(call.id.clone());
+        let authorization = sole_header(request.headers(), "Authorization");
+        let identify = || Ok(self.verifier.identify(authorization, now_seconds())?);
+        Some(guarded(|| visit.auth.time(identify)))
+    }
+
     /// Answers a request that nobody has time for.
-    fn refuse(&self, arrival: Arrival) {
+    fn refuse(&self, call: Call) {
         self.metrics.shed.fetch_add(1, Ordering::Relaxed);
-        self.answer(arrival, |_, _, _| Err(Error::Unavailable));
+        self.answer(call, |_, _| Err(Error::Unavailable));
     }
 
     /// The whole way of a request. `serve` is what becomes of one that is no preflight.
-    fn answer(
-        &self,
-        Arrival { mut request, since }: Arrival,
-        serve: fn(&Self, &mut Request, &mut Visit) -> Result<Response, Error>,
-    ) {
-        let id = request_id::choose(sole_header(request.headers(), request_id::HEADER));
-        let _in_request = logging::enter_request(id.clone());
-        let mut visit = Visit::new(request.method(), split_target(request.url()).0, since);
-        let origin = self.allowed_origin(&request).map(str::to_owned);
-        let response = if is_preflight(&request) {
-            let asked = sole_header(request.headers(), "Access-Control-Request-Headers").unwrap_or_default();
-            cors::preflight(origin.as_deref(), asked)
+    fn answer(&self, mut call: Call, serve: fn(&Self, &mut Call) -> Result<Response, Error>) {
+        let _in_request = logging::enter_request(call.id.clone());
+        let origin = self.allowed_origin(&call.request).map(str::to_owned);
+        let response = if is_preflight(&call.request) {
+            let asked = sole_header(call.request.headers(), "Access-Control-Request-Headers");
+            cors::preflight(origin.as_deref(), asked.unwrap_or_default())
         } else {
-            guarded(|| serve(self, &mut request, &mut visit))
+            guarded(|| serve(self, &mut call)).unwrap_or_else(Response::from)
         };
+        let Call { request, id, visit, .. } = call;
         let (response, finished) = visit.finish(finish(response, origin.as_deref(), id));
         send(request, response);
         finished.tell(&self.metrics);
@@ -219,11 +286,10 @@ impl App {
         self.cors.judge(sole_header(request.headers(), "Origin").unwrap_or_default())
     }
 
-    /// Whoever asks for something under `/api` is asked for an identity first, also where there is nothing.
-    fn serve(&self, request: &mut Request, visit: &mut Visit) -> Result<Response, Error> {
+    fn serve(&self, Call { request, visit, identity, .. }: &mut Call) -> Result<Response, Error> {
         let target = request.url().to_owned();
         let (path, query) = split_target(&target);
-        if !router::needs_identity(path) {
+        let Some(identity) = identity.take() else {
             return match router::find(&PUBLIC, request.method(), path)?.endpoint {
                 Public::About => Ok(api::about()),
                 Public::Health => Ok(api::health()),
@@ -231,26 +297,35 @@ impl App {
                 Public::OpenApi => Ok(api::openapi()),
                 Public::Docs => Ok(api::docs()),
             };
-        }
-        let authorization = sole_header(request.headers(), "Authorization");
-        let identity = visit.auth.time(|| self.verifier.identify(authorization, now_seconds()))?;
-        visit.is_by(&identity.user, &self.tags);
+        };
+        let identity = identity?;
         let tasks = self.store.tasks(&identity.user, &visit.database);
+        let seal = &self.seal;
         let Match { endpoint, id } = router::find(&PRIVATE, request.method(), path)?;
         match endpoint {
             Private::ListTasks => api::list(&tasks, query),
-            Private::CreateTask => api::create(&tasks, &read_body(request)?),
-            Private::GetTask => api::get(&tasks, id, &conditions(request)?),
-            Private::UpdateTask => api::update(&tasks, id, &read_body(request)?, &conditions(request)?),
-            Private::CompleteTask => api::complete(&tasks, id, &read_body(request)?, &conditions(request)?),
-            Private::DeleteTask => api::delete(&tasks, id, &conditions(request)?),
+            Private::CreateTask => api::create(&tasks, &read_body(request)?, seal),
+            Private::GetTask => api::get(&tasks, id, &conditions(request, seal)?, seal),
+            Private::UpdateTask => {
+                api::update(&tasks, id, &read_body(request)?, &conditions(request, seal)?, seal)
+            }
+            Private::CompleteTask => {
+                api::complete(&tasks, id, &read_body(request)?, &conditions(request, seal)?, seal)
+            }
+            Private::DeleteTask => api::delete(&tasks, id, &conditions(request, seal)?),
         }
     }
 
     /// How it is doing, for Prometheus.
     fn metrics(&self, server: &Server) -> String {
         let (http, database) = (server.stats(), self.store.database().stats());
-        admin::render(&self.metrics, &http, self.queue.len(), &database, &self.verifier.key_status())
+        admin::render(
+            &self.metrics,
+            &http,
+            self.queue.len() + self.turns.waiting(),
+            &database,
+            &self.verifier.key_status(),
+        )
     }
 }
 
@@ -261,12 +336,11 @@ fn is_preflight(request: &Request) -> bool {
 }
 
 /// A panic is a defect of ours, and ends one request only.
-fn guarded(serve: impl FnOnce() -> Result<Response, Error>) -> Response {
-    let served = catch_unwind(AssertUnwindSafe(serve)).unwrap_or_else(|_| {
+fn guarded<T>(serve: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(serve)).unwrap_or_else(|_| {
         error!("a request ended by a panic; see above");
         Err(Error::Internal)
-    });
-    served.unwrap_or_else(Response::from)
+    })
 }
 
 /// What every answer carries: it is one person's, and it is what it says it is.
@@ -288,10 +362,11 @@ mod tests {
 
     #[test]
     fn a_panic_is_a_500_that_a_page_can_read() {
-        let response = finish(guarded(|| panic!("a defect")), Some("http://localhost:3000"), "7".to_owned());
+        let response = guarded::<Response>(|| panic!("a defect")).unwrap_or_else(Response::from);
+        let response = finish(response, Some("http://localhost:3000"), "7".to_owned());
         assert_eq!(response.status(), 500);
         assert_eq!(response.header("Access-Control-Allow-Origin"), Some("http://localhost:3000"));
         assert_eq!(response.header("Content-Type"), Some("application/json"));
-        assert!(!String::from_utf8_lossy(response.body()).contains("defect"));
+        assert!(!String::from_utf8_lossy(response.body().unwrap()).contains("defect"));
     }
 }

@@ -6,6 +6,8 @@
 //! every statement `$1` is that user. One statement, one round trip a request; `returning` tells what happened, and
 //! nothing is checked first and acted upon later.
 
+use std::sync::Arc;
+
 use postgres::Row;
 use postgres::types::{FromSql, ToSql, Type, accepts};
 use serde_json::Value;
@@ -14,15 +16,17 @@ use crate::auth::{MAX_KEYS, UserId};
 use crate::conditions::{Conditions, Tag, Tagged};
 use crate::database::{Database, Param, judge};
 use crate::error::Error;
-use crate::listing::{Listing, Page, Sort};
 use crate::stopwatch::Stopwatch;
 use crate::task::{Completion, Description, NewTask, Task, TaskChange, TaskId, Title};
+pub use list::{Page, Rest};
 
 macro_rules! columns {
     () => {
         "id, user_id, title, description, completed, created_at, updated_at"
     };
 }
+
+mod list; // behind the macro that it uses
 
 /// The columns of a single task: those of each, and what its tag is made of.
 macro_rules! tagged_columns {
@@ -31,7 +35,7 @@ macro_rules! tagged_columns {
     };
 }
 
-/// A tag as [`read_tagged`] makes it: the transaction that wrote the row, which no other state of the row in this database
+/// [`Tag::text`] of a row: the transaction that wrote the row, which no other state of the row in this database
 /// has, and the moment, since a database that was set back to an earlier one uses the numbers of transactions again.
 macro_rules! tag {
     () => {
@@ -71,17 +75,6 @@ struct Change {
     conditional: &'static str,
 }
 
-const LIST: &str =
-    concat!("select ", columns!(), " from tasks where user_id = $1 order by created_at desc, id desc");
-
-// `position` takes `%` and `_` as they are.
-const LIST_FILTERED: &str = concat!(
-    "select ",
-    columns!(),
-    " from tasks where user_id = $1 and ($2::boolean is null or completed = $2) and ($3::text is null or ",
-    "position(lower($3) in lower(title)) > 0 or position(lower($3) in lower(description)) > 0)"
-);
-
 const GET: &str = concat!("select ", tagged_columns!(), " from tasks where user_id = $1 and id = $2");
 
 // Everything is written out, for a table made by SQLModel has no defaults.
@@ -120,39 +113,17 @@ const KEY_COLUMNS: &str = "select attname::text from pg_attribute where attrelid
 /// itself shows a key for 30 days after it signs no more.
 fn keys_sql(columns: &[String]) -> Option<String> {
     let column =
-        |names: [&'static str; 2]| names.into_iter().find(|name| columns.iter().any(|own| own == name));
-    let public_key = column(["publicKey", "public_key"])?;
-    let created_at = column(["createdAt", "created_at"])?;
-    let expires_at = column(["expiresAt", "expires_at"])
+        |names: &[&'static str]| names.iter().copied().find(|name| columns.iter().any(|own| own == name));
+    let public_key = column(&["publicKey", "public_key"])?;
+    let created_at = column(&["createdAt", "created_at"])?;
+    let expires_at = column(&["expiresAt", "expires_at"])
         .map_or_else(|| "null::timestamptz".to_owned(), |name| format!("\"{name}\""));
-    let alg = column(["alg", "alg"]).unwrap_or("null");
+    let alg = column(&["alg"]).unwrap_or("null");
     Some(format!(
         "select id::text, \"{public_key}\"::text, {alg}::text from jwks \
          where {expires_at} is null or {expires_at} > now() - interval '30 days' \
          order by \"{created_at}\" desc limit {MAX_KEYS}"
     ))
-}
-
-/// The order of a list. Equal keys are told apart by `id`, so that pages neither repeat nor skip a task.
-fn order_by(sort: Sort, descending: bool) -> &'static str {
-    match (sort, descending) {
-        (Sort::CreatedAt, true) => "created_at desc, id desc",
-        (Sort::CreatedAt, false) => "created_at, id",
-        (Sort::UpdatedAt, true) => "updated_at desc, id desc",
-        (Sort::UpdatedAt, false) => "updated_at, id",
-        (Sort::Title, true) => "lower(title) desc, id desc",
-        (Sort::Title, false) => "lower(title), id",
-    }
-}
-
-/// A page of the list, and in each row how long the whole list is; a page without tasks is one row without a task.
-fn page_sql(order: &str) -> String {
-    format!(
-        "with matching as not materialized ({LIST_FILTERED}), \
-         page as (select * from matching order by {order} limit $4 offset $5) \
-         select page.*, total from (select count(*) as total from matching) as counted left join page on true \
-         order by {order}"
-    )
 }
 
 fn text<'p>(value: &'p (dyn ToSql + Sync)) -> Param<'p> {
@@ -175,7 +146,7 @@ fn id_of(value: &i32) -> Param<'_> {
     (value, Type::INT4)
 }
 
-fn read_task(row: &Row) -> Result<Task, postgres::Error> {
+fn read_task<'r, S: FromSql<'r>>(row: &'r Row) -> Result<Task<S>, postgres::Error> {
     Ok(Task {
         id: row.try_get(0)?,
         user_id: row.try_get(1)?,
@@ -201,10 +172,6 @@ fn read_key(row: &Row) -> Result<Value, postgres::Error> {
     Ok(jwk)
 }
 
-fn many<'r>(rows: impl IntoIterator<Item = &'r Row>) -> Result<Vec<Task>, Error> {
-    rows.into_iter().map(read_task).collect::<Result<_, _>>().map_err(|error| judge(&error))
-}
-
 /// The number of a transaction.
 struct TransactionId(u32);
 
@@ -219,19 +186,12 @@ impl<'a> FromSql<'a> for TransactionId {
 fn read_tagged(row: &Row) -> Result<Tagged, postgres::Error> {
     let task = read_task(row)?;
     let TransactionId(writer) = row.try_get(7)?;
-    let tag = Tag::new(format!("{writer}-{}", task.updated_at.as_microseconds()));
+    let tag = Tag { writer, updated_at: task.updated_at.as_microseconds() };
     Ok(Tagged { task, tag })
 }
 
 fn one(rows: &[Row]) -> Result<Tagged, Error> {
     read_tagged(rows.first().ok_or(Error::UnknownTask)?).map_err(|error| judge(&error))
-}
-
-/// A page without tasks is one row whose `id` is null.
-fn page(rows: &[Row]) -> Result<TaskList, Error> {
-    let total = rows.first().map(|row| row.try_get(7)).transpose().map_err(|error| judge(&error))?;
-    let has_task = |row: &&Row| !matches!(row.try_get::<_, Option<i32>>(0), Ok(None));
-    Ok(TaskList { tasks: many(rows.iter().filter(has_task))?, total })
 }
 
 /// All tasks of all users.
@@ -246,8 +206,8 @@ impl Store {
     }
 
     /// The tasks of one user: the only way to any. The time that the database takes is added to `stopwatch`.
-    pub fn tasks<'s>(&'s self, user: &'s UserId, stopwatch: &'s Stopwatch) -> Tasks<'s> {
-        Tasks { database: &self.database, user: user.as_str(), stopwatch }
+    pub fn tasks<'s>(self: &'s Arc<Self>, user: &'s UserId, stopwatch: &'s Stopwatch) -> Tasks<'s> {
+        Tasks { store: self, user, user_id: user.as_str(), stopwatch }
     }
 
     /// The public keys of the Better Auth that lives in this database, as JSON Web Keys; `None` where none does.
@@ -270,17 +230,23 @@ impl Store {
 
 /// The tasks of one user.
 pub struct Tasks<'s> {
-    database: &'s Database,
-    user: &'s str,
+    store: &'s Arc<Store>,
+    user: &'s UserId,
+    user_id: &'s str,
     stopwatch: &'s Stopwatch,
 }
 
-/// Tasks, and how many there are in all where a page was asked for.
-pub struct TaskList {
-    /// The tasks in their order.
-    pub tasks: Vec<Task>,
-    /// The length of the whole list.
-    pub total: Option<i64>,
+/// The tasks of one user, for what outlives the request. Only [`Tasks`] gives it.
+pub struct LastingTasks {
+    store: Arc<Store>,
+    user: UserId,
+}
+
+impl LastingTasks {
+    /// A handle that can query.
+    pub fn tasks<'s>(&'s self, stopwatch: &'s Stopwatch) -> Tasks<'s> {
+        self.store.tasks(&self.user, stopwatch)
+    }
 }
 
 /// Each method fails with [`Error::Unavailable`] when the database is away or too slow, and with [`Error::Internal`] when it
@@ -288,23 +254,9 @@ pub struct TaskList {
 /// Those with conditions also fail with [`Error::PreconditionFailed`], having changed nothing.
 #[allow(clippy::missing_errors_doc)]
 impl Tasks<'_> {
-    /// The tasks that a list shows.
-    pub fn list(&self, listing: &Listing) -> Result<TaskList, Error> {
-        let Listing { completed, search, sort, descending, page: wanted } = listing;
-        let order = order_by(*sort, *descending);
-        let newest_first = Listing { descending: true, ..Listing::default() };
-        let rows = match wanted {
-            None if *listing == newest_first => self.read(LIST, &self.bind(&[])),
-            None => {
-                let sql = format!("{LIST_FILTERED} order by {order}");
-                self.read(&sql, &self.bind(&[flag(completed), text(search)]))
-            }
-            Some(Page { limit, offset }) => {
-                let params = self.bind(&[flag(completed), text(search), number(limit), number(offset)]);
-                return page(&self.read(&page_sql(order), &params)?);
-            }
-        };
-        Ok(TaskList { tasks: many(&rows?)?, total: None })
+    /// The same for what outlives the request.
+    pub fn lasting(&self) -> LastingTasks {
+        LastingTasks { store: Arc::clone(self.store), user: self.user.clone() }
     }
 
     /// Creates a task.
@@ -324,7 +276,7 @@ impl Tasks<'_> {
     pub fn update(&self, id: TaskId, change: &TaskChange, conditions: &Conditions) -> Result<Tagged, Error> {
         if change.is_empty() {
             let found = self.get(id)?;
-            let holds = !conditions.refuse(&found.tag) && !conditions.know(&found.tag);
+            let holds = !conditions.refuse(found.tag) && !conditions.know(found.tag);
             return if holds { Ok(found) } else { Err(Error::PreconditionFailed) };
         }
         let title = change.title.as_ref().map(Title::as_str);
@@ -378,17 +330,27 @@ impl Tasks<'_> {
     }
 
     fn read(&self, sql: &str, params: &[Param]) -> Result<Vec<Row>, Error> {
-        self.stopwatch.time(|| self.database.read(sql, params))
+        self.stopwatch.time(|| self.store.database.read(sql, params))
+    }
+
+    fn fold<T>(
+        &self,
+        sql: &str,
+        params: &[Param],
+        start: impl Fn() -> T,
+        add: impl Fn(&mut T, &Row) -> Result<(), postgres::Error>,
+    ) -> Result<T, Error> {
+        self.stopwatch.time(|| self.store.database.fold(sql, params, start, add))
     }
 
     fn write(&self, sql: &str, params: &[Param]) -> Result<Vec<Row>, Error> {
-        self.stopwatch.time(|| self.database.write(sql, params))
+        self.stopwatch.time(|| self.store.database.write(sql, params))
     }
 
     /// The parameters of a statement: the user is always `$1`.
     fn bind<'p>(&'p self, others: &[Param<'p>]) -> Vec<Param<'p>> {
         let mut params = Vec::with_capacity(1 + others.len());
-        params.push(text(&self.user));
+        params.push(text(&self.user_id));
         params.extend_from_slice(others);
         params
     }
@@ -403,8 +365,6 @@ mod tests {
         let source = include_str!("store.rs");
         let code = source.split("#[cfg(test)]").next().unwrap();
         let named = [
-            ("LIST", LIST),
-            ("LIST_FILTERED", LIST_FILTERED),
             ("GET", GET),
             ("INSERT", INSERT),
             ("UPDATE", UPDATE.plain),
@@ -428,8 +388,6 @@ mod tests {
             assert!(!sql.contains(" or user_id") && !sql.contains("user_id = $1 or "), "{name}");
         }
         // Each text stands once; what puts conditions around a change stands once for all of them.
-        assert_eq!(uses(code), 8 + 1, "a statement that this test does not know");
-        assert_eq!(page_sql("id").matches("from tasks").count(), 1);
-        assert!(page_sql("id").contains(LIST_FILTERED));
+        assert_eq!(uses(code), 6 + 1, "a statement that this test does not know");
     }
 }

@@ -15,14 +15,14 @@ pub const MAX_TITLE_CHARS: usize = 255;
 /// The longest description, in characters (Unicode scalar values).
 pub const MAX_DESCRIPTION_CHARS: usize = 10_000;
 
-/// A task as the store knows it and as a client reads it.
+/// A task as the store knows it and as a client reads it. Its texts are its own, or those of the row that it is read from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[allow(missing_docs)] // specs/api/tasks.md says what each is
-pub struct Task {
+pub struct Task<S = String> {
     pub id: i32,
-    pub user_id: String,
-    pub title: String,
-    pub description: Option<String>,
+    pub user_id: S,
+    pub title: S,
+    pub description: Option<S>,
     pub completed: bool,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,

@@ -1,6 +1,7 @@
 //! Moments, as PostgreSQL keeps them and as clients read them.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use postgres::types::{FromSql, Type, accepts};
 use serde::{Serialize, Serializer};
@@ -28,6 +29,12 @@ impl Timestamp {
     /// Microseconds since 1970 UTC.
     pub fn as_microseconds(self) -> i64 {
         self.0.as_microsecond()
+    }
+}
+
+impl From<Timestamp> for SystemTime {
+    fn from(timestamp: Timestamp) -> Self {
+        timestamp.0.into()
     }
 }
 

@@ -12,6 +12,7 @@ use crate::auth::UserId;
 use crate::http::{Method, Response};
 use crate::metrics::Metrics;
 use crate::router;
+use crate::seal::derived_key;
 use crate::stopwatch::Stopwatch;
 
 /// The target of the lines, for `RUST_LOG`.
@@ -37,7 +38,8 @@ pub struct Visit {
 pub struct Finished {
     visit: Visit,
     status: u16,
-    bytes: usize,
+    /// Of the body; `None` when it is still to be read.
+    bytes: Option<usize>,
     duration: Duration,
 }
 
@@ -61,11 +63,16 @@ impl Visit {
         }
     }
 
+    /// How long ago it came in.
+    pub fn age(&self) -> Duration {
+        self.since.elapsed()
+    }
+
     /// What became of it; and the answer with `Server-Timing`.
     pub fn finish(self, response: Response) -> (Response, Finished) {
         let duration = self.since.elapsed();
         let response = response.with_header("Server-Timing", self.server_timing(duration));
-        let bytes = if self.method == "HEAD" { 0 } else { response.body().len() };
+        let bytes = if self.method == "HEAD" { Some(0) } else { response.body().map(<[u8]>::len) };
         let finished = Finished { status: response.status(), bytes, duration, visit: self };
         (response, finished)
     }
@@ -92,14 +99,15 @@ fn write_timing(timing: &mut String, name: &str, time: Duration) {
 impl Finished {
     /// Counts and logs it. What only says that all is well to somebody who asks all the time is logged at debug.
     pub fn tell(&self, metrics: &Metrics) {
-        let Finished { visit, status, bytes, duration } = self;
+        let Finished { visit, status, duration, .. } = self;
         metrics.count(visit.method, visit.label, *status, *duration);
         let route = router::PATHS[visit.label];
         let is_probe = *status == 200 && matches!(route, "/health" | "/ready");
         let level = if is_probe { Level::Debug } else { Level::Info };
         log!(
             target: TARGET, level,
-            method = visit.method, route, status, duration_ms = to_microsecond(*duration), bytes,
+            method = visit.method, route, status, duration_ms = to_microsecond(*duration),
+            bytes = self.bytes,
             user = visit.user.as_deref();
             "answered"
         );
@@ -133,10 +141,7 @@ pub struct Tags {
 impl Tags {
     /// Tags of a server with these secrets. Only the current one, which is the first, counts; replicas have the same.
     pub fn new(secrets: &[String]) -> Self {
-        let current = secrets.first().map(String::as_bytes).unwrap_or_default();
-        let secret = hmac::Key::new(hmac::HMAC_SHA256, current);
-        let key = hmac::sign(&secret, TAG_KEY_LABEL);
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()) }
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, derived_key(secrets, TAG_KEY_LABEL).as_ref()) }
     }
 
     fn of(&self, user: &str) -> String {

@@ -11,7 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{Cluster, Random, Server, signal, token, try_request_on, wait_for};
+use support::random::Random;
+use support::{Cluster, Server, signal, token, try_request_on, wait_for};
 
 const CYCLES: usize = 51;
 const CLIENTS: usize = 4;

@@ -67,6 +67,20 @@ fn a_database_is_looked_over_and_left_as_it_is() {
     assert!(named(&bad, "index")[0].1.starts_with("none"));
     assert!(bad.iter().all(|finding| finding.ok || !finding.remedy.is_empty()));
 
+    for (other, name) in [
+        ("alter table tasks rename to own; create view tasks as select * from own", "a view"),
+        (
+            "drop view tasks; create table tasks (like own including defaults) partition by hash (user_id)",
+            "a partitioned table",
+        ),
+    ] {
+        client.batch_execute(other).unwrap();
+        let why = format!("it is {name}, and only an ordinary table has `xmin`, which tags are made of");
+        let found = findings(&cluster.url());
+        assert_eq!(named(&found, "table"), [(false, why.as_str())]);
+        assert_eq!(found.iter().filter(|finding| !finding.ok).count(), 1);
+    }
+
     client.batch_execute("drop table tasks; revoke create on schema public from public").unwrap();
     assert!(!named(&findings(&cluster.url().replace("todo@", "guest@")), "table")[0].0);
     client.batch_execute("alter role guest set default_transaction_read_only = on").unwrap();

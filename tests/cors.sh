@@ -54,6 +54,15 @@ for path in /api/tasks /api/nothing; do
     request GET "$path" --header "Origin: $page"
     check "GET $path without a token (401) can be read by the page" "401 $readable" "$status $(cors_headers)"
 done
+# refused_by_engine STATUS METHOD REST: REST is what follows /health, without its last line end
+refused_by_engine() {
+    raw "$2 /health$3\r\nHost: x\r\nOrigin: $page\r\n\r\n"
+    check "$1 from the HTTP layer can be read by the page" "$1 $readable" "$status $(cors_headers)"
+}
+refused_by_engine 414 GET "?$(text_of 8192 x) HTTP/1.1"
+refused_by_engine 431 GET " HTTP/1.1$(text_of 101 '\r\nX: y')"
+refused_by_engine 501 CONNECT ' HTTP/1.1'
+refused_by_engine 505 GET ' HTTP/2.0'
 request GET /api/tasks --header "Origin: $page" --header "Authorization: Bearer $("$dev" token ada -60)"
 check 'that the token has expired (401) can be read by the page' "401 TOKEN_EXPIRED $readable" "$(refusal) $(cors_headers)"
 

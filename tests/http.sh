@@ -55,6 +55,7 @@ answered() {
 
 answered 200 'HTTP/1.0' 'GET /health HTTP/1.0\r\n\r\n'
 answered 200 'a target with scheme and host' 'GET http://x/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n'
+answered 200 'a scheme in upper case' 'GET HTTP://x/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n'
 answered 200 'an upgrade that is not taken' "${get}Connection: Upgrade, close\r\nUpgrade: h2c\r\n\r\n"
 answered 404 'OPTIONS *' 'OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n'
 answered 405 'a method of 200 letters' "$(text_of 200 M) /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"

@@ -5,7 +5,8 @@ mod support;
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use support::{Answer, Cluster, Random, Server, token};
+use support::random::Random;
+use support::{Answer, Cluster, Server, token};
 
 const REQUESTS: usize = 2_000;
 const USERS: [&str; 2] = ["ada", "eve"];

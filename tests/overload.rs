@@ -15,6 +15,8 @@ use support::{Answer, Cluster, Server, token, wait_for};
 const REQUESTS: usize = 1_300;
 const QUEUE: usize = 1_024;
 const WORKERS: usize = 8;
+/// So many that none of them has a worker more than is theirs.
+const USERS: usize = 100;
 
 #[test]
 fn a_slow_database_fills_a_bounded_queue_and_the_rest_is_shed_at_once() {
@@ -29,12 +31,14 @@ fn a_slow_database_fills_a_bounded_queue_and_the_rest_is_shed_at_once() {
     let mut transaction = locker.transaction().unwrap();
     transaction.batch_execute("lock table tasks").unwrap();
 
-    let request = format!(
-        "GET /api/tasks HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
-    );
+    let users: Vec<String> = (0..USERS).map(|number| support::token(&format!("user-{number}"))).collect();
     let begun = Instant::now();
     let streams: Vec<TcpStream> = (0..REQUESTS)
-        .map(|_| {
+        .map(|number| {
+            let token = &users[number % USERS];
+            let request = format!(
+                "GET /api/tasks HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
+            );
             let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
             stream.write_all(request.as_bytes()).unwrap();
             stream

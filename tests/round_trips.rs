@@ -133,6 +133,22 @@ fn count_round_trips(port: u16) {
     delete();
     assert_eq!(proxy.count(&mut delete), 1, "delete");
 
+    // 1,000 tasks are a page; one more needs another.
+    let url = format!("postgresql://todo@127.0.0.1:{port}/postgres");
+    let mut database = postgres::Client::connect(&url, postgres::NoTls).unwrap();
+    let fill = "insert into tasks (user_id, title) select 'ada', n::text \
+                from generate_series(1, 1000 - (select count(*) from tasks where user_id = 'ada')) as n";
+    for (more, expected) in [(fill, 1), ("insert into tasks (user_id, title) values ('ada', 'one more')", 2)]
+    {
+        database.batch_execute(more).unwrap();
+        for query in ["", "?status=all&sort=title", "?sort=updated_at", "?offset=0"] {
+            let list = || drop(send("GET", &format!("/api/tasks{query}"), None, 200));
+            list();
+            assert_eq!(proxy.count(list), expected, "{query} {more}");
+        }
+        assert_eq!(proxy.count(|| drop(send("GET", "/api/tasks?limit=1000", None, 200))), 1, "{more}");
+    }
+
     for (name, target, token, status) in [
         ("no token", "/api/tasks", None, 401),
         ("bad id", "/api/tasks/abc", Some(token.as_str()), 422),

@@ -92,7 +92,7 @@ listed 'search may be encoded' Apple '?search=red%20%26%20100'
 listed 'search finds nothing' '' '?search=nothing'
 listed 'an empty search is as good as none' ÄPFEL_,cherry,Apple,banana '?search='
 listed 'search and status go together' Apple '?search=a&status=completed'
-listed 'search finds an emoji' '' '?search=%F0%9F%A6%80'
+listed 'search finds no emoji where there is none' '' '?search=%F0%9F%A6%80'
 refused 'a NUL character cannot be searched for' 'query.search string_nul' '?search=%00'
 
 # --- In which order ---
@@ -159,6 +159,18 @@ sql "insert into tasks (user_id, title, description, completed, created_at, upda
     from generate_series(1, 2500) as n"
 as ada GET /api/tasks
 check 'a whole list is whole, however long' '200 2504' "$(answer length)"
+check 'it comes in chunks, for it is longer than a page' 'chunked,' "$(header Transfer-Encoding),$(header Content-Length)"
+as ada HEAD /api/tasks
+check 'HEAD has no length of it either' '200 application/json ' \
+    "$status $(header Content-Type) $(header Content-Length)"
+as ada GET '/api/tasks?limit=1000'
+check 'a page has a length' ",$(printf %s "$body" | wc -c)" "$(header Transfer-Encoding),$(header Content-Length)"
+as ada GET '/api/tasks?offset=3'
+check 'the rest behind an offset may be long, too' '200 2501' "$(answer length)"
+total 'its X-Total-Count counts the whole list' 2504
+as ada GET '/api/tasks?sort=title&order=desc'
+check 'a long list by title is in order' true "$(json '[.[] | [(.title | ascii_downcase), .id]] | . == (sort | reverse)')"
+as ada GET /api/tasks
 whole=$(json '[.[].id]')
 offset=0
 pages=

@@ -25,7 +25,7 @@ pub use check::{Finding, check};
 pub use failure::judge;
 use failure::{Cause, is_lost};
 use health::{AWAY_AFTER, Health};
-use session::{PING_TIMEOUT, Sessions};
+use session::{PING_TIMEOUT, Session, Sessions};
 use url::DatabaseUrl;
 
 /// How much longer than PostgreSQL works on a statement we wait for it, so that it can say that it gave up.
@@ -118,7 +118,22 @@ impl Database {
     /// [`Error::Unavailable`] when there is no connection in time, and at once while the database is known to be away; what
     /// [`judge`] makes of a failed statement.
     pub fn read(&self, sql: &str, params: &[Param]) -> Result<Vec<Row>, Error> {
-        self.run(sql, params, is_lost)
+        self.run(is_lost, |session, until, look| session.query(sql, params, until, look))
+    }
+
+    /// The same, but each row is added to what `start` makes, and not kept: the rows may be more than memory is given to. After
+    /// a lost connection it starts anew.
+    ///
+    /// # Errors
+    /// As for [`Database::read`].
+    pub fn fold<T>(
+        &self,
+        sql: &str,
+        params: &[Param],
+        start: impl Fn() -> T,
+        add: impl Fn(&mut T, &Row) -> Result<(), postgres::Error>,
+    ) -> Result<T, Error> {
+        self.run(is_lost, |session, until, look| session.fold(sql, params, until, look, (start(), &add)))
     }
 
     /// Runs one statement that changes something. Again only when it certainly did not run, which a lost connection mostly
@@ -127,15 +142,15 @@ impl Database {
     /// # Errors
     /// As for [`Database::read`].
     pub fn write(&self, sql: &str, params: &[Param]) -> Result<Vec<Row>, Error> {
-        self.run(sql, params, |_| false)
+        self.run(|_| false, |session, until, look| session.query(sql, params, until, look))
     }
 
-    fn run(
+    /// `ask` sends the statement, within a time, and looks at the connection before where it is told to.
+    fn run<T>(
         &self,
-        sql: &str,
-        params: &[Param],
         may_run_twice: fn(&postgres::Error) -> bool,
-    ) -> Result<Vec<Row>, Error> {
+        ask: impl Fn(&mut Session, Instant, bool) -> Result<T, postgres::Error>,
+    ) -> Result<T, Error> {
         let until =
             Instant::now() + self.limits.checkout_timeout + self.limits.statement_timeout + ANSWER_MARGIN;
         let mut tries = 0;
@@ -143,7 +158,7 @@ impl Database {
             tries += 1;
             let mut session = self.session(until)?;
             let deadline = until.min(Instant::now() + self.limits.statement_timeout + ANSWER_MARGIN);
-            match session.query(sql, params, deadline, tries > 1) {
+            match ask(&mut session, deadline, tries > 1) {
                 Err(error) if tries < MAX_TRIES && (session.did_not_run(&error) || may_run_twice(&error)) => {
                     debug!("once more, on another connection: {}", Cause(&error));
                 }

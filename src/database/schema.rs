@@ -6,9 +6,10 @@ use postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 /// Any number that is always the same: starts that race for the schema meet here.
 const LOCK: i64 = 0x746f_646f;
 const SCHEMA: &str = include_str!("../../schema.sql");
-/// What can be said of each column.
-pub const COLUMNS: &str = "select attname, format_type(atttypid, null), attnotnull, atthasdef or attidentity <> '' \
-                       from pg_attribute where attrelid = to_regclass('tasks') and attnum > 0 and not attisdropped";
+/// What can be said of each column, and of what it is a column.
+pub const COLUMNS: &str = "select attname, format_type(atttypid, null), attnotnull, atthasdef or attidentity <> '', relkind \
+                       from pg_attribute join pg_class on pg_class.oid = attrelid \
+                       where attrelid = to_regclass('tasks') and attnum > 0 and not attisdropped";
 
 /// What a column must be for this program to use it.
 struct Needed {
@@ -37,6 +38,8 @@ pub struct Column {
     kind: String,
     not_null: bool,
     has_default: bool,
+    /// `relkind` of what has it: `r` is an ordinary table.
+    relation: String,
 }
 
 /// Makes the table where there is none. One that is there is served as it is: a role that may not create one will do, and
@@ -76,12 +79,19 @@ fn read_column(message: &SimpleQueryMessage) -> Option<Column> {
         kind: text(row, 1),
         not_null: row.get(2) == Some("t"),
         has_default: row.get(3) == Some("t"),
+        relation: text(row, 4),
     })
 }
 
 /// What of a table this program cannot use, a line each.
 pub fn misfits(columns: &[Column]) -> Vec<String> {
     let mut misfits = Vec::new();
+    if let [column, ..] = columns
+        && !is_ordinary(columns)
+    {
+        let other = relation_name(&column.relation);
+        return vec![format!("it is {other}, and only an ordinary table has `xmin`, which tags are made of")];
+    }
     for needed in &NEEDED {
         let name = needed.name;
         let Some(column) = columns.iter().find(|column| column.name == name) else {
@@ -105,6 +115,20 @@ pub fn misfits(columns: &[Column]) -> Vec<String> {
     misfits
 }
 
+/// Whether the columns are those of an ordinary table. Of a partitioned one PostgreSQL does not say `xmin` in `returning`.
+pub fn is_ordinary(columns: &[Column]) -> bool {
+    columns.iter().all(|column| column.relation == "r")
+}
+
+fn relation_name(relkind: &str) -> &'static str {
+    match relkind {
+        "p" => "a partitioned table",
+        "v" | "m" => "a view",
+        "f" => "a foreign table",
+        _ => "no table",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +139,7 @@ mod tests {
             kind: needed.types[needed.types.len() - 1].to_owned(),
             not_null: !needed.nullable,
             has_default: needed.name == "id",
+            relation: "r".to_owned(),
         };
         NEEDED.iter().map(column).collect()
     }
@@ -122,8 +147,7 @@ mod tests {
     #[test]
     fn a_table_that_fits_is_not_complained_of() {
         assert_eq!(misfits(&fitting()), Vec::<String>::new());
-        let extra =
-            Column { name: "priority".into(), kind: "text".into(), not_null: false, has_default: false };
+        let extra = Column { name: "priority".into(), not_null: false, ..fitting().remove(2) };
         assert_eq!(misfits(&[fitting(), vec![extra]].concat()), Vec::<String>::new());
     }
 
@@ -134,7 +158,7 @@ mod tests {
         columns[0].has_default = false;
         columns[3].not_null = true;
         columns.remove(4);
-        columns.push(Column { name: "team".into(), kind: "text".into(), not_null: true, has_default: false });
+        columns.push(Column { name: "team".into(), ..fitting().remove(2) });
         assert_eq!(
             misfits(&columns),
             [

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use log::warn;
+use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::Type;
 use postgres::{Client, Row, SimpleQueryMessage, Statement};
 use r2d2::ManageConnection;
@@ -254,7 +255,29 @@ impl Session {
         until: Instant,
         look: bool,
     ) -> Result<Vec<Row>, postgres::Error> {
-        let answer = self.in_time(until, look, |session| session.send(sql, params));
+        self.judged(until, look, |session| session.send(sql, params))
+    }
+
+    /// The same, but each row is added to `made` when it comes, and not kept.
+    pub fn fold<T>(
+        &mut self,
+        sql: &str,
+        params: &[Param],
+        until: Instant,
+        look: bool,
+        (made, add): (T, impl Fn(&mut T, &Row) -> Result<(), postgres::Error>),
+    ) -> Result<T, postgres::Error> {
+        self.judged(until, look, |session| session.send_folding(sql, params, made, add))
+    }
+
+    /// Asks, and draws from a failure what it says of this connection and of the database.
+    fn judged<T>(
+        &mut self,
+        until: Instant,
+        look: bool,
+        ask: impl FnOnce(&mut Self) -> Result<T, postgres::Error>,
+    ) -> Result<T, postgres::Error> {
+        let answer = self.in_time(until, look, ask);
         if let Err(error) = &answer {
             let is_lost = is_lost(error) || self.client.is_closed();
             let is_read_only = is_read_only(error) && self.opened_at.elapsed() > READ_ONLY_PATIENCE;
@@ -269,17 +292,40 @@ impl Session {
     }
 
     fn send(&mut self, sql: &str, params: &[Param]) -> Result<Vec<Row>, postgres::Error> {
-        let Some(statements) = &mut self.statements else {
+        let Some(statement) = self.prepared(sql, params)? else {
             return self.client.query_typed(sql, params);
         };
         let values: Vec<_> = params.iter().map(|(value, _)| *value).collect();
+        self.client.query(&statement, &values)
+    }
+
+    fn send_folding<T>(
+        &mut self,
+        sql: &str,
+        params: &[Param],
+        mut made: T,
+        add: impl Fn(&mut T, &Row) -> Result<(), postgres::Error>,
+    ) -> Result<T, postgres::Error> {
+        let mut rows = match self.prepared(sql, params)? {
+            Some(statement) => self.client.query_raw(&statement, params.iter().map(|(value, _)| *value))?,
+            None => self.client.query_typed_raw(sql, params.iter().cloned())?,
+        };
+        while let Some(row) = rows.next()? {
+            add(&mut made, &row)?;
+        }
+        Ok(made)
+    }
+
+    /// The statement of this text, prepared when it is first used; `None` where nothing is.
+    fn prepared(&mut self, sql: &str, params: &[Param]) -> Result<Option<Statement>, postgres::Error> {
+        let Some(statements) = &mut self.statements else { return Ok(None) };
         if let Some(statement) = statements.get(sql) {
-            return self.client.query(statement, &values);
+            return Ok(Some(statement.clone()));
         }
         let types: Vec<Type> = params.iter().map(|(_, kind)| kind.clone()).collect();
         let statement = self.client.prepare_typed(sql, &types)?;
         statements.insert(sql.to_owned(), statement.clone());
-        self.client.query(&statement, &values)
+        Ok(Some(statement))
     }
 
     /// Asks the server whether it is there.

@@ -86,6 +86,11 @@ pub fn enter_request(id: String) -> InRequest {
     InRequest { outer: REQUEST_ID.replace(id) }
 }
 
+/// The id of the request that this thread answers, for what goes on with it elsewhere; empty where it answers none.
+pub fn request_id() -> String {
+    REQUEST_ID.with_borrow(String::clone)
+}
+
 impl Drop for InRequest {
     fn drop(&mut self) {
         REQUEST_ID.set(std::mem::take(&mut self.outer));

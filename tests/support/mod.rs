@@ -5,6 +5,7 @@
 
 pub mod pgbouncer;
 pub mod proxy;
+pub mod random;
 pub mod signer;
 
 use std::fs;
@@ -307,11 +308,8 @@ pub fn try_request_on(
     request.push_str(body.unwrap_or_default());
 
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    Answer::parse(&answer).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    Answer::try_read(stream)
 }
 
 impl Drop for Server {
@@ -330,20 +328,33 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// What comes until the connection is closed.
+    pub fn read(stream: TcpStream) -> Self {
+        Self::try_read(stream).unwrap()
+    }
+
+    /// The same where the server may die meanwhile.
+    pub fn try_read(mut stream: TcpStream) -> io::Result<Self> {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        Self::parse(&answer).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+
     /// `None` for one that was cut off.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let text = String::from_utf8(bytes.to_vec()).ok()?;
-        let (head, body) = text.split_once("\r\n\r\n")?;
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
+        let (head, body) = (str::from_utf8(&bytes[..end]).ok()?, &bytes[end + 4..]);
         let mut lines = head.lines();
         let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
         let headers = lines.filter_map(|line| line.split_once(": "));
-        let answer = Self {
-            status,
-            headers: headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect(),
-            body: body.to_owned(),
-        };
+        let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
+        let mut answer = Self { status, headers, body: String::new() };
+        let is_chunked = answer.header("transfer-encoding") == Some("chunked");
+        let body = if is_chunked { unchunk(body)? } else { body.to_vec() };
         let length = answer.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-        (answer.body.len() >= length).then_some(answer)
+        answer.body = String::from_utf8(body).ok().filter(|body| body.len() >= length)?;
+        Some(answer)
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -352,6 +363,20 @@ impl Answer {
 
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {:?}", self.body))
+    }
+}
+
+/// What was sent in chunks (RFC 9112, section 7.1). `None` without the last one, which alone says that it is whole.
+fn unchunk(mut chunks: &[u8]) -> Option<Vec<u8>> {
+    let mut content = Vec::with_capacity(chunks.len());
+    loop {
+        let end = chunks.windows(2).position(|two| two == b"\r\n")?;
+        let size = usize::from_str_radix(str::from_utf8(&chunks[..end]).ok()?, 16).ok()?;
+        content.extend_from_slice(chunks.get(end + 2..end + 2 + size)?);
+        chunks = chunks[end + 2 + size..].strip_prefix(b"\r\n")?;
+        if size == 0 {
+            return chunks.is_empty().then_some(content);
+        }
     }
 }
 
@@ -368,29 +393,4 @@ pub fn token(user: &str) -> String {
     let signature =
         jsonwebtoken::crypto::sign(signed.as_bytes(), &key, jsonwebtoken::Algorithm::HS256).unwrap();
     format!("{signed}.{signature}")
-}
-
-/// Numbers that look random and are the same in every run from the same seed (xorshift64*).
-pub struct Random(u64);
-
-impl Random {
-    /// From the variable `SEED`, or the clock; the test prints it.
-    pub fn from_env() -> Self {
-        let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = seed
-            .unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 | 1);
-        println!("SEED={seed}");
-        Self(seed)
-    }
-
-    pub fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % limit
-    }
-
-    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[self.below(from.len())]
-    }
 }

@@ -119,6 +119,13 @@ impl HeadReader {
     /// Reads the head at the start of `bytes`, which are all that arrived so far: the same bytes as last time and perhaps
     /// more. Gives the head and its length in bytes, or `None` as long as it is not whole.
     pub(crate) fn read(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>, Refused> {
+        self.read_once(bytes, limits).map_err(|Refused { fault, head }| Refused {
+            fault,
+            head: head.or_else(|| understood(fault, bytes).map(Box::new)),
+        })
+    }
+
+    fn read_once(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>, Refused> {
         if !self.tried {
             // The common case: the head came whole, and one pass is enough.
             self.tried = true;
@@ -228,27 +235,47 @@ fn parse(bytes: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>, Refused
         return Err(explain(httparse::Error::NewLine, bytes, limits).into());
     }
 
+    let mut head = head_of(&request, bytes)?;
+    match rules::judge(&mut head, request.headers) {
+        Ok(()) => Ok(Some((head, length))),
+        Err(fault) => Err(Refused { fault, head: Some(Box::new(head)) }),
+    }
+}
+
+/// The head that `httparse` found in `bytes`, before it is judged.
+fn head_of(request: &httparse::Request, bytes: &[u8]) -> Result<Head, Fault> {
     let span = |part: &[u8]| {
         let start = part.as_ptr() as usize - bytes.as_ptr() as usize;
         start as u32..(start + part.len()) as u32
     };
-    let fields = request.headers.iter();
-    let mut head = Head {
+    let field =
+        |field: &httparse::Header| Field { name: span(field.name.as_bytes()), value: span(field.value) };
+    Ok(Head {
         bytes: bytes.to_vec(),
-        target: span(target.as_bytes()),
-        fields: fields
-            .map(|field| Field { name: span(field.name.as_bytes()), value: span(field.value) })
-            .collect(),
+        target: span(request.path.unwrap_or_default().as_bytes()),
+        fields: request.headers.iter().map(field).collect(),
         method: request.method.unwrap_or_default().parse().map_err(|()| BAD_REQUEST_LINE)?,
         version: HTTPVersion(1, request.version.unwrap_or_default()),
         framing: Framing::Absent,
         keep_alive: false,
         expects_continue: false,
-    };
-    match rules::judge(&mut head, request.headers) {
-        Ok(()) => Ok(Some((head, length))),
-        Err(fault) => Err(Refused { fault, head: Some(Box::new(head)) }),
+    })
+}
+
+/// The head of a request that is refused for its size or its version, if it is whole: only to tell which page asks.
+fn understood(fault: Fault, bytes: &[u8]) -> Option<Head> {
+    if !matches!(fault.status, 414 | 431 | 505) {
+        return None;
     }
+    let mut bytes = bytes.to_vec();
+    if let Some(version) = other_version(&bytes) {
+        // It is not known to mean the same there, but how a header looks has not changed.
+        bytes[version].copy_from_slice(b"HTTP/1.1");
+    }
+    let mut storage = [httparse::EMPTY_HEADER; MAX_HEADERS_CEILING];
+    let mut request = httparse::Request::new(&mut storage);
+    let is_whole = request.parse(&bytes).is_ok_and(|status| status.is_complete());
+    if is_whole { head_of(&request, &bytes).ok() } else { None }
 }
 
 /// How often `wanted` stands in at most 255 bytes: counted in bytes, which the compiler turns into a tenth of the instructions.
@@ -263,7 +290,7 @@ fn explain(error: httparse::Error, bytes: &[u8], limits: &Limits) -> Fault {
     }
     match error {
         httparse::Error::TooManyHeaders => TOO_MANY_HEADERS,
-        httparse::Error::Version if names_other_version(bytes) => {
+        httparse::Error::Version if other_version(bytes).is_some() => {
             Fault::new(505, "Only HTTP/1.0 and HTTP/1.1 are spoken here")
         }
         httparse::Error::Version | httparse::Error::Token => BAD_REQUEST_LINE,
@@ -273,13 +300,16 @@ fn explain(error: httparse::Error, bytes: &[u8], limits: &Limits) -> Fault {
     }
 }
 
-/// Whether the request line ends with a well-formed version (RFC 9112, section 2.3), such as `HTTP/2.0`.
-fn names_other_version(bytes: &[u8]) -> bool {
-    let line = bytes.trim_ascii_start().split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let mut words = line.split(|byte| *byte == b' ');
-    let version = words.nth(2).and_then(|word| word.strip_prefix(b"HTTP/"));
-    words.next().is_none()
-        && matches!(version, Some([major, b'.', minor]) if major.is_ascii_digit() && minor.is_ascii_digit())
+/// Where the request line ends with a well-formed version (RFC 9112, section 2.3), such as `HTTP/2.0`.
+fn other_version(bytes: &[u8]) -> Option<Range<usize>> {
+    let start = bytes.len() - bytes.trim_ascii_start().len();
+    let line = bytes[start..].split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let words: Vec<&[u8]> = line.splitn(4, |byte| *byte == b' ').collect();
+    let [_, _, version] = words[..] else { return None };
+    let is_one = matches!(version.strip_prefix(b"HTTP/"), Some([major, b'.', minor])
+        if major.is_ascii_digit() && minor.is_ascii_digit());
+    let end = start + line.len();
+    is_one.then(|| end - version.len()..end)
 }
 
 #[cfg(test)]

@@ -122,6 +122,44 @@ fn what_is_too_large_is_refused_as_soon_as_it_is() {
 }
 
 #[test]
+fn a_head_that_is_refused_for_its_size_or_version_still_says_who_asks() {
+    let long = "a".repeat(9_000);
+    let large = format!("GET / HTTP/1.1\r\nA: {long}\r\nB: {long}");
+    for (start, expected) in [
+        ("GET / HTTP/2.0".to_owned(), 505),
+        ("\r\nGET / HTTP/1.2".to_owned(), 505),
+        (format!("GET /{long} HTTP/1.1"), 414),
+        (format!("GET /{long} HTTP/3.0"), 414),
+        (large, 431),
+        (format!("GET / HTTP/1.1{}", "\r\nA: b".repeat(150)), 431),
+    ] {
+        let text = format!("{start}\r\nHost: h\r\nOrigin: http://a\r\n\r\n");
+        let limits = Limits::default();
+        let mut in_two = HeadReader::default();
+        assert!(in_two.read(&text.as_bytes()[..10], &limits).unwrap().is_none());
+        for refused in [read(text.as_bytes()), in_two.read(text.as_bytes(), &limits)] {
+            let refused = refused.unwrap_err();
+            let names = refused.head.map(|head| head.headers().last().map(Header::to_string));
+            assert_eq!(
+                (refused.fault.status, names),
+                (expected, Some(Some("Origin: http://a".to_owned()))),
+                "{start}"
+            );
+        }
+        // As long as it is not whole nobody knows.
+        let cut = &text[..text.len() - 2];
+        let unfinished = read(cut.as_bytes());
+        assert!(
+            unfinished.is_ok_and(|head| head.is_none())
+                || read(cut.as_bytes()).is_err_and(|refused| refused.head.is_none())
+        );
+    }
+    // Neither does anybody where it is no proper head.
+    let refused = read(b"GET / HTTP/1.1\r\nHost: h\r\nOrigin: http://a\nX: y\r\n\r\n").unwrap_err();
+    assert!(refused.fault.status == 400 && refused.head.is_none());
+}
+
+#[test]
 fn a_head_says_how_its_connection_goes_on() {
     for (line, connection, keep_alive) in [
         ("1.1", "", true),

@@ -1,5 +1,8 @@
 //! What this crate adds to the published API: limits, the hook, streaming, the graceful end, figures.
 
+#[path = "support/wait.rs"]
+mod wait;
+
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,9 +11,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tiny_http::{Header, Limits, Rejection, Response, ResponseBox, Server, StatusCode};
+use wait::{PATIENCE, wait_until};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
-const PATIENCE: Duration = Duration::from_secs(10);
 
 fn start<F>(limits: Limits, on_reject: F) -> (Arc<Server>, SocketAddr)
 where
@@ -35,14 +38,6 @@ fn exchange(address: SocketAddr, request: &str) -> String {
     let mut answer = String::new();
     client.read_to_string(&mut answer).expect("the answer is text");
     answer
-}
-
-fn wait_until(condition: impl Fn() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < end, "it does not come true");
-        thread::yield_now();
-    }
 }
 
 #[test]
@@ -114,7 +109,7 @@ fn a_streamed_body_is_pulled_as_the_client_reads_and_holds_no_thread() {
     io::copy(&mut (&reader).take(2 * before as u64), &mut io::sink()).expect("the body goes on");
     assert!(pulled.load(Ordering::SeqCst) > before);
     drop(reader);
-    wait_until(|| server.stats().connections == 0);
+    wait_until("nobody is connected", || server.stats().connections == 0);
 }
 
 #[test]
@@ -123,13 +118,13 @@ fn a_shutdown_answers_what_is_there_and_ends_every_wait() {
     let idle = connect(address);
     let mut half_sent = connect(address);
     half_sent.write_all(&GET.as_bytes()[..10]).expect("the server reads");
-    wait_until(|| server.stats().connections == 2 && server.stats().buffered_bytes > 0);
+    wait_until("both are here", || server.stats().connections == 2 && server.stats().buffered_bytes > 0);
     let in_flight = thread::spawn(move || exchange(address, GET));
     let request = server.recv().expect("a request comes");
 
     let ending = Arc::clone(&server);
     let ending = thread::spawn(move || ending.shutdown(PATIENCE));
-    wait_until(|| TcpStream::connect(address).is_err());
+    wait_until("nobody listens", || TcpStream::connect(address).is_err());
     let receiving: Vec<_> = (0..3)
         .map(|_| {
             let server = Arc::clone(&server);
@@ -186,7 +181,7 @@ fn figures_tell_what_happened() {
         client.write_all(GET.as_bytes()).expect("the server reads");
     }
     // Nobody receives: one request waits, two are refused.
-    wait_until(|| server.stats().shed == 2);
+    wait_until("two are refused", || server.stats().shed == 2);
     let stats = server.stats();
     assert_eq!((stats.accepted, stats.pending_requests, stats.rejected), (3, 1, 0));
     server.recv().expect("one waits").respond(Response::empty(200)).expect("the client is there");
@@ -241,7 +236,7 @@ fn a_slow_request_after_many_quick_ones_holds_up_nobody() {
     };
     (0..1000).for_each(|_| ask(GET));
     let slow = thread::spawn(move || exchange(address, "GET /slow HTTP/1.1\r\nHost: h\r\n\r\n"));
-    wait_until(|| server.stats().connections == 2);
+    wait_until("both are here", || server.stats().connections == 2);
     (0..1000).for_each(|_| ask(GET));
     *release.0.lock().expect("nobody panics with it") = true;
     release.1.notify_all();

@@ -1,16 +1,19 @@
 //! Limits that all connections share: who goes when there is no room, and who must not.
 
+#[path = "support/wait.rs"]
+mod wait;
+
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tiny_http::{Limits, Rejection, Response, Server, StatusCode};
+use wait::{PATIENCE, wait_until};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Bytes read of all endless bodies.
 static READ: AtomicUsize = AtomicUsize::new(0);
@@ -66,14 +69,6 @@ fn status(mut client: &TcpStream) -> u16 {
 fn ask(client: &TcpStream) -> u16 {
     send(client, GET);
     status(client)
-}
-
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < end, "it does not come true that {what}");
-        thread::sleep(Duration::from_millis(1));
-    }
 }
 
 #[test]

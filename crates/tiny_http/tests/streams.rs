@@ -3,6 +3,9 @@
 //! The program here has one thread in `recv`, as a program with a dispatcher has: whatever a body does, that thread must go
 //! on giving requests, and deadlines must be kept.
 
+#[path = "support/wait.rs"]
+mod wait;
+
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,8 +14,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tiny_http::{Limits, Rejection, Response, Server, StatusCode};
+use wait::{PATIENCE, wait_until};
 
-const PATIENCE: Duration = Duration::from_secs(10);
 /// What one page of a body holds: more than the engine reads at a time.
 const PAGE_BYTES: usize = 100_000;
 
@@ -120,14 +123,6 @@ fn read_whole(client: &mut TcpStream) -> usize {
         if let Some(end) = answer[tail..].windows(END.len()).position(|bytes| bytes == END) {
             return answer[..tail + end].iter().filter(|byte| **byte == b'p').count();
         }
-    }
-}
-
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < end, "it does not come true that {what}");
-        thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -1,0 +1,249 @@
+//! The list, a page at a time: its SQL texts, and how much of it is in memory at once.
+//!
+//! A page ends after [`MAX_PAGE_TASKS`], or with the task that makes it longer than [`MAX_PAGE_BYTES`]. The first row that has
+//! no place any more says where the next page begins; so nothing is counted, and what is deleted meanwhile shifts nothing.
+
+use std::time::SystemTime;
+
+use postgres::Row;
+
+use super::{Tasks, flag, id_of, number, read_task, text};
+use crate::database::Param;
+use crate::error::Error;
+use crate::listing::{Listing, MAX_LIMIT, Page as Part, Sort};
+use crate::task::Task;
+use crate::timestamp::Timestamp;
+
+/// The most tasks of a page. Whoever asks for a part of the list may ask for so many at most.
+pub const MAX_PAGE_TASKS: i64 = MAX_LIMIT;
+/// A page of so many bytes of JSON takes no further task.
+pub const MAX_PAGE_BYTES: usize = 256 * 1024;
+
+/// One row more than a page has, which tells that there are more.
+const FIRST: &str = concat!(
+    "select ",
+    columns!(),
+    " from tasks where user_id = $1 order by created_at desc, id desc limit 1001"
+);
+
+// Compared as bytes, for a text that repeats itself is found in another such only slowly among characters (`queries.md`,
+// "Searching"). `position` takes `%` and `_` as they are.
+const FROM_MATCHING: &str = "from tasks where user_id = $1 and ($2::boolean is null or completed = $2) and ($3::text is null \
+     or position((select convert_to(lower($3), 'UTF8')) in convert_to(lower(title), 'UTF8')) > 0 \
+     or position((select convert_to(lower($3), 'UTF8')) in convert_to(lower(description), 'UTF8')) > 0)";
+
+/// What a list is sorted by. Equal keys are told apart by `id`, so that pages neither repeat nor skip a task.
+fn key(sort: Sort) -> &'static str {
+    match sort {
+        Sort::CreatedAt => "created_at",
+        Sort::UpdatedAt => "updated_at",
+        Sort::Title => "lower(title)",
+    }
+}
+
+fn order_by(sort: Sort, descending: bool) -> String {
+    let (key, direction) = (key(sort), if descending { " desc" } else { "" });
+    format!("order by {key}{direction}, id{direction}")
+}
+
+/// The columns of a task, and the key where it is none of them.
+fn columns(sort: Sort) -> &'static str {
+    match sort {
+        Sort::Title => concat!(columns!(), ", lower(title) as key"),
+        Sort::CreatedAt | Sort::UpdatedAt => columns!(),
+    }
+}
+
+/// The first page of a list with a filter, or in another order.
+fn first_sql(sort: Sort, descending: bool) -> String {
+    let (columns, order) = (columns(sort), order_by(sort, descending));
+    format!("select {columns} {FROM_MATCHING} {order} limit {}", MAX_PAGE_TASKS + 1)
+}
+
+/// The first page of a part of the list, and in each row how long the whole list is; a part without tasks is one row without a
+/// task.
+fn part_sql(sort: Sort, descending: bool) -> String {
+    let (columns, order) = (columns(sort), order_by(sort, descending));
+    format!(
+        "with matching as not materialized (select {columns} {FROM_MATCHING}), \
+         page as (select * from matching {order} limit $4 offset $5) \
+         select page.*, total from (select count(*) as total from matching) as counted left join page on true {order}"
+    )
+}
+
+/// Every further page.
+fn next_sql(sort: Sort, descending: bool) -> String {
+    let (columns, order, key) = (columns(sort), order_by(sort, descending), key(sort));
+    let comparison = if descending { "<=" } else { ">=" };
+    format!("select {columns} {FROM_MATCHING} and ({key}, id) {comparison} ($4, $5) {order} limit $6")
+}
+
+/// A page of a list, as JSON: all pages of a list together are one array.
+#[derive(Debug)]
+pub struct Page {
+    /// The tasks. The array begins with the first page, and ends with the last.
+    pub json: Vec<u8>,
+    /// The length of the whole list, in the first page of a part of it.
+    pub total: Option<i64>,
+    /// What the next page goes on with; `None` in the last one.
+    pub rest: Option<Rest>,
+    tasks: i64,
+}
+
+/// The rest of a list.
+#[derive(Debug)]
+pub struct Rest {
+    key: Key,
+    id: i32,
+    /// How many tasks it may have, where the client set a limit.
+    left: Option<i64>,
+    /// How many tasks fill a page, as far as those before tell.
+    page_tasks: i64,
+}
+
+/// The key of a task in the order of the list.
+#[derive(Debug)]
+enum Key {
+    Moment(SystemTime),
+    Title(String),
+}
+
+impl Key {
+    fn read(row: &Row, sort: Sort) -> Result<Self, postgres::Error> {
+        let moment = |column| row.try_get::<_, Timestamp>(column).map(|moment| Key::Moment(moment.into()));
+        match sort {
+            Sort::CreatedAt => moment(5),
+            Sort::UpdatedAt => moment(6),
+            Sort::Title => row.try_get("key").map(Key::Title),
+        }
+    }
+
+    fn as_param(&self) -> Param<'_> {
+        match self {
+            Key::Moment(moment) => (moment, postgres::types::Type::TIMESTAMPTZ),
+            Key::Title(title) => text(title),
+        }
+    }
+}
+
+impl Page {
+    fn beginning_with(opening: &[u8]) -> Self {
+        Self { json: opening.to_vec(), total: None, rest: None, tasks: 0 }
+    }
+
+    /// Adds a task, if there is a place for it. The first that finds none is where the next page begins; those behind it are
+    /// passed over.
+    fn add(&mut self, row: &Row, listing: &Listing, most: i64) -> Result<(), postgres::Error> {
+        if self.rest.is_some() {
+            return Ok(());
+        }
+        let task: Task<&str> = read_task(row)?;
+        if self.tasks == most || self.json.len() >= MAX_PAGE_BYTES {
+            let key = Key::read(row, listing.sort)?;
+            self.rest = Some(Rest { key, id: task.id, left: None, page_tasks: MAX_PAGE_TASKS });
+            return Ok(());
+        }
+        if self.json != b"[" {
+            self.json.push(b',');
+        }
+        serde_json::to_writer(&mut self.json, &task).expect("our own types have string keys and serialise");
+        self.tasks += 1;
+        Ok(())
+    }
+
+    /// The same for a row that also tells the length of the whole list, and may have no task.
+    fn add_counted(&mut self, row: &Row, listing: &Listing) -> Result<(), postgres::Error> {
+        if self.total.is_none() {
+            self.total = row.try_get("total")?;
+        }
+        match row.try_get::<_, Option<i32>>(0)? {
+            Some(_) => self.add(row, listing, MAX_PAGE_TASKS),
+            None => Ok(()),
+        }
+    }
+
+    /// `left` is how many tasks the list may still have had with this page.
+    fn finish(mut self, left: Option<i64>) -> Self {
+        match &mut self.rest {
+            None => self.json.push(b']'),
+            Some(rest) => {
+                rest.left = left.map(|left| left - self.tasks);
+                let task_bytes = (self.json.len() as i64 / self.tasks.max(1)).max(1);
+                rest.page_tasks = (MAX_PAGE_BYTES as i64 / task_bytes).clamp(1, MAX_PAGE_TASKS);
+                self.json.shrink_to_fit(); // for it may wait for its reader
+            }
+        }
+        self
+    }
+}
+
+#[allow(clippy::missing_errors_doc)] // as for all of them
+impl Tasks<'_> {
+    /// The first page of a list.
+    pub fn first_page(&self, listing: &Listing) -> Result<Page, Error> {
+        let Listing { completed, search, sort, descending, page: part } = listing;
+        let add = |page: &mut Page, row: &Row| page.add(row, listing, MAX_PAGE_TASKS);
+        let start = || Page::beginning_with(b"[");
+        let page = match part {
+            None if *listing == Listing::default() => self.fold(FIRST, &self.bind(&[]), start, add),
+            None => {
+                let params = self.bind(&[flag(completed), text(search)]);
+                self.fold(&first_sql(*sort, *descending), &params, start, add)
+            }
+            Some(Part { limit, offset }) => {
+                let rows = limit.unwrap_or(MAX_PAGE_TASKS + 1);
+                let params = self.bind(&[flag(completed), text(search), number(&rows), number(offset)]);
+                let add = |page: &mut Page, row: &Row| page.add_counted(row, listing);
+                self.fold(&part_sql(*sort, *descending), &params, start, add)
+            }
+        }?;
+        Ok(page.finish(part.and_then(|part| part.limit)))
+    }
+
+    /// The page that the rest of a list begins with.
+    pub fn next_page(&self, listing: &Listing, rest: &Rest) -> Result<Page, Error> {
+        let Listing { completed, search, sort, descending, .. } = listing;
+        let rows = (rest.page_tasks + 1).min(rest.left.unwrap_or(i64::MAX));
+        let others = [flag(completed), text(search), rest.key.as_param(), id_of(&rest.id), number(&rows)];
+        let page = self.fold(
+            &next_sql(*sort, *descending),
+            &self.bind(&others),
+            || Page::beginning_with(b""),
+            |page, row| page.add(row, listing, rest.page_tasks),
+        )?;
+        Ok(page.finish(rest.left))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_statement_is_bound_to_the_user() {
+        let code = include_str!("list.rs").split("#[cfg(test)]").next().unwrap();
+        assert_eq!(code.matches("from tasks").count(), 2, "a statement that this test does not know");
+        let mut texts = vec![FIRST.to_owned()];
+        for sort in [Sort::CreatedAt, Sort::UpdatedAt, Sort::Title] {
+            for descending in [false, true] {
+                texts.extend([first_sql, part_sql, next_sql].map(|text| text(sort, descending)));
+            }
+        }
+        for sql in texts {
+            assert_eq!(sql.matches("from tasks where user_id = $1 ").count(), 1, "{sql}");
+            assert_eq!(sql.matches("tasks").count(), 1, "{sql}");
+            // Of what follows nothing can widen it: `or` stands in parentheses only.
+            let mut depth = 0;
+            for (at, character) in sql.char_indices() {
+                depth += i32::from(character == '(') - i32::from(character == ')');
+                let outside = sql.starts_with("with") && depth == 1 || depth == 0;
+                assert!(!outside || !sql[at..].starts_with(" or "), "{sql}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_asks_for_one_row_more_than_it_has() {
+        assert!(FIRST.ends_with(&format!(" limit {}", MAX_PAGE_TASKS + 1)));
+    }
+}

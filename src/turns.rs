@@ -1,0 +1,204 @@
+//! Whose turn it is: how many workers one user's requests may hold, and where the others of theirs wait meanwhile.
+//!
+//! A request that has no turn holds no worker. It waits behind those of the same user, and is taken on by the worker that
+//! ends one of them; so whatever a user asks for, and however often, they are in nobody's way but their own.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// How long after a request of another user a user counts as not alone.
+const COMPANY: Duration = Duration::from_secs(10);
+
+/// See the module.
+pub struct Turns<T> {
+    workers: usize,
+    max_waiting: usize,
+    hasher: RandomState,
+    state: Mutex<State<T>>,
+}
+
+struct State<T> {
+    /// Those who hold a worker, so at most as many as there are workers. Nobody else has requests that wait.
+    users: Vec<User<T>>,
+    last: Option<Key>,
+    company_until: Option<Instant>,
+}
+
+/// A user, as far as it matters here: two with the same number, which chance alone makes, would share their turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key(u64);
+
+struct User<T> {
+    key: Key,
+    working: usize,
+    waiting: VecDeque<T>,
+}
+
+impl<T> Turns<T> {
+    /// Turns at so many workers. Of one user at most `max_waiting` requests wait.
+    pub fn new(workers: usize, max_waiting: usize) -> Self {
+        let state = State { users: Vec::with_capacity(workers), last: None, company_until: None };
+        Self { workers, max_waiting, hasher: RandomState::new(), state: Mutex::new(state) }
+    }
+
+    /// What stands for this user here.
+    pub fn key(&self, user: &str) -> Key {
+        Key(self.hasher.hash_one(user))
+    }
+
+    /// Lets a request of this user in: the one that may be answered now, if any may, which is not this one where others of
+    /// theirs wait already.
+    ///
+    /// # Errors
+    /// The request, when too many wait.
+    pub fn begin(&self, key: Key, request: T, now: Instant) -> Result<Option<(Turn<'_, T>, T)>, T> {
+        let mut state = self.lock();
+        state.meet(key, now);
+        let most = self.most(&state, now);
+        let index = state.users.iter().position(|user| user.key == key).unwrap_or_else(|| {
+            state.users.push(User { key, working: 0, waiting: VecDeque::new() });
+            state.users.len() - 1
+        });
+        let user = &mut state.users[index];
+        if user.working < most {
+            user.working += 1;
+            user.waiting.push_back(request);
+            let first = user.waiting.pop_front();
+            Ok(first.map(|first| (Turn { turns: self, key, is_over: false }, first)))
+        } else if user.waiting.len() < self.max_waiting {
+            user.waiting.push_back(request);
+            Ok(None)
+        } else {
+            Err(request)
+        }
+    }
+
+    /// How many requests wait for their turn.
+    pub fn waiting(&self) -> usize {
+        self.lock().users.iter().map(|user| user.waiting.len()).sum()
+    }
+
+    /// A user has half of the workers; one who is alone, all but one: whoever comes next finds that free.
+    fn most(&self, state: &State<T>, now: Instant) -> usize {
+        let is_alone = state.company_until.is_none_or(|until| until <= now);
+        if is_alone { (self.workers - 1).max(1) } else { self.workers.div_ceil(2) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+impl<T> State<T> {
+    fn meet(&mut self, key: Key, now: Instant) {
+        if self.last.replace(key).is_some_and(|last| last != key) {
+            self.company_until = Some(now + COMPANY);
+        }
+    }
+
+    /// One request less of this user; what waits when that was their last.
+    fn end(&mut self, key: Key) -> Option<User<T>> {
+        let index = self.users.iter().position(|user| user.key == key)?;
+        let user = &mut self.users[index];
+        user.working -= 1;
+        (user.working == 0).then(|| self.users.swap_remove(index))
+    }
+}
+
+/// The right to a worker. It ends when it is dropped, too, as by a panic.
+pub struct Turn<'t, T> {
+    turns: &'t Turns<T>,
+    key: Key,
+    is_over: bool,
+}
+
+impl<T> Turn<'_, T> {
+    /// Leaves the turn to the next request of the same user, unless none waits or their turns have become too many.
+    pub fn pass_on(mut self, now: Instant) -> Option<(Self, T)> {
+        let mut state = self.turns.lock();
+        let most = self.turns.most(&state, now);
+        let user = state.users.iter_mut().find(|user| user.key == self.key);
+        match user.filter(|user| user.working <= most).and_then(|user| user.waiting.pop_front()) {
+            Some(next) => {
+                drop(state);
+                Some((self, next))
+            }
+            None => {
+                state.end(self.key);
+                drop(state);
+                self.is_over = true;
+                None
+            }
+        }
+    }
+}
+
+impl<T> Drop for Turn<'_, T> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            // Requests that nobody would take on go with it, but not while the lock is held.
+            let last = self.turns.lock().end(self.key);
+            drop(last);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The turns that a user gets by asking so often.
+    fn ask<'t>(turns: &'t Turns<u32>, user: &str, times: u32, now: Instant) -> Vec<(Turn<'t, u32>, u32)> {
+        (0..times)
+            .filter_map(|number| turns.begin(turns.key(user), number, now).expect("there is room"))
+            .collect()
+    }
+
+    #[test]
+    fn a_user_has_half_of_the_workers_and_alone_all_but_one() {
+        for (workers, half, alone) in [(1, 1, 1), (2, 1, 1), (3, 2, 2), (4, 2, 3), (8, 4, 7), (128, 64, 127)]
+        {
+            let (turns, now) = (Turns::new(workers, 200), Instant::now());
+            assert_eq!(ask(&turns, "ada", 200, now).len(), alone, "alone at {workers}");
+            drop(ask(&turns, "eve", 1, now));
+            assert_eq!(ask(&turns, "ada", 200, now + COMPANY / 2).len(), half, "of {workers}");
+            assert_eq!(ask(&turns, "ada", 200, now + COMPANY * 2).len(), alone, "alone again at {workers}");
+        }
+    }
+
+    #[test]
+    fn who_waits_is_taken_on_in_order_by_whoever_ends() {
+        let (turns, now) = (Turns::new(4, 10), Instant::now());
+        drop(ask(&turns, "eve", 1, now));
+        let mut held = ask(&turns, "ada", 5, now);
+        assert_eq!((held.len(), turns.waiting()), (2, 3));
+        let (turn, number) = held.pop().and_then(|(turn, _)| turn.pass_on(now)).unwrap();
+        assert_eq!((number, turns.waiting()), (2, 2));
+        // Alone, she may have three: the next goes first, not the one that comes just now.
+        let (another, number) = turns.begin(turns.key("ada"), 5, now + COMPANY).unwrap().unwrap();
+        assert_eq!((number, turns.waiting()), (3, 2));
+        // And when she is not any more, her turns become fewer.
+        let others = ask(&turns, "eve", 1, now + COMPANY);
+        assert!(turn.pass_on(now + COMPANY).is_none());
+        let (another, number) = another.pass_on(now + COMPANY).unwrap();
+        assert_eq!((number, turns.waiting()), (4, 1));
+        drop((another, others));
+        let (last, number) = held.pop().and_then(|(turn, _)| turn.pass_on(now)).unwrap();
+        assert_eq!((number, turns.waiting()), (5, 0));
+        assert!(last.pass_on(now).is_none());
+        assert!(turns.lock().users.is_empty());
+    }
+
+    #[test]
+    fn a_line_is_bounded_and_ends_with_its_last_turn() {
+        let (turns, now) = (Turns::new(1, 2), Instant::now());
+        let held = ask(&turns, "ada", 3, now);
+        assert_eq!((held.len(), turns.waiting()), (1, 2));
+        assert_eq!(turns.begin(turns.key("ada"), 3, now).map(|_| ()), Err(3));
+        drop(held); // as a panic would
+        assert_eq!((turns.waiting(), turns.lock().users.len()), (0, 0));
+        assert_eq!(ask(&turns, "ada", 1, now).len(), 1);
+    }
+}

@@ -1,0 +1,317 @@
+//! Lists that are longer than a page: whole and right, in little memory, and no burden while their readers stall.
+
+mod support;
+
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::time::{Duration, Instant};
+
+use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
+use support::pgbouncer::PgBouncer;
+use support::{Answer, Cluster, Server, token, wait_for};
+
+/// What 100,000 tasks may cost, and 50 such lists to readers that stall.
+const MAX_GROWTH_KIB: usize = 16 * 1024;
+/// The same of readers that stall on the longest descriptions: a page (256 KiB) and a task (62 KB) for each reader, and as much
+/// again for what the allocator keeps.
+const MAX_WORST_GROWTH_KIB: usize = 32 * 1024;
+/// How many readers stall.
+const STALLED: usize = 50;
+/// What is instant, on a noisy machine.
+const INSTANT: Duration = Duration::from_millis(500);
+
+/// Gives `ada` this many tasks, seven in each second; every third one is completed.
+fn fill(cluster: &Cluster, tasks: usize) {
+    let sql = "insert into tasks (user_id, title, description, completed, created_at, updated_at)
+               select 'ada', chr(65 + n * 7 % 26) || ' is the title of task ' || n, 'Ünd its description, ' || n, n % 3 = 0,
+                      timestamptz '2020-01-01 00:00:00.123456' + n / 7 * interval '1 s',
+                      timestamptz '2021-01-01 00:00:00.654321' + n % 100 * interval '1 s'
+               from generate_series(1, $1::int) as n";
+    cluster.client().execute(sql, &[&i32::try_from(tasks).unwrap()]).unwrap();
+    cluster.client().batch_execute("vacuum analyze tasks").unwrap();
+}
+
+/// Two users with tasks in between, so that a page that forgot whose list it is would show it.
+fn start(tasks: usize) -> (Cluster, Server) {
+    let cluster = Cluster::start();
+    let server = Server::start(&cluster.url());
+    assert_eq!(list(&server, "").json(), serde_json::json!([]));
+    fill(&cluster, tasks);
+    let eve = "insert into tasks (user_id, title, created_at) select 'eve', title, created_at from tasks";
+    cluster.client().batch_execute(&format!("{eve} limit 5000")).unwrap();
+    (cluster, server)
+}
+
+fn list(server: &Server, query: &str) -> Answer {
+    let answer = server.request("GET", &format!("/api/tasks{query}"), Some(&token("ada")), None);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer
+}
+
+/// What the database itself says of a list: id, title and the moments of each task.
+fn expected(cluster: &Cluster, tail: &str) -> Vec<String> {
+    let moment =
+        |column| format!("to_char({column} at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')");
+    let (created, updated) = (moment("created_at"), moment("updated_at"));
+    let sql = format!(
+        "select concat_ws('|', id, title, {created}, {updated}) from tasks where user_id = 'ada' {tail}"
+    );
+    cluster.client().query(&sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+fn shown(answer: &Answer) -> Vec<String> {
+    let json = answer.json();
+    let text = |task: &serde_json::Value, name: &str| task[name].as_str().unwrap().to_owned();
+    let tasks = json.as_array().unwrap().iter();
+    tasks
+        .map(|task| {
+            let moments = [text(task, "created_at"), text(task, "updated_at")].join("|");
+            format!("{}|{}|{moments}", task["id"], text(task, "title"))
+        })
+        .collect()
+}
+
+/// Of a process, in KiB: `VmRSS` now, `VmHWM` at most so far.
+fn memory(server: &Server, what: &str) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with(what)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Threads of the server that read long answers.
+fn readers(server: &Server) -> usize {
+    let tasks = fs::read_dir(format!("/proc/{}/task", server.id())).unwrap().flatten();
+    let names = tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+    names.filter(|name| name.trim() == "http-body").count()
+}
+
+#[test]
+fn a_hundred_thousand_tasks_are_whole_and_right_in_little_memory() {
+    let (cluster, server) = start(100_000);
+    let expected = expected(&cluster, "order by created_at desc, id desc");
+    let before = memory(&server, "VmRSS");
+    let begun = Instant::now();
+    let answer = list(&server, "");
+    let growth = memory(&server, "VmHWM").saturating_sub(before);
+    println!("{} bytes in {:?}, {growth} KiB more of memory at most", answer.body.len(), begun.elapsed());
+    assert_eq!(answer.header("transfer-encoding"), Some("chunked"));
+    assert!(shown(&answer) == expected, "not the list that the database has");
+    assert_eq!(expected.len(), 100_000);
+    assert!(growth <= MAX_GROWTH_KIB, "{growth} KiB");
+}
+
+#[test]
+fn every_order_filter_and_part_is_as_the_database_has_it() {
+    let (cluster, server) = start(3_500);
+    check_orders(&cluster, &server);
+    for (query, total, offset, limit) in [
+        ("?limit=999", 3_500, 0, 999),
+        ("?limit=1000", 3_500, 0, 1_000),
+        ("?limit=1000&offset=2500", 3_500, 2_500, 1_000),
+        ("?limit=1000&offset=2501", 3_500, 2_501, 1_000),
+        ("?offset=0", 3_500, 0, 9_999),
+        ("?offset=999", 3_500, 999, 9_999),
+        ("?offset=1000", 3_500, 1_000, 9_999),
+        ("?offset=1001", 3_500, 1_001, 9_999),
+        ("?offset=1500", 3_500, 1_500, 9_999),
+        ("?offset=2499", 3_500, 2_499, 9_999),
+        ("?offset=2500", 3_500, 2_500, 9_999),
+        ("?offset=3499", 3_500, 3_499, 9_999),
+        ("?offset=3500", 3_500, 3_500, 9_999),
+    ] {
+        let answer = list(&server, query);
+        let sql = format!("order by created_at desc, id desc limit {limit} offset {offset}");
+        assert_eq!(shown(&answer), expected(&cluster, &sql), "{query}");
+        assert_eq!(answer.header("x-total-count"), Some(total.to_string().as_str()), "{query}");
+    }
+}
+
+/// Lists whose last page is full, or holds one task.
+#[test]
+fn a_list_may_end_with_a_page() {
+    let (cluster, server) = start(999);
+    for (more, is_whole) in
+        [(0, true), (1, true), (1, false), (998, false), (1, false), (1, false), (499, false)]
+    {
+        for _ in 0..more {
+            cluster
+                .client()
+                .batch_execute("insert into tasks (user_id, title) values ('ada', 'one more')")
+                .unwrap();
+        }
+        let expected = expected(&cluster, "order by created_at desc, id desc");
+        let answer = list(&server, "");
+        assert_eq!(shown(&answer), expected, "{} tasks", expected.len());
+        assert_eq!(answer.header("content-length").is_some(), is_whole, "{} tasks", expected.len());
+        let head = String::from_utf8(read_on(ask(connected(&server), "HEAD")).unwrap()).unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"), "{head}");
+        assert_eq!(head.contains("Content-Length: "), is_whole, "{head}");
+    }
+}
+
+#[test]
+fn behind_a_pooler_it_is_the_same() {
+    let cluster = Cluster::start();
+    let bouncer = PgBouncer::start(&cluster, "transaction");
+    let server = Server::start(&bouncer.url());
+    list(&server, "");
+    fill(&cluster, 2_500);
+    check_orders(&cluster, &server);
+}
+
+/// SQLModel's table has no time zones, and `varchar`.
+#[test]
+fn on_a_table_without_time_zones_it_is_the_same() {
+    let cluster = Cluster::start();
+    let table =
+        "create table tasks (id serial primary key, user_id varchar not null, title varchar(200) not null,
+                 description varchar(1000), completed boolean not null,
+                 created_at timestamp not null, updated_at timestamp not null)";
+    cluster.client().batch_execute(&format!("set time zone 'UTC'; {table}")).unwrap();
+    cluster.client().batch_execute("alter role todo set time zone 'UTC'").unwrap();
+    fill(&cluster, 2_500);
+    let server = Server::start(&cluster.url());
+    check_orders(&cluster, &server);
+}
+
+fn check_orders(cluster: &Cluster, server: &Server) {
+    for (query, tail) in [
+        ("", "order by created_at desc, id desc"),
+        ("?order=asc", "order by created_at, id"),
+        ("?sort=updated_at", "order by updated_at desc, id desc"),
+        ("?sort=updated_at&order=asc", "order by updated_at, id"),
+        ("?sort=title", "order by lower(title), id"),
+        ("?sort=title&order=desc", "order by lower(title) desc, id desc"),
+        ("?status=pending", "and not completed order by created_at desc, id desc"),
+        ("?status=completed&sort=title", "and completed order by lower(title), id"),
+        ("?search=TASK%201", "and title like '%task 1%' order by created_at desc, id desc"),
+        ("?search=%C3%BCnd&sort=updated&offset=7", "order by updated_at desc, id desc offset 7"),
+    ] {
+        assert_eq!(shown(&list(server, query)), expected(cluster, tail), "{query}");
+    }
+}
+
+#[test]
+fn an_old_client_gets_it_until_the_connection_ends() {
+    let (cluster, server) = start(2_500);
+    let mut stream = connected(&server);
+    let head = format!("GET /api/tasks HTTP/1.0\r\nAuthorization: Bearer {}\r\n\r\n", token("ada"));
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let answer = Answer::parse(&answer).unwrap();
+    assert_eq!((answer.header("transfer-encoding"), answer.header("content-length")), (None, None));
+    assert_eq!(shown(&answer), expected(&cluster, "order by created_at desc, id desc"));
+}
+
+/// A connection with little room, on which a list was asked for and nothing is read.
+fn ask_with_little_room(server: &Server) -> TcpStream {
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    sockopt::set_socket_recv_buffer_size(&socket, 4 * 1024).unwrap();
+    connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, server.port)).unwrap();
+    ask(TcpStream::from(socket), "GET")
+}
+
+fn ask(mut stream: TcpStream, method: &str) -> TcpStream {
+    let head = format!("{method} /api/tasks HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
+    stream.write_all(format!("{head}Authorization: Bearer {}\r\n\r\n", token("ada")).as_bytes()).unwrap();
+    stream
+}
+
+fn connected(server: &Server) -> TcpStream {
+    TcpStream::connect(("127.0.0.1", server.port)).unwrap()
+}
+
+/// Lets readers stall, half of them with little room: at the beginning, and in the midst. By how many KiB the memory has grown.
+fn stall(cluster: &Cluster, server: &Server) -> (Vec<TcpStream>, usize) {
+    let before = memory(server, "VmRSS");
+    let stalled: Vec<_> = (0..STALLED)
+        .map(|number| match number % 2 {
+            0 => ask_with_little_room(server),
+            _ => ask(connected(server), "GET"),
+        })
+        .collect();
+    for stream in &stalled {
+        stream.peek(&mut [0]).unwrap(); // its answer has begun
+    }
+    wait_for("every thread that reads to be done", || (readers(server) == 0).then_some(()));
+    let busy =
+        "select count(*) from pg_stat_activity where application_name = 'todo-backend' and state <> 'idle'";
+    assert_eq!(cluster.client().query_one(busy, &[]).unwrap().get::<_, i64>(0), 0, "a connection is held");
+    for _ in 0..20 {
+        let asked = Instant::now();
+        let answer = server.request("GET", "/api/tasks?limit=1", Some(&token("eve")), None);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert!(asked.elapsed() < INSTANT, "took {:?}", asked.elapsed());
+    }
+    let growth = memory(server, "VmHWM").saturating_sub(before);
+    println!("{STALLED} stalled readers: {growth} KiB more of memory at most");
+    (stalled, growth)
+}
+
+fn read_on(mut stream: TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut answer = Vec::new();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.read_to_end(&mut answer).map(|_| answer)
+}
+
+#[test]
+fn readers_that_stall_hold_nobody_and_little_memory() {
+    let (cluster, server) = start(100_000);
+    let (mut stalled, growth) = stall(&cluster, &server);
+    assert!(growth <= MAX_GROWTH_KIB, "{growth} KiB");
+    // One that reads on has missed nothing.
+    let answer = Answer::parse(&read_on(stalled.pop().unwrap()).unwrap()).unwrap();
+    assert_eq!(answer.json().as_array().unwrap().len(), 100_000);
+}
+
+/// Every character of a description takes six bytes in JSON.
+#[test]
+fn the_longest_tasks_cost_no_more_than_is_said() {
+    let (cluster, server) = start(1_200);
+    let longest = "update tasks set title = repeat(chr(1), 255), description = repeat(chr(1), 10000) where user_id = 'ada'";
+    cluster.client().batch_execute(longest).unwrap();
+    let (mut stalled, growth) = stall(&cluster, &server);
+    assert!(growth <= MAX_WORST_GROWTH_KIB, "{growth} KiB");
+    let answer = Answer::parse(&read_on(stalled.pop().unwrap()).unwrap()).unwrap();
+    assert_eq!(answer.body.matches("\"user_id\":\"ada\"").count(), 1_200);
+    // A part of the list is no way around it.
+    let part = list(&server, "?limit=1000&offset=100");
+    assert_eq!(part.body.matches("\"user_id\":\"ada\"").count(), 1_000);
+    assert_eq!((part.header("x-total-count"), part.header("content-length")), (Some("1200"), None));
+}
+
+#[test]
+fn a_list_that_cannot_be_finished_is_cut_off_and_never_looks_whole() {
+    let mut cluster = Cluster::start();
+    let log = std::env::temp_dir().join(format!("todo-backend-test-log-{}", std::process::id()));
+    let server =
+        Server::start_telling(fs::File::create(&log).unwrap(), &cluster.url(), &[("RUST_LOG", "info")]);
+    list(&server, "");
+    fill(&cluster, 100_000);
+    let mut stream = ask_with_little_room(&server);
+    let mut begin = [0; 1024];
+    stream.read_exact(&mut begin).unwrap();
+    wait_for("the reader to stall", || (readers(&server) == 0).then_some(()));
+    cluster.kill();
+    match read_on(stream) {
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
+        Ok(answer) => panic!("{} bytes, then a proper end", answer.len()),
+    }
+    let log = wait_for("the line in the log", || {
+        let log = fs::read_to_string(&log).unwrap();
+        log.contains("a list was cut off").then_some(log)
+    });
+    println!("{log}");
+    assert_eq!(log.matches("a list was cut off").count(), 1);
+    let id = |line: &str| line.split("request_id=").nth(1).map(str::to_owned);
+    let line_of = |text: &str| log.lines().rev().find(|line| line.contains(text)).unwrap();
+    assert_eq!(id(line_of("a list was cut off")), id(line_of("answered")), "it says which request");
+    assert!(id(line_of("answered")).is_some());
+    cluster.resume();
+    wait_for("the whole list", || {
+        let answer = server.request("GET", "/api/tasks", Some(&token("ada")), None);
+        (answer.status == 200).then(|| assert_eq!(answer.json().as_array().unwrap().len(), 100_000))
+    });
+}
