@@ -165,7 +165,12 @@ impl Connection {
         }
     }
 
-    /// Sends `answer` to the request that was handed out, or what was read of it since.
+    /// The answer to the request that was handed out is sent.
+    pub(crate) fn answered(&mut self, answer: &Answer, engine: &Arc<Engine>) -> Outcome {
+        self.after_answer(answer.close, engine)
+    }
+
+    /// Sends an answer, or what was read of one since.
     pub(crate) fn send(&mut self, mut answer: Answer, engine: &Arc<Engine>) -> Outcome {
         answer.since = engine.clock.now();
         self.write(answer, engine)

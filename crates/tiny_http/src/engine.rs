@@ -3,7 +3,7 @@
 //! Threads come in by `poll.rs`, answers by [`Engine::send`]. No method here waits for a client or for the program.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, epoll, eventfd};
 
 use crate::acceptor::Acceptor;
-use crate::answer::{Answer, Exchange};
+use crate::answer::{Answer, Exchange, Progress};
 use crate::budget::Budget;
 use crate::clock::{Clock, ticks_in};
 use crate::connection::{Connection, Outcome, Received};
@@ -192,10 +192,19 @@ impl Engine {
         }
     }
 
-    /// Sends the answer to the request that this connection waits with.
-    pub(crate) fn send(self: &Arc<Self>, token: Token, answer: Answer) -> io::Result<()> {
-        let mut connection = self.slots.lock(token).ok_or(io::ErrorKind::NotConnected)?;
-        let outcome = connection.send(answer, self);
+    /// Sends the answer to the request that this connection waits with. Nobody else writes to it meanwhile, so the first try
+    /// needs no lock; and with one, whoever polls would often wait for this thread: the client is awake before it goes on,
+    /// and asks for the next thing. What is left is tried again under the lock, so that no event is missed.
+    pub(crate) fn send(self: &Arc<Self>, token: Token, mut answer: Answer) -> io::Result<()> {
+        let gone = io::ErrorKind::NotConnected;
+        let socket = Arc::clone(self.slots.lock(token).ok_or(gone)?.socket());
+        let progress = answer.write(socket.as_fd());
+        drop(socket);
+        let mut connection = self.slots.lock(token).ok_or(gone)?;
+        let outcome = match progress {
+            Progress::Done => connection.answered(&answer, self),
+            _ => connection.send(answer, self),
+        };
         let is_gone = matches!(outcome, Outcome::Close);
         self.settle(token, connection, outcome);
         if is_gone { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
