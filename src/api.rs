@@ -1,7 +1,5 @@
 //! The endpoints: what each reads of the request, asks of the store, and answers.
 
-use std::sync::LazyLock;
-
 use serde_json::json;
 
 use crate::conditions::{Conditions, Tag, Tagged};
@@ -10,7 +8,7 @@ use crate::docs;
 use crate::error::Error;
 use crate::http::Response;
 use crate::listing::Listing;
-use crate::long_list::LongList;
+use crate::long_list::{self, LongList};
 use crate::seal::Seal;
 use crate::store::{Page, Tasks};
 use crate::task::{Completion, NewTask, TaskChange, TaskId};
@@ -22,7 +20,10 @@ pub fn list(tasks: &Tasks, query: &str) -> Result<Response, Error> {
     let Page { json, total, rest, .. } = tasks.first_page(&listing)?;
     let response = match rest {
         None => Response::json_text(200, json),
-        Some(rest) => Response::json_stream(200, LongList::new(tasks.lasting(), listing, json, rest)),
+        Some(rest) => {
+            let list = LongList::new(tasks.lasting(), listing, json, rest);
+            Response::json_stream(200, list, long_list::MAX_HELD_BYTES)
+        }
     };
     Ok(match total {
         Some(total) => response.with_header("X-Total-Count", total.to_string()),
@@ -116,9 +117,7 @@ pub fn ready(database: &Database) -> Result<Response, Error> {
 
 /// `GET /openapi.json`
 pub fn openapi() -> Response {
-    static OPENAPI: LazyLock<Vec<u8>> =
-        LazyLock::new(|| include_bytes!("../specs/api/openapi.json").to_vec());
-    Response::json_text(200, OPENAPI.clone())
+    Response::json_text(200, include_bytes!("../specs/api/openapi.json").as_slice())
 }
 
 /// `GET /docs`

@@ -22,15 +22,31 @@ pub struct Response {
 
 /// The body of an answer.
 pub enum Body {
-    /// In memory.
-    Whole(Cursor<Vec<u8>>),
+    /// In memory: its own, or the program's.
+    Whole(Cursor<Cow<'static, [u8]>>),
     /// Read as the client takes it. Its length is not known, and reading it may fail.
-    Stream(Box<dyn Read + Send>),
+    Stream {
+        /// What is read.
+        reader: Box<dyn Read + Send>,
+        /// How much of it is in memory at most, in bytes.
+        held_bytes: usize,
+    },
 }
 
-impl From<Vec<u8>> for Body {
-    fn from(bytes: Vec<u8>) -> Self {
-        Body::Whole(Cursor::new(bytes))
+impl Body {
+    fn whole(bytes: impl Into<Cow<'static, [u8]>>) -> Self {
+        Body::Whole(Cursor::new(bytes.into()))
+    }
+
+    /// The memory that it takes while it waits for its client, in bytes.
+    fn held_bytes(&self) -> usize {
+        match self {
+            Body::Whole(bytes) => match bytes.get_ref() {
+                Cow::Owned(bytes) => bytes.capacity(),
+                Cow::Borrowed(_) => 0,
+            },
+            Body::Stream { held_bytes, .. } => *held_bytes,
+        }
     }
 }
 
@@ -38,7 +54,7 @@ impl Read for Body {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Body::Whole(bytes) => bytes.read(buffer),
-            Body::Stream(stream) => stream.read(buffer),
+            Body::Stream { reader, .. } => reader.read(buffer),
         }
     }
 }
@@ -46,7 +62,7 @@ impl Read for Body {
 impl Response {
     /// An answer without a body.
     pub fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::with_capacity(8), body: Vec::new().into() }
+        Self { status, headers: Vec::with_capacity(8), body: Body::whole(Vec::new()) }
     }
 
     /// An answer whose body is `value` as JSON.
@@ -56,19 +72,20 @@ impl Response {
     }
 
     /// An answer whose body is JSON already.
-    pub fn json_text(status: u16, body: Vec<u8>) -> Self {
-        Self { body: body.into(), ..Self::empty(status) }.with_header("Content-Type", "application/json")
+    pub fn json_text(status: u16, body: impl Into<Cow<'static, [u8]>>) -> Self {
+        Self { body: Body::whole(body), ..Self::empty(status) }
+            .with_header("Content-Type", "application/json")
     }
 
-    /// An answer whose body is JSON that is read as the client takes it.
-    pub fn json_stream(status: u16, body: impl Read + Send + 'static) -> Self {
-        Self { body: Body::Stream(Box::new(body)), ..Self::empty(status) }
+    /// An answer whose body is JSON that is read as the client takes it, and of which `held_bytes` are in memory at most.
+    pub fn json_stream(status: u16, body: impl Read + Send + 'static, held_bytes: usize) -> Self {
+        Self { body: Body::Stream { reader: Box::new(body), held_bytes }, ..Self::empty(status) }
             .with_header("Content-Type", "application/json")
     }
 
     /// A page for people.
-    pub fn page(html: &str) -> Self {
-        Self { body: html.as_bytes().to_vec().into(), ..Self::empty(200) }
+    pub fn page(html: &'static str) -> Self {
+        Self { body: Body::whole(html.as_bytes()), ..Self::empty(200) }
             .with_header("Content-Type", "text/html; charset=utf-8")
     }
 
@@ -87,7 +104,7 @@ impl Response {
     pub fn body(&self) -> Option<&[u8]> {
         match &self.body {
             Body::Whole(bytes) => Some(bytes.get_ref()),
-            Body::Stream(_) => None,
+            Body::Stream { .. } => None,
         }
     }
 
@@ -107,7 +124,9 @@ impl Response {
             })
             .collect();
         let length = self.body().map(<[u8]>::len);
+        let held_bytes = self.body.held_bytes();
         tiny_http::Response::new(StatusCode(self.status), headers, self.body, length, None)
+            .with_held_bytes(held_bytes)
     }
 }
 

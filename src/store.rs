@@ -18,7 +18,7 @@ use crate::database::{Database, Param, judge};
 use crate::error::Error;
 use crate::stopwatch::Stopwatch;
 use crate::task::{Completion, Description, NewTask, Task, TaskChange, TaskId, Title};
-pub use list::{Page, Rest};
+pub use list::{MAX_PAGE_BYTES, Page, Rest};
 
 macro_rules! columns {
     () => {

@@ -6,6 +6,7 @@
 use std::time::SystemTime;
 
 use postgres::Row;
+use postgres::types::Type;
 
 use super::{Tasks, flag, id_of, number, read_task, text};
 use crate::database::Param;
@@ -120,7 +121,7 @@ impl Key {
 
     fn as_param(&self) -> Param<'_> {
         match self {
-            Key::Moment(moment) => (moment, postgres::types::Type::TIMESTAMPTZ),
+            Key::Moment(moment) => (moment, Type::TIMESTAMPTZ),
             Key::Title(title) => text(title),
         }
     }

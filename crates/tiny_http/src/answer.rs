@@ -64,6 +64,8 @@ pub(crate) struct Answer {
     pub(crate) spent: u64,
     /// The connection ends with this answer.
     pub(crate) close: bool,
+    /// Nothing but that end says that the answer is whole.
+    pub(crate) ends_by_close: bool,
     /// What this takes of all answers' memory, once it has to wait for its client.
     share: Option<Share>,
 }
@@ -84,7 +86,8 @@ impl Answer {
             None if exchange.version.1 == 0 => Framing::UntilClose,
             None => Framing::Chunked,
         };
-        let close = !exchange.keep_alive || framing == Framing::UntilClose && !forbids_body;
+        let ends_by_close = framing == Framing::UntilClose && !forbids_body;
+        let close = !exchange.keep_alive || ends_by_close;
         let inline = length.filter(|length| *length <= INLINE_BYTES && !exchange.is_head && !forbids_body);
 
         let mut buffer = Vec::with_capacity(256 + 64 * response.headers.len() + inline.unwrap_or(0));
@@ -109,15 +112,24 @@ impl Answer {
         }
         buffer.extend_from_slice(b"\r\n");
 
-        let mut answer =
-            Answer { buffer, sent: 0, body: None, total_bytes: 0, since: 0, spent: 0, close, share: None };
-        let mut reader = response.reader;
+        let mut answer = Answer {
+            buffer,
+            sent: 0,
+            body: None,
+            total_bytes: 0,
+            since: 0,
+            spent: 0,
+            close,
+            ends_by_close,
+            share: None,
+        };
+        let (mut reader, held_bytes) = (response.reader, response.held_bytes);
         if let Some(length) = inline {
             let head = answer.buffer.len();
             answer.buffer.resize(head + length, 0);
             reader.read_exact(&mut answer.buffer[head..])?;
         } else if !exchange.is_head && !forbids_body {
-            let mut body = Body { reader: Box::new(reader), framing };
+            let mut body = Body { reader: Box::new(reader), framing, held_bytes };
             answer.buffer.reserve_exact(FILL_BYTES + CHUNK_EXTRA_BYTES);
             if !body.fill(&mut answer.buffer)? {
                 answer.body = Some(body);
@@ -129,7 +141,8 @@ impl Answer {
     /// Counts the memory that this holds, from the first time that it has to wait.
     pub(crate) fn count(&mut self, budget: &Arc<Budget>) -> Result<(), OverBudget> {
         if self.share.is_none() {
-            self.share = Some(Share::take(budget, self.buffer.capacity())?);
+            let held_bytes = self.body.as_ref().map_or(0, |body| body.held_bytes);
+            self.share = Some(Share::take(budget, self.buffer.capacity().saturating_add(held_bytes))?);
         }
         Ok(())
     }
@@ -238,6 +251,8 @@ impl Framing {
 struct Body {
     reader: Box<dyn Read + Send>,
     framing: Framing,
+    /// As the program says.
+    held_bytes: usize,
 }
 
 impl Drop for Body {

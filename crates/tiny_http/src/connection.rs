@@ -182,6 +182,11 @@ impl Connection {
         let _ = sockopt::set_socket_linger(&self.socket, Some(Duration::ZERO));
     }
 
+    /// Whether closing now would end an answer early that only its end says to be whole.
+    pub(crate) fn would_look_whole(&self) -> bool {
+        matches!(&self.phase, Phase::Sending(answer) if answer.ends_by_close)
+    }
+
     /// Answers a request that will not be served. Nothing more is read of it.
     pub(crate) fn reject(&mut self, refused: Refused, engine: &Arc<Engine>) -> Outcome {
         self.input = Counted::default();
@@ -200,7 +205,10 @@ impl Connection {
         match answer.write(self.socket.as_fd()) {
             Progress::Broken => Outcome::Close,
             Progress::Done => self.after_answer(answer.close, engine),
-            Progress::Blocked | Progress::Drained if !engine.count_unsent(&mut answer) => Outcome::Close,
+            Progress::Blocked | Progress::Drained if !engine.count_unsent(&mut answer) => {
+                self.phase = Phase::Sending(Box::new(answer));
+                Outcome::Close
+            }
             Progress::Drained => {
                 answer.spent += engine.clock.now().saturating_sub(answer.since);
                 // From here to the next piece it is not the client that keeps us waiting.

@@ -158,6 +158,9 @@ impl Engine {
     }
 
     pub(crate) fn close(&self, connection: Occupied<'_, Connection>) {
+        if connection.would_look_whole() {
+            connection.reset_on_close();
+        }
         // Its descriptor closes here, which takes it out of the epoll set.
         drop(connection.remove());
         if self.slots.used() == 0 && self.stage() != Stage::Open {

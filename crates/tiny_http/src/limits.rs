@@ -20,7 +20,8 @@ pub struct Limits {
     /// Bytes that all connections' unfinished heads and all bodies may hold together. Past it the largest unfinished request
     /// is answered 503. Default: 33,554,432 (32 MiB).
     pub max_buffered_bytes: usize,
-    /// Bytes of all answers together that wait for their clients. Past it the connection whose client has taken nothing
+    /// Bytes of all answers together that wait for their clients: what was read of each, and what its body holds
+    /// ([`crate::Response::with_held_bytes`]). Past it the connection whose client has taken nothing
     /// for the longest time is closed. Default: 33,554,432 (32 MiB).
     pub max_unsent_bytes: usize,
     /// Open connections. Default: 16,384, and never more than the process may open files, less

@@ -19,6 +19,7 @@ pub struct Response<R> {
     pub(crate) headers: Vec<Header>,
     pub(crate) data_length: Option<usize>,
     pub(crate) chunked_threshold: usize,
+    pub(crate) held_bytes: usize,
     pub(crate) additional_headers: Option<Receiver<Header>>,
 }
 
@@ -41,6 +42,7 @@ impl<R: Read> Response<R> {
             headers: Vec::with_capacity(headers.len()),
             data_length,
             chunked_threshold: usize::MAX,
+            held_bytes: 0,
             additional_headers,
         };
         for header in headers {
@@ -53,6 +55,13 @@ impl<R: Read> Response<R> {
     /// always sent as `Content-Length`.
     pub fn with_chunked_threshold(mut self, length: usize) -> Response<R> {
         self.chunked_threshold = length;
+        self
+    }
+
+    /// Says how much memory the body takes, in bytes, while the answer waits for its client. It counts against
+    /// [`crate::Limits::max_unsent_bytes`], unless the body is so short that it is read at once. Not in the published crate.
+    pub fn with_held_bytes(mut self, bytes: usize) -> Response<R> {
+        self.held_bytes = bytes;
         self
     }
 
@@ -98,6 +107,7 @@ impl<R: Read> Response<R> {
             status_code: self.status_code,
             headers: self.headers,
             chunked_threshold: self.chunked_threshold,
+            held_bytes: self.held_bytes,
             additional_headers: self.additional_headers,
         }
     }
@@ -132,6 +142,7 @@ impl<R: Read + Send + 'static> Response<R> {
             headers: self.headers,
             data_length: self.data_length,
             chunked_threshold: self.chunked_threshold,
+            held_bytes: self.held_bytes,
             additional_headers: self.additional_headers,
         }
     }
@@ -176,6 +187,7 @@ impl Clone for Response<io::Empty> {
             headers: self.headers.clone(),
             data_length: self.data_length,
             chunked_threshold: self.chunked_threshold,
+            held_bytes: self.held_bytes,
             additional_headers: None,
         }
     }

@@ -15,6 +15,9 @@ use wait::{PATIENCE, wait_until};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
 
+/// What the body of `/holds` says that it holds.
+const HELD_BYTES: usize = 250_000;
+
 /// Bytes read of all endless bodies.
 static READ: AtomicUsize = AtomicUsize::new(0);
 
@@ -28,7 +31,7 @@ impl Read for Endless {
     }
 }
 
-/// A server that answers 204, or without end where `/endless` is asked for.
+/// A server that answers 204, or without end where `/endless` or `/holds` is asked for.
 fn serve(limits: Limits) -> (Arc<Server>, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let server = Arc::new(Server::with_limits(listener, limits, Rejection::to_response).expect("a listener"));
@@ -39,6 +42,9 @@ fn serve(limits: Limits) -> (Arc<Server>, SocketAddr) {
             // Some clients here are gone before their answer.
             let _ = match request.url() {
                 "/endless" => request.respond(Response::new(StatusCode(200), vec![], Endless, None, None)),
+                "/holds" => request.respond(
+                    Response::new(StatusCode(200), vec![], Endless, None, None).with_held_bytes(HELD_BYTES),
+                ),
                 _ => request.respond(Response::empty(204)),
             };
         }
@@ -171,5 +177,29 @@ fn answers_that_nobody_takes_are_bounded_together_and_the_longest_stalled_goes()
     assert_eq!(stalled.pop().map(taken), Some(MUCH));
     assert!(taken(stalled.swap_remove(0)) < MUCH);
     drop(stalled);
+    wait_until("all is given back", || server.stats().unsent_bytes == 0);
+}
+
+#[test]
+fn what_a_body_holds_is_counted_and_an_answer_that_is_closed_early_does_not_look_whole() {
+    let (server, address) = serve(Limits { max_unsent_bytes: 3 * HELD_BYTES, ..Limits::default() });
+    let ask = |version| {
+        let client = connect(address);
+        send(&client, format!("GET /holds HTTP/{version}\r\nHost: h\r\n\r\n"));
+        client.peek(&mut [0]).expect("the answer begins");
+        wait_until("it stalls", || {
+            let read = READ.load(Ordering::SeqCst);
+            thread::sleep(Duration::from_millis(20));
+            READ.load(Ordering::SeqCst) == read
+        });
+        client
+    };
+    // Two have room. To HTTP/1.0 a body without length ends with the connection, so it must not end properly.
+    let clients = [ask("1.0"), ask("1.1"), ask("1.1")];
+    assert_eq!(server.stats().connections, 2);
+    let read = |client: &TcpStream| io::copy(&mut client.take(1 << 26), &mut io::sink());
+    assert_eq!(read(&clients[0]).map_err(|error| error.kind()), Err(io::ErrorKind::ConnectionReset));
+    assert_eq!(read(&clients[1]).ok(), Some(1 << 26));
+    drop(clients);
     wait_until("all is given back", || server.stats().unsent_bytes == 0);
 }
