@@ -46,6 +46,11 @@ impl Default for Listing {
 }
 
 impl Listing {
+    /// Whether it may leave tasks out.
+    pub fn is_filtered(&self) -> bool {
+        self.completed.is_some() || self.search.is_some()
+    }
+
     /// Reads a query string. Every parameter is optional, an unknown one ignored; when one stands twice, the last wins.
     ///
     /// # Errors
