@@ -9,7 +9,7 @@ use postgres::Row;
 use postgres::types::Type;
 
 use super::{Tasks, flag, id_of, number, read_task, text};
-use crate::database::Param;
+use crate::database::{Param, judge};
 use crate::error::Error;
 use crate::listing::{Listing, MAX_LIMIT, Page as Part, Sort};
 use crate::task::Task;
@@ -19,6 +19,9 @@ use crate::timestamp::Timestamp;
 pub const MAX_PAGE_TASKS: i64 = MAX_LIMIT;
 /// A page of so many bytes of JSON takes no further task.
 pub const MAX_PAGE_BYTES: usize = 256 * 1024;
+
+/// So few tasks are read all at once, which costs less than one after the other, and at most 4 MiB for a moment.
+const FEW_TASKS: i64 = 100;
 
 /// One row more than a page has, which tells that there are more.
 const FIRST: &str = concat!(
@@ -204,7 +207,15 @@ impl Tasks<'_> {
                 let rows = limit.unwrap_or(MAX_PAGE_TASKS + 1);
                 let params = self.bind(&[flag(completed), text(search), number(&rows), number(offset)]);
                 let add = |page: &mut Page, row: &Row| page.add_counted(row, listing);
-                self.fold(&part_sql(*sort, *descending, listing.is_filtered()), &params, start, add)
+                let sql = part_sql(*sort, *descending, listing.is_filtered());
+                if rows <= FEW_TASKS {
+                    let mut page = start();
+                    let rows = self.read(&sql, &params)?;
+                    rows.iter().try_for_each(|row| add(&mut page, row)).map_err(|error| judge(&error))?;
+                    Ok(page)
+                } else {
+                    self.fold(&sql, &params, start, add)
+                }
             }
         }?;
         Ok(page.finish(part.and_then(|part| part.limit)))
