@@ -54,6 +54,9 @@ fn write_one_line(out: &mut dyn Write, message: &fmt::Arguments) -> io::Result<(
     struct OneLine<'o>(&'o mut dyn Write);
     impl fmt::Write for OneLine<'_> {
         fn write_str(&mut self, text: &str) -> fmt::Result {
+            if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+                return self.0.write_all(text.as_bytes()).map_err(|_| fmt::Error);
+            }
             for piece in text.split_inclusive(char::is_control) {
                 let (plain, control) = match piece.char_indices().next_back() {
                     Some((at, last)) if last.is_control() => (&piece[..at], Some(last)),
@@ -88,7 +91,9 @@ struct TextMember<'o, 'k> {
 
 impl VisitValue<'_> for TextMember<'_, '_> {
     fn visit_any(&mut self, value: Value) -> Result<(), kv::Error> {
-        write!(self.out, " {}=", self.key)?;
+        self.out.write_all(b" ")?;
+        self.out.write_all(self.key.as_bytes())?;
+        self.out.write_all(b"=")?;
         Ok(write_one_line(self.out, &format_args!("{value}"))?)
     }
 
