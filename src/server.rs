@@ -34,6 +34,11 @@ use crate::{admin, api, cors, logging, request_id};
 const QUEUE_REQUESTS: usize = 1_024;
 /// How many of these may be one user's, once it is known whose they are.
 const LINE_REQUESTS: usize = QUEUE_REQUESTS / 2;
+/// Of the workers no more than one in so many wait for the issuer, whatever it does.
+const WORKERS_PER_WAIT_FOR_KEYS: usize = 2;
+/// Of the connections no more than one in so many read pages of long lists, however slow those are: a user whose requests hold half of
+/// the workers and whose lists take these leaves some to the others.
+const CONNECTIONS_PER_PAGE: usize = 4;
 /// How long one may wait before it is answered 503.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the accept loop looks whether one has waited for too long, while any waits.
@@ -86,7 +91,8 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
         .map_err(|error| format!("cannot listen on {} port {}: {error}", config.host, config.port))?;
     let address = listener.local_addr()?;
     let rejections = Arc::clone(&cors);
-    let max_body_threads = config.limits.max_body_threads.min(half_of(config.database_limits.pool_size));
+    let workers = config.database_limits.pool_size as usize;
+    let max_body_threads = config.limits.max_body_threads.min((workers / CONNECTIONS_PER_PAGE).max(1));
     let limits = Limits { max_body_threads, ..config.limits };
     let server = Server::with_limits(listener, limits, move |rejection| reject(rejection, &rejections))?;
     let server = Arc::new(server);
@@ -100,10 +106,10 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
     let seal = Seal::new(&config.trust.secrets);
     let app = Arc::new(App {
         cors,
-        verifier: Verifier::new(config.trust, keys, half_of(config.database_limits.pool_size)),
+        verifier: Verifier::new(config.trust, keys, (workers / WORKERS_PER_WAIT_FOR_KEYS).max(1)),
         store,
         queue: Queue::new(QUEUE_REQUESTS),
-        turns: Turns::new(config.database_limits.pool_size as usize, LINE_REQUESTS),
+        turns: Turns::new(workers, max_body_threads, LINE_REQUESTS),
         metrics: Metrics::default(),
         tags,
         seal,
@@ -114,7 +120,7 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
     }
     info!("listening on http://{address}");
 
-    for _ in 0..config.database_limits.pool_size {
+    for _ in 0..workers {
         let app = Arc::clone(&app);
         spawn("worker", move || app.work())?;
     }
@@ -140,11 +146,6 @@ pub(crate) fn key_source(url: Option<JwksUrl>, store: &Arc<Store>) -> KeySource 
         },
         KeySource::at,
     )
-}
-
-/// Of the workers half stay free, whatever the issuer does; and of the connections, however slowly pages of long lists are read.
-fn half_of(workers: u32) -> usize {
-    (workers as usize / 2).max(1)
 }
 
 /// The first signal lets the server finish what it has begun, and then tells whether it could; a second one ends the process.

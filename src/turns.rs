@@ -2,6 +2,9 @@
 //!
 //! A request that has no turn holds no worker. It waits behind those of the same user, and is taken on by the worker that
 //! ends one of them; so whatever a user asks for, and however often, they are in nobody's way but their own.
+//!
+//! Pages of long lists have no turn, for they are read behind the answer. They hold a quarter of the connections at most, whosever
+//! they are; what one user's requests hold leaves room for as many, and for somebody else.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -13,7 +16,9 @@ const COMPANY: Duration = Duration::from_secs(10);
 
 /// See the module.
 pub struct Turns<T> {
-    workers: usize,
+    /// How many of one user's requests hold a worker beside those of others, and alone.
+    half: usize,
+    alone: usize,
     max_waiting: usize,
     hasher: RandomState,
     state: Mutex<State<T>>,
@@ -37,10 +42,15 @@ struct User<T> {
 }
 
 impl<T> Turns<T> {
-    /// Turns at so many workers. Of one user at most `max_waiting` requests wait.
-    pub fn new(workers: usize, max_waiting: usize) -> Self {
+    /// Turns at so many workers, of whose connections pages of lists take up to `pages`. Of one user at most `max_waiting` requests
+    /// wait.
+    ///
+    /// A user has half of the workers; one who is alone, all but one and the pages: whoever comes next finds that free.
+    pub fn new(workers: usize, pages: usize, max_waiting: usize) -> Self {
+        let alone = workers.saturating_sub(1 + pages).max(1);
+        let half = workers.div_ceil(2).min(alone);
         let state = State { users: Vec::with_capacity(workers), last: None, company_until: None };
-        Self { workers, max_waiting, hasher: RandomState::new(), state: Mutex::new(state) }
+        Self { half, alone, max_waiting, hasher: RandomState::new(), state: Mutex::new(state) }
     }
 
     /// What stands for this user here.
@@ -80,10 +90,9 @@ impl<T> Turns<T> {
         self.lock().users.iter().map(|user| user.waiting.len()).sum()
     }
 
-    /// A user has half of the workers; one who is alone, all but one: whoever comes next finds that free.
     fn most(&self, state: &State<T>, now: Instant) -> usize {
         let is_alone = state.company_until.is_none_or(|until| until <= now);
-        if is_alone { (self.workers - 1).max(1) } else { self.workers.div_ceil(2) }
+        if is_alone { self.alone } else { self.half }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -157,10 +166,19 @@ mod tests {
     }
 
     #[test]
-    fn a_user_has_half_of_the_workers_and_alone_all_but_one() {
-        for (workers, half, alone) in [(1, 1, 1), (2, 1, 1), (3, 2, 2), (4, 2, 3), (8, 4, 7), (128, 64, 127)]
-        {
-            let (turns, now) = (Turns::new(workers, 200), Instant::now());
+    fn a_user_has_half_of_the_workers_and_alone_all_but_one_and_the_pages() {
+        for (workers, pages, half, alone) in [
+            (1, 1, 1, 1),
+            (2, 1, 1, 1),
+            (3, 1, 1, 1),
+            (4, 1, 2, 2),
+            (5, 1, 3, 3),
+            (8, 2, 4, 5),
+            (16, 4, 8, 11),
+            (128, 8, 64, 119),
+        ] {
+            assert!(workers <= 2 || alone + pages < workers, "somebody else finds nothing free");
+            let (turns, now) = (Turns::new(workers, pages, 200), Instant::now());
             assert_eq!(ask(&turns, "ada", 200, now).len(), alone, "alone at {workers}");
             drop(ask(&turns, "eve", 1, now));
             assert_eq!(ask(&turns, "ada", 200, now + COMPANY / 2).len(), half, "of {workers}");
@@ -170,7 +188,7 @@ mod tests {
 
     #[test]
     fn who_waits_is_taken_on_in_order_by_whoever_ends() {
-        let (turns, now) = (Turns::new(4, 10), Instant::now());
+        let (turns, now) = (Turns::new(4, 0, 10), Instant::now());
         drop(ask(&turns, "eve", 1, now));
         let mut held = ask(&turns, "ada", 5, now);
         assert_eq!((held.len(), turns.waiting()), (2, 3));
@@ -193,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_line_is_bounded_and_ends_with_its_last_turn() {
-        let (turns, now) = (Turns::new(1, 2), Instant::now());
+        let (turns, now) = (Turns::new(1, 1, 2), Instant::now());
         let held = ask(&turns, "ada", 3, now);
         assert_eq!((held.len(), turns.waiting()), (1, 2));
         assert_eq!(turns.begin(turns.key("ada"), 3, now).map(|_| ()), Err(3));

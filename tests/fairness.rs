@@ -11,6 +11,10 @@ use support::{Answer, Cluster, Server, token, wait_for};
 
 /// As many as the server has by default.
 const WORKERS: i64 = 8;
+/// Connections that pages of long lists may take.
+const PAGES: i64 = WORKERS / 4;
+/// What a user has who is alone.
+const ALONE: i64 = WORKERS - 1 - PAGES;
 /// How many requests of one user may wait.
 const LINE: usize = 512;
 
@@ -53,13 +57,13 @@ fn whatever_one_user_asks_for_another_is_served() {
     let id = created.json()["id"].as_i64().unwrap();
     let (mut locker, mut watcher) = (cluster.client(), cluster.client());
 
-    // Alone, a user has every worker but one, and never waits for nobody.
+    // Alone, a user has every worker but one and as many as pages of lists may take.
     let mut lock = locker.transaction().unwrap();
     lock.query("select from tasks for update", &[]).unwrap();
     let sent = send_toggles(&server, "ada", id, 20);
-    wait_for("all workers but one", || (waiting_statements(&mut watcher) == WORKERS - 1).then_some(()));
+    wait_for("all workers that are hers", || (waiting_statements(&mut watcher) == ALONE).then_some(()));
     let slowest = slowest_list(&server, "bob");
-    assert_eq!(waiting_statements(&mut watcher), WORKERS - 1);
+    assert_eq!(waiting_statements(&mut watcher), ALONE);
     println!("beside {} requests of another that hang, the slowest list took {slowest:?}", sent.len());
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
     lock.rollback().unwrap();
@@ -97,7 +101,7 @@ fn whatever_one_user_asks_for_another_is_served() {
 }
 
 #[test]
-fn pages_of_long_lists_leave_the_workers_their_connections() {
+fn pages_of_long_lists_and_requests_of_one_user_leave_connections_to_the_others() {
     const LISTS: i64 = 2 * WORKERS;
     let cluster = Cluster::start();
     let server = Server::start(&cluster.url());
@@ -115,11 +119,17 @@ fn pages_of_long_lists_leave_the_workers_their_connections() {
     let mut lock = locker.transaction().unwrap();
     lock.batch_execute("lock table tasks").unwrap();
     let reading: Vec<_> = lists.into_iter().map(|list| thread::spawn(|| Answer::try_read(list))).collect();
-    wait_for("half of the connections", || (waiting_statements(&mut watcher) == WORKERS / 2).then_some(()));
+    wait_for("all the pages at once", || (waiting_statements(&mut watcher) == PAGES).then_some(()));
+    // Nobody else was here, so her requests take as much as one user can.
+    let more: Vec<_> = (0..LISTS).map(|_| send(&server, "GET /api/tasks?limit=1", &ada)).collect();
+    wait_for("her requests", || (waiting_statements(&mut watcher) == PAGES + ALONE).then_some(()));
+    assert_eq!(server.request("GET", "/ready", None, None).status, 200);
     let another = send(&server, "GET /api/tasks", &bob);
-    wait_for("another's list", || (waiting_statements(&mut watcher) == WORKERS / 2 + 1).then_some(()));
+    wait_for("another's list", || (waiting_statements(&mut watcher) == PAGES + ALONE + 1).then_some(()));
     lock.rollback().unwrap();
-    assert_eq!(Answer::read(another).status, 200);
+    for answer in more.into_iter().chain([another]) {
+        assert_eq!(Answer::read(answer).status, 200);
+    }
     for list in reading {
         let whole = list.join().unwrap().unwrap();
         assert_eq!(whole.json().as_array().map(Vec::len), Some(3000));

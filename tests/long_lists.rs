@@ -343,7 +343,7 @@ fn a_crowd_that_stalls_is_bounded_together() {
 }
 
 #[test]
-fn however_many_lists_are_read_half_of_the_connections_are_free() {
+fn however_many_lists_are_read_connections_are_free() {
     let cluster = Cluster::start();
     let server = Server::start_with(&cluster.url(), &[("DB_POOL_SIZE", "2")]);
     list(&server, "");
