@@ -154,12 +154,20 @@ fn stop_on_signal(
     server: Arc<Server>,
     drain_timeout: Duration,
 ) -> Result<Receiver<bool>, String> {
+    let (begin, begun) = channel();
     let (tell, stopped) = channel();
+    // There from the start: when the signal comes there may be no thread to be had.
+    spawn("stop", move || {
+        if let Ok(()) = begun.recv() {
+            // Nobody waits for it when the start has failed meanwhile.
+            let _ = tell.send(server.shutdown(drain_timeout));
+        }
+    })?;
     spawn("signals", move || {
         let mut signals = signals.forever();
         if signals.next().is_some() {
             info!("stopping");
-            thread::spawn(move || tell.send(server.shutdown(drain_timeout)));
+            begin.send(()).expect("who is to stop waits for this");
         }
         if signals.next().is_some() {
             logging::finish();

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -102,4 +103,29 @@ fn a_request_that_never_ends_holds_it_up_for_the_drain_time_or_until_a_second_si
         let took = began.elapsed().as_millis();
         assert!(range.contains(&took), "{drain_ms} ms, then {second:?}: ended after {took} ms");
     }
+}
+
+/// A machine without a free thread must not keep a server from ending. It still tries to reach the database meanwhile.
+#[test]
+fn to_end_it_needs_no_further_thread() {
+    let mut server = start(&[("REQUEST_TIMEOUT_MS", "60000"), ("DRAIN_TIMEOUT_MS", "60000")]);
+    let folder = format!("/proc/{}/task", server.id());
+    let threads = || {
+        let tasks = fs::read_dir(&folder).expect("it runs").flatten();
+        let name = |task: &fs::DirEntry| fs::read_to_string(task.path().join("comm"));
+        let others = tasks.filter(|task| name(task).is_ok_and(|name| name.trim() != "connect"));
+        others.map(|task| task.file_name()).collect::<Vec<_>>()
+    };
+    // Once it answers, all of its threads are there.
+    assert_eq!(server.request("GET", "/health", None, None).status, 200);
+    let mut unfinished = connect(&server);
+    unfinished.write_all(b"GET / HTTP/1.1\r\n").expect("the server reads");
+    let before = threads();
+    signal(server.id(), "TERM");
+    wait_for("the end to begin", || TcpStream::connect(("127.0.0.1", server.port)).is_err().then_some(()));
+    // One that is being started has not got its name yet.
+    let is_known = |thread| before.contains(&thread);
+    wait_for("no further thread", || threads().into_iter().all(is_known).then_some(()));
+    unfinished.write_all(b"Host: h\r\n\r\n").expect("the server reads");
+    assert_eq!(server.wait(), Some(0));
 }
