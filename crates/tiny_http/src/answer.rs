@@ -19,8 +19,9 @@ use crate::header::{Header, is_field_value};
 use crate::message::{HTTPVersion, is_token};
 use crate::response::Response;
 
-/// A body of a known length up to this many bytes is read at once.
-const INLINE_BYTES: usize = 64 * 1024;
+/// A body of a known length up to this many bytes is read at once: then no thread has to be free for it, and the threads that read
+/// long ones may all be waiting for a database.
+const INLINE_BYTES: usize = 384 * 1024;
 /// Bytes pulled from a longer one at a time: four hexadecimal digits name them.
 const FILL_BYTES: usize = 16 * 1024;
 /// What frames a chunk, and ends the last: `4000\r\n`, `\r\n` and `0\r\n\r\n`.

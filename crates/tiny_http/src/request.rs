@@ -104,7 +104,7 @@ impl Request {
     }
 
     /// Sends the answer, as much of it as the socket takes; the engine sends the rest as the client reads. A body of known
-    /// length and up to 64 KiB is read here whole. Of any other the first 16 KiB are read here, and the rest in pieces of
+    /// length and up to 384 KiB is read here whole. Of any other the first 16 KiB are read here, and the rest in pieces of
     /// 16 KiB by threads of the engine when the client has taken the last one, which is why it must be `Send + 'static`.
     /// There are at most [`Limits::max_body_threads`](crate::Limits::max_body_threads) of those: a read may wait, for a
     /// database for instance, but must have a time limit of its own. When the client goes the body is dropped, by any thread:

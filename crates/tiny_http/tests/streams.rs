@@ -18,6 +18,8 @@ use wait::{PATIENCE, wait_until};
 
 /// What one page of a body holds: more than the engine reads at a time.
 const PAGE_BYTES: usize = 100_000;
+/// An answer that the program has in memory.
+const WHOLE_BYTES: usize = 300_000;
 
 /// What the bodies of a test wait for, and how many reads wait.
 #[derive(Default)]
@@ -72,7 +74,7 @@ impl<F: FnMut() -> io::Result<()>> Read for Pages<F> {
     }
 }
 
-/// Serves with one thread: `/quick` at once, everything else with the body that `body` makes.
+/// Serves with one thread: `/quick` at once, `/whole` from memory, everything else with the body that `body` makes.
 fn serve<R, F>(limits: Limits, body: F) -> (Arc<Server>, SocketAddr)
 where
     R: Read + Send + 'static,
@@ -87,6 +89,7 @@ where
             // Some clients here are gone before their answer, which is theirs to judge.
             let _ = match request.url() {
                 "/quick" => request.respond(Response::empty(204)),
+                "/whole" => request.respond(Response::from_data(vec![b'w'; WHOLE_BYTES])),
                 _ => request.respond(Response::new(StatusCode(200), vec![], body(), None, None)),
             };
         }
@@ -149,6 +152,9 @@ fn bodies_that_hang_hold_up_nobody_and_take_a_bounded_number_of_threads() {
         stream.write_all(b"G").expect("the server is there");
     }
     (0..100).for_each(|_| require_quick(address));
+    // Nor must an answer that asks nobody any more.
+    let mut whole = vec![0; WHOLE_BYTES];
+    connect(address, &get("/whole")).read_exact(&mut whole).expect("all of it in time");
     let mut slow = connect(address, "GET /slow");
     let mut answer = String::new();
     slow.read_to_string(&mut answer).expect("an answer in time");
