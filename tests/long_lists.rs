@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
 use support::pgbouncer::PgBouncer;
-use support::{Answer, Cluster, Server, token, wait_for};
+use support::{Answer, Cluster, Server, signal, token, wait_for};
 
 /// What 100,000 tasks may cost, and 50 such lists to readers that stall.
 const MAX_GROWTH_KIB: usize = 16 * 1024;
@@ -208,12 +208,57 @@ fn an_old_client_gets_it_until_the_connection_ends() {
     assert_eq!(shown(&answer), expected(&cluster, "order by created_at desc, id desc"));
 }
 
+#[test]
+fn an_old_client_does_not_take_a_list_for_whole_that_the_server_did_not_finish() {
+    for is_read in [false, true] {
+        let (tell, server_ended) = std::sync::mpsc::channel();
+        let cluster = Cluster::start();
+        let mut server = Server::start_with(&cluster.url(), &[("DRAIN_TIMEOUT_MS", "1000")]);
+        list(&server, "");
+        fill(&cluster, 100_000);
+        let mut stream = connected_with_little_room(&server);
+        let head = format!("GET /api/tasks HTTP/1.0\r\nAuthorization: Bearer {}\r\n\r\n", token("ada"));
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.peek(&mut [0]).unwrap();
+        wait_for("the reader to stall", || (reading(&server) == 0).then_some(()));
+        // Either the client does not take what there is, or the database does not give the next page.
+        let mut holder = cluster.client();
+        let mut lock = holder.transaction().unwrap();
+        lock.batch_execute("lock table tasks").unwrap();
+        let read = std::thread::spawn(move || {
+            if is_read {
+                return read_on(stream);
+            }
+            assert_eq!(server_ended.recv(), Ok(()));
+            read_on(stream)
+        });
+        if is_read {
+            let sql = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
+            let mut watcher = cluster.client();
+            wait_for("the next page to be asked for", || {
+                (watcher.query_one(sql, &[]).unwrap().get::<_, i64>(0) == 1).then_some(())
+            });
+        }
+        signal(server.id(), "TERM");
+        assert_eq!(server.wait(), Some(0));
+        let _ = tell.send(()); // nobody waits for it where it is read
+        match read.join().unwrap() {
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
+            Ok(answer) => panic!("{} bytes, then a proper end", answer.len()),
+        }
+    }
+}
+
 /// A connection with little room, on which a list was asked for and nothing is read.
 fn ask_with_little_room(server: &Server) -> TcpStream {
+    ask(connected_with_little_room(server), "GET")
+}
+
+fn connected_with_little_room(server: &Server) -> TcpStream {
     let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     sockopt::set_socket_recv_buffer_size(&socket, 4 * 1024).unwrap();
     connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, server.port)).unwrap();
-    ask(TcpStream::from(socket), "GET")
+    TcpStream::from(socket)
 }
 
 fn ask(mut stream: TcpStream, method: &str) -> TcpStream {

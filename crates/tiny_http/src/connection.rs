@@ -75,6 +75,8 @@ pub(crate) struct Connection {
     readable: bool,
     /// The client has sent its last byte.
     half_closed: bool,
+    /// More of an answer is being read that only its end says to be whole.
+    reads_until_close: bool,
     /// It is about to be asked to proceed, and need not be told of events.
     pub(crate) is_queued: bool,
     /// The tick by which something must have happened, and what.
@@ -90,6 +92,7 @@ impl Connection {
             phase: Phase::Head(HeadReader::default()),
             readable: false,
             half_closed: false,
+            reads_until_close: false,
             is_queued: false,
             deadline: Some(engine.deadline(Waiting::Silent)),
         }
@@ -165,11 +168,6 @@ impl Connection {
         }
     }
 
-    /// The answer to the request that was handed out is sent.
-    pub(crate) fn answered(&mut self, answer: &Answer, engine: &Arc<Engine>) -> Outcome {
-        self.after_answer(answer.close, engine)
-    }
-
     /// Sends an answer, or what was read of one since.
     pub(crate) fn send(&mut self, mut answer: Answer, engine: &Arc<Engine>) -> Outcome {
         answer.since = engine.clock.now();
@@ -184,7 +182,11 @@ impl Connection {
 
     /// Whether closing now would end an answer early that only its end says to be whole.
     pub(crate) fn would_look_whole(&self) -> bool {
-        matches!(&self.phase, Phase::Sending(answer) if answer.ends_by_close)
+        match &self.phase {
+            Phase::Sending(answer) => answer.ends_by_close,
+            Phase::Serving => self.reads_until_close,
+            _ => false,
+        }
     }
 
     /// Answers a request that will not be served. Nothing more is read of it.
@@ -214,6 +216,7 @@ impl Connection {
                 // From here to the next piece it is not the client that keeps us waiting.
                 self.deadline = None;
                 self.phase = Phase::Serving;
+                self.reads_until_close = answer.ends_by_close;
                 Outcome::Stream(Box::new(answer))
             }
             Progress::Blocked => {
@@ -227,7 +230,8 @@ impl Connection {
         }
     }
 
-    fn after_answer(&mut self, close: bool, engine: &Arc<Engine>) -> Outcome {
+    /// An answer is sent.
+    pub(crate) fn after_answer(&mut self, close: bool, engine: &Arc<Engine>) -> Outcome {
         if close {
             // It fails when the client is gone, which the next read finds out.
             let _ = shutdown(&self.socket, Shutdown::Write);

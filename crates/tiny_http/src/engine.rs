@@ -168,6 +168,11 @@ impl Engine {
         }
     }
 
+    /// Ends the answers that would look whole if the process ended now.
+    pub(crate) fn cut_off(&self) {
+        self.slots.lock_each().filter(|found| found.would_look_whole()).for_each(|found| self.close(found));
+    }
+
     /// Lets a complete request wait for a caller, or refuses it when too many do.
     pub(crate) fn enqueue(&self, request: Request) {
         let pushed =
@@ -205,7 +210,7 @@ impl Engine {
         drop(socket);
         let mut connection = self.slots.lock(token).ok_or(gone)?;
         let outcome = match progress {
-            Progress::Done => connection.answered(&answer, self),
+            Progress::Done => connection.after_answer(answer.close, self),
             _ => connection.send(answer, self),
         };
         let is_gone = matches!(outcome, Outcome::Close);

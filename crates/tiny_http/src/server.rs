@@ -181,7 +181,8 @@ impl Server {
 
     /// Ends gracefully: accepts no more, serves what is there with `Connection: close`, closes connections without a
     /// request, and then lets every thread in [`Server::recv`] return an error. To be called while they still receive.
-    /// Waits for all that, but not longer than `drain`; whether it came to an end.
+    /// Waits for all that, but not longer than `drain`; whether it came to an end. If not, the process may end with answers half sent:
+    /// those whose end alone says that they are whole, to HTTP/1.0, are cut off by a reset.
     pub fn shutdown(&self, drain: Duration) -> bool {
         let now = Instant::now();
         let deadline = now.checked_add(drain).unwrap_or(now + Duration::from_secs(u32::MAX.into()));
@@ -189,6 +190,7 @@ impl Server {
         self.engine.advance_to(Stage::Draining);
         self.keeper.unpark();
         let drained = self.engine.wait_until_empty(deadline);
+        self.engine.cut_off();
         self.engine.advance_to(Stage::Ended);
         drained
     }

@@ -106,6 +106,11 @@ impl<T> Slots<T> {
         self.occupied(token.index, cell).filter(|found| found.cell.generation == token.generation)
     }
 
+    /// Locks whoever is there, one after the other.
+    pub(crate) fn lock_each(&self) -> impl Iterator<Item = Occupied<'_, T>> {
+        (0..).zip(&self.slots).filter_map(|(index, slot)| self.occupied(index, lock(&slot.cell)))
+    }
+
     /// The same for whoever is in this place, but does not wait for the lock.
     pub(crate) fn try_lock(&self, index: usize) -> Option<(Token, Occupied<'_, T>)> {
         let cell = match self.slots[index].cell.try_lock() {
