@@ -2,14 +2,14 @@
 
 use serde_json::json;
 
-use crate::conditions::{Conditions, Tag, Tagged};
+use crate::conditions::{Conditions, Tagged};
 use crate::database::Database;
 use crate::docs;
 use crate::error::Error;
 use crate::http::Response;
 use crate::listing::Listing;
 use crate::long_list::{self, LongList};
-use crate::seal::Seal;
+use crate::seal::{Seal, Tag};
 use crate::store::{Page, Tasks};
 use crate::task::{Completion, NewTask, TaskChange, TaskId};
 

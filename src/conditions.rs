@@ -3,24 +3,8 @@
 //! Pure. A condition on a write is decided by the statement that writes, never before it.
 
 use crate::error::Error;
-use crate::seal::Seal;
+use crate::seal::{Seal, Tag};
 use crate::task::Task;
-
-/// What tells one state of a task from all others: a strong entity tag (RFC 9110, section 8.8.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tag {
-    /// The number of the transaction that wrote the row.
-    pub writer: u32,
-    /// In microseconds since 1970.
-    pub updated_at: i64,
-}
-
-impl Tag {
-    /// As the statements have it.
-    pub fn text(self) -> String {
-        format!("{}-{}", self.writer, self.updated_at)
-    }
-}
 
 /// A task, and what tells this state of it from all others.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,8 +8,6 @@ use aws_lc_rs::cipher::{
 };
 use aws_lc_rs::hmac;
 
-use crate::conditions::Tag;
-
 /// The key is made of the secret with this; no signed token has a form like it.
 const KEY_LABEL: &[u8] = b"todo-backend: tags of tasks";
 /// Bytes of a block of AES.
@@ -19,6 +17,22 @@ const BLOCK_BYTES: usize = 16;
 pub fn derived_key(secrets: &[String], label: &[u8]) -> hmac::Tag {
     let current = secrets.first().map(String::as_bytes).unwrap_or_default();
     hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, current), label)
+}
+
+/// What tells one state of a task from all others: a strong entity tag (RFC 9110, section 8.8.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tag {
+    /// The number of the transaction that wrote the row.
+    pub writer: u32,
+    /// In microseconds since 1970.
+    pub updated_at: i64,
+}
+
+impl Tag {
+    /// As the statements have it.
+    pub fn text(self) -> String {
+        format!("{}-{}", self.writer, self.updated_at)
+    }
 }
 
 /// Closes tags, and opens those that it closed.

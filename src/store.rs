@@ -13,9 +13,10 @@ use postgres::types::{FromSql, ToSql, Type, accepts};
 use serde_json::Value;
 
 use crate::auth::{MAX_KEYS, UserId};
-use crate::conditions::{Conditions, Tag, Tagged};
+use crate::conditions::{Conditions, Tagged};
 use crate::database::{Database, Param, judge};
 use crate::error::Error;
+use crate::seal::Tag;
 use crate::stopwatch::Stopwatch;
 use crate::task::{Completion, Description, NewTask, Task, TaskChange, TaskId, Title};
 pub use list::{MAX_PAGE_BYTES, Page, Rest};
