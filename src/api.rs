@@ -3,32 +3,56 @@
 use serde_json::json;
 
 use crate::conditions::{Conditions, Tagged};
-use crate::database::Database;
+use crate::database::{Database, Question};
 use crate::docs;
 use crate::error::Error;
-use crate::http::Response;
+use crate::http::{Method, Response};
 use crate::listing::Listing;
 use crate::long_list::{self, LongList};
+use crate::router::{self, PRIVATE, Private};
 use crate::seal::{Seal, Tag};
-use crate::store::{Page, Tasks};
+use crate::store::{LastingTasks, Page, Tasks};
 use crate::task::{Completion, NewTask, TaskChange, TaskId};
+
+/// What an endpoint answers.
+pub enum Reply<'r> {
+    /// This.
+    Now(Response),
+    /// What this tells, once it is asked: together with other requests' questions, if there are any.
+    Ask(Question<'r, Response>),
+}
+
+impl From<Response> for Reply<'_> {
+    fn from(response: Response) -> Self {
+        Reply::Now(response)
+    }
+}
 
 /// `GET /api/tasks`
 #[allow(clippy::missing_errors_doc)] // every endpoint: whatever parsing and the store refuse
-pub fn list(tasks: &Tasks, query: &str) -> Result<Response, Error> {
+pub fn list(tasks: &Tasks, query: &str) -> Result<Reply<'static>, Error> {
     let listing = Listing::parse(query)?;
-    let Page { json, total, rest, .. } = tasks.first_page(&listing)?;
+    let lasting = tasks.lasting();
+    if listing.is_brief() {
+        let question = tasks.brief_list(listing.clone());
+        return Ok(Reply::Ask(question.and_then(|page| Ok(beginning_with(page, listing, lasting)))));
+    }
+    Ok(beginning_with(tasks.first_page(&listing)?, listing, lasting).into())
+}
+
+/// A list with this first page.
+fn beginning_with(Page { json, total, rest, .. }: Page, listing: Listing, tasks: LastingTasks) -> Response {
     let response = match rest {
         None => Response::json_text(200, json),
         Some(rest) => {
-            let list = LongList::new(tasks.lasting(), listing, json, rest);
+            let list = LongList::new(tasks, listing, json, rest);
             Response::json_stream(200, list, long_list::MAX_HELD_BYTES)
         }
     };
-    Ok(match total {
+    match total {
         Some(total) => response.with_header("X-Total-Count", total.to_string()),
         None => response,
-    })
+    }
 }
 
 /// `POST /api/tasks`
@@ -41,15 +65,16 @@ pub fn create(tasks: &Tasks, body: &str, seal: &Seal) -> Result<Response, Error>
 
 /// `GET /api/tasks/{id}`
 #[allow(clippy::missing_errors_doc)]
-pub fn get(tasks: &Tasks, id: &str, conditions: &Conditions, seal: &Seal) -> Result<Response, Error> {
-    let found = tasks.get(TaskId::parse(id)?)?;
-    if conditions.refuse(found.tag) {
-        Err(Error::PreconditionFailed)
-    } else if conditions.know(found.tag) {
-        Ok(Response::empty(304).with_header("ETag", etag(found.tag, seal)))
-    } else {
-        Ok(tagged(200, &found, seal))
-    }
+pub fn get<'r>(tasks: &Tasks, id: &str, conditions: Conditions, seal: &'r Seal) -> Result<Reply<'r>, Error> {
+    Ok(Reply::Ask(tasks.get(TaskId::parse(id)?).and_then(move |found| {
+        if conditions.refuse(found.tag) {
+            Err(Error::PreconditionFailed)
+        } else if conditions.know(found.tag) {
+            Ok(Response::empty(304).with_header("ETag", etag(found.tag, seal)))
+        } else {
+            Ok(tagged(200, &found, seal))
+        }
+    })))
 }
 
 /// `PUT /api/tasks/{id}`
@@ -95,6 +120,17 @@ fn etag(tag: Tag, seal: &Seal) -> String {
     format!("\"{}\"", seal.close(tag))
 }
 
+/// Whether a request with this method and target is answered with a question, or fails before it comes to that: it takes next to
+/// no time.
+pub fn is_brief(method: &Method, path: &str, query: &str) -> bool {
+    matches!(method, Method::Get | Method::Head)
+        && match router::find(&PRIVATE, method, path).map(|found| found.endpoint) {
+            Ok(Private::GetTask) => true,
+            Ok(Private::ListTasks) => Listing::parse(query).is_ok_and(|listing| listing.is_brief()),
+            _ => false,
+        }
+}
+
 /// `GET /`
 pub fn about() -> Response {
     Response::json(200, &json!({ "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") }))
@@ -123,4 +159,37 @@ pub fn openapi() -> Response {
 /// `GET /docs`
 pub fn docs() -> Response {
     Response::page(docs::page()).with_header("Content-Security-Policy", docs::CONTENT_SECURITY_POLICY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_next_to_no_time_is_one_task_or_the_first_of_all() {
+        for (method, path, query, brief) in [
+            (Method::Get, "/api/tasks/1", "", true),
+            (Method::Get, "/api/tasks/abc", "", true),
+            (Method::Head, "/api/tasks/1/", "", true),
+            (Method::Get, "/api/tasks", "limit=20", true),
+            (Method::Get, "/api/tasks", "limit=60&offset=40&order=asc", true),
+            (Method::Get, "/api/tasks", "limit=60&offset=41", false),
+            (Method::Get, "/api/tasks", "limit=101", false),
+            (Method::Get, "/api/tasks", "limit=0", false),
+            (Method::Get, "/api/tasks", "", false),
+            (Method::Get, "/api/tasks", "limit=20&completed=true", false),
+            (Method::Get, "/api/tasks", "limit=20&search=milk", false),
+            (Method::Get, "/api/tasks", "limit=20&sort=title", false),
+            (Method::Get, "/api/tasks", "limit=20&sort=updated_at", false),
+            (Method::Post, "/api/tasks", "", false),
+            (Method::Put, "/api/tasks/1", "", false),
+            (Method::Patch, "/api/tasks/1/complete", "", false),
+            (Method::Delete, "/api/tasks/1", "", false),
+            (Method::Options, "/api/tasks/1", "", false),
+            (Method::Get, "/ready", "", false),
+            (Method::Get, "/api/none", "", false),
+        ] {
+            assert_eq!(is_brief(&method, path, query), brief, "{method} {path} {query}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Our side of HTTP: the [`Response`] that the rest of the program makes, and the few things it reads of a request.
 //!
-//! With `server.rs` the only file that knows `tiny_http`.
+//! With `app.rs`, `server.rs` and `admin.rs` the only file that knows `tiny_http`.
 
 use std::borrow::Cow;
 use std::io::{self, Cursor, Read};

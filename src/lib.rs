@@ -8,6 +8,7 @@
 
 pub mod admin;
 pub mod api;
+pub mod app;
 pub mod auth;
 pub mod check;
 pub mod command;

@@ -5,6 +5,9 @@ use crate::error::{Error, Violation};
 /// The most tasks that a page may have.
 pub const MAX_LIMIT: i64 = 1_000;
 
+/// So few tasks are listed in next to no time.
+const FEW_TASKS: i64 = 100;
+
 /// A list that a client asks for. The default is that of an empty query: everything, newest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
@@ -31,7 +34,7 @@ pub enum Sort {
 }
 
 /// A part of a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Page {
     /// At most so many, all that are left where `None`.
     pub limit: Option<i64>,
@@ -49,6 +52,14 @@ impl Listing {
     /// Whether it may leave tasks out.
     pub fn is_filtered(&self) -> bool {
         self.completed.is_some() || self.search.is_some()
+    }
+
+    /// Whether it takes next to no time: a short part from the start of it, for which no task is read in vain.
+    /// All are counted, by the index alone.
+    pub fn is_brief(&self) -> bool {
+        let is_short =
+            |page: Page| page.limit.is_some_and(|limit| limit.saturating_add(page.offset) <= FEW_TASKS);
+        self.page.is_some_and(is_short) && self.sort == Sort::CreatedAt && !self.is_filtered()
     }
 
     /// Reads a query string. Every parameter is optional, an unknown one ignored; when one stands twice, the last wins.

@@ -12,8 +12,13 @@ impl Stopwatch {
     pub fn time<T>(&self, work: impl FnOnce() -> T) -> T {
         let begun = Instant::now();
         let done = work();
-        self.0.set(Some(self.total().unwrap_or_default() + begun.elapsed()));
+        self.add(begun.elapsed());
         done
+    }
+
+    /// Adds a time.
+    pub fn add(&self, time: Duration) {
+        self.0.set(Some(self.total().unwrap_or_default() + time));
     }
 
     /// The sum so far; `None` when nothing was timed.

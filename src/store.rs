@@ -9,12 +9,12 @@
 use std::sync::Arc;
 
 use postgres::Row;
-use postgres::types::{FromSql, ToSql, Type, accepts};
+use postgres::types::{FromSql, Type, accepts};
 use serde_json::Value;
 
 use crate::auth::{MAX_KEYS, UserId};
 use crate::conditions::{Conditions, Tagged};
-use crate::database::{Database, Param, judge};
+use crate::database::{Database, Lookup, Param, Question, judge};
 use crate::error::Error;
 use crate::seal::Tag;
 use crate::stopwatch::Stopwatch;
@@ -127,24 +127,24 @@ fn keys_sql(columns: &[String]) -> Option<String> {
     ))
 }
 
-fn text<'p>(value: &'p (dyn ToSql + Sync)) -> Param<'p> {
-    (value, Type::TEXT)
+fn text(value: Option<&str>) -> Param {
+    (Box::new(value.map(str::to_owned)), Type::TEXT)
 }
 
-fn flag<'p>(value: &'p (dyn ToSql + Sync)) -> Param<'p> {
-    (value, Type::BOOL)
+fn flag(value: Option<bool>) -> Param {
+    (Box::new(value), Type::BOOL)
 }
 
-fn number<'p>(value: &'p (dyn ToSql + Sync)) -> Param<'p> {
-    (value, Type::INT8)
+fn number(value: i64) -> Param {
+    (Box::new(value), Type::INT8)
 }
 
-fn list_of<'p>(values: &'p (dyn ToSql + Sync)) -> Param<'p> {
-    (values, Type::TEXT_ARRAY)
+fn list_of(values: Option<&[String]>) -> Param {
+    (Box::new(values.map(<[String]>::to_vec)), Type::TEXT_ARRAY)
 }
 
-fn id_of(value: &i32) -> Param<'_> {
-    (value, Type::INT4)
+fn id_of(value: i32) -> Param {
+    (Box::new(value), Type::INT4)
 }
 
 fn read_task<'r, S: FromSql<'r>>(row: &'r Row) -> Result<Task<S>, postgres::Error> {
@@ -195,6 +195,16 @@ fn one(rows: &[Row]) -> Result<Tagged, Error> {
     read_tagged(rows.first().ok_or(Error::UnknownTask)?).map_err(|error| judge(&error))
 }
 
+/// What each row of a lookup holds.
+fn all<T>(lookup: Lookup, read: fn(&Row) -> Result<T, postgres::Error>) -> Question<'static, Vec<T>>
+where
+    T: 'static,
+{
+    Question::new(lookup, move |rows| {
+        rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| judge(&error))
+    })
+}
+
 /// All tasks of all users.
 pub struct Store {
     database: Database,
@@ -214,13 +224,11 @@ impl Store {
     /// The public keys of the Better Auth that lives in this database, as JSON Web Keys; `None` where none does.
     ///
     /// # Errors
-    /// As for [`Database::read`].
+    /// As for [`Database::fold`].
     pub fn keys(&self) -> Result<Option<Vec<Value>>, Error> {
-        let columns = self.database.read(KEY_COLUMNS, &[])?;
-        let columns: Result<Vec<String>, _> = columns.iter().map(|row| row.try_get(0)).collect();
-        let Some(sql) = keys_sql(&columns.map_err(|error| judge(&error))?) else { return Ok(None) };
-        let rows = self.database.read(&sql, &[])?;
-        rows.iter().map(read_key).collect::<Result<_, _>>().map(Some).map_err(|error| judge(&error))
+        let columns = all(Lookup::new(KEY_COLUMNS, Vec::new()), |row| row.try_get(0)).ask(&self.database)?;
+        let Some(sql) = keys_sql(&columns) else { return Ok(None) };
+        all(Lookup::new(sql, Vec::new()), read_key).ask(&self.database).map(Some)
     }
 
     /// The database itself, for what concerns nobody's tasks.
@@ -263,28 +271,27 @@ impl Tasks<'_> {
     /// Creates a task.
     pub fn create(&self, new: &NewTask) -> Result<Tagged, Error> {
         let description = new.description.as_ref().map(Description::as_str);
-        let title = new.title.as_str();
-        let params = self.bind(&[text(&title), text(&description), flag(&new.completed)]);
-        one(&self.write(INSERT, &params)?)
+        let values = [text(Some(new.title.as_str())), text(description), flag(Some(new.completed))];
+        one(&self.write(INSERT, &self.bind(values))?)
     }
 
     /// The task with this id. [`Error::UnknownTask`] also when it is somebody else's, as in all that follow.
-    pub fn get(&self, id: TaskId) -> Result<Tagged, Error> {
-        one(&self.read(GET, &self.bind(&[id_of(&id.get())]))?)
+    pub fn get(&self, id: TaskId) -> Question<'static, Tagged> {
+        Question::new(Lookup::new(GET, self.bind([id_of(id.get())])), |rows| one(&rows))
     }
 
     /// Changes what the change names. When it names nothing, nothing happens, and `updated_at` stays as it is.
     pub fn update(&self, id: TaskId, change: &TaskChange, conditions: &Conditions) -> Result<Tagged, Error> {
         if change.is_empty() {
-            let found = self.get(id)?;
+            let found = self.stopwatch.time(|| self.get(id).ask(&self.store.database))?;
             let holds = !conditions.refuse(found.tag) && !conditions.know(found.tag);
             return if holds { Ok(found) } else { Err(Error::PreconditionFailed) };
         }
         let title = change.title.as_ref().map(Title::as_str);
         let description = change.description.as_ref().and_then(Option::as_ref).map(Description::as_str);
         let has_description = change.description.is_some();
-        let values = [text(&title), flag(&has_description), text(&description), flag(&change.completed)];
-        one(&self.change(&UPDATE, id, &values, conditions)?)
+        let values = [text(title), flag(Some(has_description)), text(description), flag(change.completed)];
+        one(&self.change(&UPDATE, id, values, conditions)?)
     }
 
     /// Sets or toggles whether a task is completed.
@@ -295,14 +302,14 @@ impl Tasks<'_> {
         conditions: &Conditions,
     ) -> Result<Tagged, Error> {
         one(&match completion {
-            Completion::Set(value) => self.change(&SET_COMPLETED, id, &[flag(&value)], conditions),
-            Completion::Toggle => self.change(&TOGGLE_COMPLETED, id, &[], conditions),
+            Completion::Set(value) => self.change(&SET_COMPLETED, id, [flag(Some(value))], conditions),
+            Completion::Toggle => self.change(&TOGGLE_COMPLETED, id, [], conditions),
         }?)
     }
 
     /// Deletes a task.
     pub fn delete(&self, id: TaskId, conditions: &Conditions) -> Result<(), Error> {
-        self.change(&DELETE, id, &[], conditions).map(drop)
+        self.change(&DELETE, id, [], conditions).map(drop)
     }
 
     /// Runs a change of one task; the row that it returns. Without conditions the statement knows nothing of them.
@@ -310,13 +317,12 @@ impl Tasks<'_> {
         &self,
         change: &Change,
         id: TaskId,
-        values: &[Param],
+        values: impl IntoIterator<Item = Param>,
         conditions: &Conditions,
     ) -> Result<Vec<Row>, Error> {
-        let id = id.get();
-        let mut params = self.bind(&[id_of(&id)]);
-        params.extend_from_slice(values);
-        let rows = match &conditions.for_write() {
+        let mut params = self.bind([id_of(id.get())]);
+        params.extend(values);
+        let rows = match conditions.for_write() {
             None => self.write(change.plain, &params),
             Some((wanted, unwanted)) => {
                 params.extend([list_of(wanted), list_of(unwanted)]);
@@ -328,10 +334,6 @@ impl Tasks<'_> {
             Some(Ok(None)) => Err(Error::PreconditionFailed),
             Some(_) => Ok(rows),
         }
-    }
-
-    fn read(&self, sql: &str, params: &[Param]) -> Result<Vec<Row>, Error> {
-        self.stopwatch.time(|| self.store.database.read(sql, params))
     }
 
     fn fold<T>(
@@ -349,11 +351,8 @@ impl Tasks<'_> {
     }
 
     /// The parameters of a statement: the user is always `$1`.
-    fn bind<'p>(&'p self, others: &[Param<'p>]) -> Vec<Param<'p>> {
-        let mut params = Vec::with_capacity(1 + others.len());
-        params.push(text(&self.user_id));
-        params.extend_from_slice(others);
-        params
+    fn bind(&self, others: impl IntoIterator<Item = Param>) -> Vec<Param> {
+        std::iter::once(text(Some(self.user_id))).chain(others).collect()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Whose turn it is: how many workers one user's requests may hold, and where the others of theirs wait meanwhile.
 //!
+//! A turn is the right to a worker, for one request or for several that the worker answers together.
 //! A request that has no turn holds no worker. It waits behind those of the same user, and is taken on by the worker that
 //! ends one of them; so whatever a user asks for, and however often, they are in nobody's way but their own.
 //!
@@ -25,7 +26,7 @@ pub struct Turns<T> {
 }
 
 struct State<T> {
-    /// Those who hold a worker, so at most as many as there are workers. Nobody else has requests that wait.
+    /// Those who have a turn. Nobody else has requests that wait.
     users: Vec<User<T>>,
     last: Option<Key>,
     company_until: Option<Instant>,
@@ -74,15 +75,19 @@ impl<T> Turns<T> {
         let user = &mut state.users[index];
         if user.working < most {
             user.working += 1;
-            user.waiting.push_back(request);
-            let first = user.waiting.pop_front();
-            Ok(first.map(|first| (Turn { turns: self, key, is_over: false }, first)))
+            let first = user.exchange(request);
+            Ok(Some((Turn { turns: self, key, is_over: false }, first)))
         } else if user.waiting.len() < self.max_waiting {
             user.waiting.push_back(request);
             Ok(None)
         } else {
             Err(request)
         }
+    }
+
+    /// Goes on with a turn that was left.
+    pub fn resume(&self, Left(key): Left) -> Turn<'_, T> {
+        Turn { turns: self, key, is_over: false }
     }
 
     /// How many requests wait for their turn.
@@ -123,13 +128,45 @@ pub struct Turn<'t, T> {
     is_over: bool,
 }
 
+/// A turn that waits for a worker, who goes on with it by [`Turns::resume`].
+#[must_use]
+pub struct Left(Key);
+
 impl<T> Turn<'_, T> {
-    /// Leaves the turn to the next request of the same user, unless none waits or their turns have become too many.
-    pub fn pass_on(mut self, now: Instant) -> Option<(Self, T)> {
+    /// Leaves the turn to another worker.
+    pub fn leave(mut self) -> Left {
+        self.is_over = true;
+        Left(self.key)
+    }
+
+    /// Whether it is this user's.
+    pub fn is_of(&self, key: Key) -> bool {
+        self.key == key
+    }
+
+    /// Lets another request of the same user in: the one that may be answered with those that have the turn, which is not this one
+    /// where others of theirs wait already.
+    pub fn share(&self, request: T) -> T {
         let mut state = self.turns.lock();
-        let most = self.turns.most(&state, now);
+        match state.users.iter_mut().find(|user| user.key == self.key) {
+            Some(user) => user.exchange(request),
+            None => request,
+        }
+    }
+
+    /// Leaves the turn to the next request of the same user, and to those right behind it if all of these `may_share` it, up to
+    /// `most`; unless none waits or the user's turns have become too many.
+    pub fn pass_on(
+        mut self,
+        now: Instant,
+        most: usize,
+        may_share: impl Fn(&T) -> bool,
+    ) -> Option<(Self, Vec<T>)> {
+        let mut state = self.turns.lock();
+        let turns = self.turns.most(&state, now);
         let user = state.users.iter_mut().find(|user| user.key == self.key);
-        match user.filter(|user| user.working <= most).and_then(|user| user.waiting.pop_front()) {
+        let next = user.filter(|user| user.working <= turns).map(|user| user.take(most, may_share));
+        match next.filter(|next| !next.is_empty()) {
             Some(next) => {
                 drop(state);
                 Some((self, next))
@@ -141,6 +178,25 @@ impl<T> Turn<'_, T> {
                 None
             }
         }
+    }
+}
+
+impl<T> User<T> {
+    /// The first that waits when this one waits, too.
+    fn exchange(&mut self, request: T) -> T {
+        match self.waiting.pop_front() {
+            Some(first) => {
+                self.waiting.push_back(request);
+                first
+            }
+            None => request,
+        }
+    }
+
+    fn take(&mut self, most: usize, may_share: impl Fn(&T) -> bool) -> Vec<T> {
+        let sharing = self.waiting.iter().take(most).take_while(|request| may_share(request)).count();
+        let count = sharing.max(1).min(self.waiting.len());
+        self.waiting.drain(..count).collect()
     }
 }
 
@@ -163,6 +219,11 @@ mod tests {
         (0..times)
             .filter_map(|number| turns.begin(turns.key(user), number, now).expect("there is room"))
             .collect()
+    }
+
+    /// Passes a turn on to one request.
+    fn pass_on(turn: Turn<'_, u32>, now: Instant) -> Option<(Turn<'_, u32>, u32)> {
+        turn.pass_on(now, 1, |_| true).map(|(turn, mut next)| (turn, next.remove(0)))
     }
 
     #[test]
@@ -192,20 +253,54 @@ mod tests {
         drop(ask(&turns, "eve", 1, now));
         let mut held = ask(&turns, "ada", 5, now);
         assert_eq!((held.len(), turns.waiting()), (2, 3));
-        let (turn, number) = held.pop().and_then(|(turn, _)| turn.pass_on(now)).unwrap();
+        let (turn, number) = held.pop().and_then(|(turn, _)| pass_on(turn, now)).unwrap();
         assert_eq!((number, turns.waiting()), (2, 2));
         // Alone, she may have three: the next goes first, not the one that comes just now.
         let (another, number) = turns.begin(turns.key("ada"), 5, now + COMPANY).unwrap().unwrap();
         assert_eq!((number, turns.waiting()), (3, 2));
         // And when she is not any more, her turns become fewer.
         let others = ask(&turns, "eve", 1, now + COMPANY);
-        assert!(turn.pass_on(now + COMPANY).is_none());
-        let (another, number) = another.pass_on(now + COMPANY).unwrap();
+        assert!(pass_on(turn, now + COMPANY).is_none());
+        let (another, number) = pass_on(another, now + COMPANY).unwrap();
         assert_eq!((number, turns.waiting()), (4, 1));
         drop((another, others));
-        let (last, number) = held.pop().and_then(|(turn, _)| turn.pass_on(now)).unwrap();
+        let (last, number) = held.pop().and_then(|(turn, _)| pass_on(turn, now)).unwrap();
         assert_eq!((number, turns.waiting()), (5, 0));
-        assert!(last.pass_on(now).is_none());
+        assert!(pass_on(last, now).is_none());
+        assert!(turns.lock().users.is_empty());
+    }
+
+    #[test]
+    fn a_turn_is_shared_by_those_that_may_and_in_order() {
+        let (turns, now) = (Turns::new(2, 0, 10), Instant::now());
+        let mut held = ask(&turns, "ada", 1, now);
+        let (turn, _) = held.pop().unwrap();
+        assert!(turn.is_of(turns.key("ada")) && !turn.is_of(turns.key("eve")));
+        assert_eq!(turn.share(9), 9, "nobody waits");
+        for request in [10, 11, 12, 1, 2, 13] {
+            assert!(turns.begin(turns.key("ada"), request, now).unwrap().is_none());
+        }
+        assert_eq!(turn.share(14), 10, "who came first goes first");
+        let mut turn = turn;
+        for (most, expected) in
+            [(16, vec![11, 12]), (16, vec![1]), (16, vec![2]), (1, vec![13]), (16, vec![14])]
+        {
+            let next;
+            (turn, next) = turn.pass_on(now, most, |request| *request >= 10).expect("some wait");
+            assert_eq!(next, expected, "1 and 2 go alone");
+        }
+        assert!(turn.pass_on(now, 16, |_| true).is_none());
+    }
+
+    #[test]
+    fn a_turn_that_is_left_lasts_until_somebody_goes_on_with_it() {
+        let (turns, now) = (Turns::new(1, 1, 10), Instant::now());
+        let (turn, _) = ask(&turns, "ada", 2, now).pop().unwrap();
+        let left = turn.leave();
+        assert!(ask(&turns, "ada", 1, now).is_empty(), "it is still hers");
+        let (turn, number) = pass_on(turns.resume(left), now).unwrap();
+        assert_eq!((number, turns.waiting()), (1, 1));
+        drop(turn);
         assert!(turns.lock().users.is_empty());
     }
 

@@ -61,6 +61,11 @@ impl Visit {
         }
     }
 
+    /// When it came in.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
     /// How long ago it came in.
     pub fn age(&self) -> Duration {
         self.since.elapsed()

@@ -21,6 +21,8 @@ const STALLED: usize = 50;
 /// More than the server keeps waiting (32 MiB), and what they may cost together.
 const CROWD: usize = 300;
 const MAX_CROWD_GROWTH_KIB: usize = 64 * 1024;
+/// Lists of 100 of the largest tasks at each of 8 workers: the rows of one (4 MB), and the first pages of 16.
+const MAX_TOGETHER_GROWTH_KIB: usize = 160 * 1024;
 /// What is instant, on a noisy machine.
 const INSTANT: Duration = Duration::from_millis(500);
 
@@ -420,4 +422,45 @@ fn however_many_lists_are_read_connections_are_free() {
             assert_eq!(answer.json().as_array().unwrap().len(), 50_000);
         }
     });
+}
+
+#[test]
+fn a_short_part_of_large_tasks_is_whole_too() {
+    let (cluster, server) = start(0);
+    let large = "insert into tasks (user_id, title, description) \
+                 select 'ada', 'task ' || n, repeat('x', 10000) from generate_series(1, 200) as n";
+    cluster.client().batch_execute(large).unwrap();
+    for query in ["?limit=100", "?limit=60&offset=40", "?limit=30&order=asc"] {
+        let answer = list(&server, query);
+        let limit = query[7..].split('&').next().unwrap().parse().unwrap();
+        assert_eq!(answer.json().as_array().map(Vec::len), Some(limit), "{query}");
+        assert_eq!(answer.header("x-total-count"), Some("200"));
+    }
+}
+
+#[test]
+fn short_parts_of_large_tasks_that_are_read_together_cost_no_more_than_one_after_the_other() {
+    const USERS: usize = 4;
+    let (cluster, server) = start(0);
+    // 40 KB each, so 4 MB a list.
+    let large = "insert into tasks (user_id, title, description) \
+                 select 'user-' || n % 4, 'x', repeat('𝄞', 10000) from generate_series(1, 400) as n";
+    cluster.client().batch_execute(large).unwrap();
+    let before = memory(&server, "VmRSS");
+    let send = |number: usize| {
+        let token = token(&format!("user-{}", number % USERS));
+        let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+        let headers = format!("Host: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}");
+        stream
+            .write_all(format!("GET /api/tasks?limit=100 HTTP/1.1\r\n{headers}\r\n\r\n").as_bytes())
+            .unwrap();
+        stream
+    };
+    let sent: Vec<_> = (0..CROWD).map(send).collect();
+    // Those beyond the allowance for what waits are cut off.
+    let answers = sent.into_iter().filter_map(|stream| Answer::try_read(stream).ok());
+    let whole = answers.filter(|answer| answer.status == 200 && answer.body.ends_with("}]")).count();
+    let growth = memory(&server, "VmHWM").saturating_sub(before);
+    println!("{whole} of {CROWD} lists of 100 large tasks: {growth} KiB more of memory at most");
+    assert!(whole > 0 && growth <= MAX_TOGETHER_GROWTH_KIB, "{growth} KiB");
 }

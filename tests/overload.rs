@@ -113,3 +113,37 @@ fn without_traffic_every_connection_goes_and_none_is_made() {
     }
     assert_eq!(list(), 200, "the first request after that");
 }
+
+#[test]
+fn a_preflight_that_nobody_has_time_for_still_lets_the_page_ask() {
+    let cluster = Cluster::start();
+    let page = "http://localhost:3000";
+    let variables = [("DB_POOL_SIZE", "1"), ("DB_STATEMENT_TIMEOUT_MS", "20000"), ("ALLOWED_ORIGINS", page)];
+    let server = Server::start_with(&cluster.url(), &variables);
+    assert_eq!(server.request("GET", "/api/tasks", Some(&token("ada")), None).status, 200);
+    let mut locker = cluster.client();
+    let mut lock = locker.transaction().unwrap();
+    lock.batch_execute("lock table tasks").unwrap();
+    let send = |what: &str, header: String| {
+        let request =
+            format!("{what} /api/tasks HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}\r\n\r\n");
+        let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        stream
+    };
+    let list = send("GET", format!("Authorization: Bearer {}", token("ada")));
+    let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
+    let mut watcher = cluster.client();
+    wait_for("the only worker", || {
+        (watcher.query_one(waiting, &[]).unwrap().get::<_, i64>(0) == 1).then_some(())
+    });
+    let preflight = send("OPTIONS", format!("Origin: {page}\r\nAccess-Control-Request-Method: POST"));
+    let answer = Answer::read(preflight);
+    assert_eq!(
+        (answer.status, answer.header("access-control-allow-origin")),
+        (204, Some(page)),
+        "{answer:?}"
+    );
+    lock.rollback().unwrap();
+    assert_eq!(Answer::read(list).status, 200);
+}

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use super::Refusal;
 use super::keys::KeySet;
 use super::source::{FETCH_TIMEOUT, KeySource};
+use super::{Patience, Refusal};
 
 /// The age from which a set is fetched anew while it still serves.
 const REFRESH_AGE: Duration = Duration::from_secs(5 * 60);
@@ -123,8 +123,13 @@ impl Issuer {
     /// The key set in which to look for this `kid`.
     ///
     /// # Errors
-    /// [`Refusal::NotNow`] when it cannot be said whether the issuer has such a key.
-    pub(super) fn keys_for(self: &Arc<Self>, kid: &str, now: Instant) -> Result<Arc<KeySet>, Refusal> {
+    /// [`Refusal::NotNow`] when it cannot be said whether the issuer has such a key, or not without patience.
+    pub(super) fn keys_for(
+        self: &Arc<Self>,
+        kid: &str,
+        now: Instant,
+        patience: Patience,
+    ) -> Result<Arc<KeySet>, Refusal> {
         let mut state = self.lock();
         let keys = state.keys(now);
         if let Some(keys) = keys.as_ref().filter(|keys| keys.knows(kid)) {
@@ -132,6 +137,9 @@ impl Issuer {
                 self.start_fetch(&mut state, now);
             }
             return Ok(Arc::clone(keys));
+        }
+        if patience == Patience::None {
+            return Err(Refusal::NotNow);
         }
         let may_ask = keys.map_or_else(|| state.may_retry(now), |keys| state.may_ask_again(&keys, now));
         let joins = state.is_fetching;
@@ -279,7 +287,7 @@ mod tests {
 
         /// Asks for a key so many seconds after the start, and lets what that starts end: whether it is there.
         fn at(&self, seconds: u64, kid: &str) -> Result<bool, Refusal> {
-            let keys = self.issuer.keys_for(kid, self.start + Duration::from_secs(seconds));
+            let keys = self.issuer.keys_for(kid, self.start + Duration::from_secs(seconds), Patience::Some);
             let state = self.issuer.lock();
             drop(self.issuer.fetched.wait_while(state, |state| state.is_fetching).unwrap());
             keys.map(|keys| keys.knows(kid))
@@ -369,7 +377,7 @@ mod tests {
     #[test]
     fn where_there_is_no_set_that_is_certain() {
         let fixture = Fixture::new(Ok(None));
-        let keys = fixture.issuer.keys_for("a", fixture.start).unwrap();
+        let keys = fixture.issuer.keys_for("a", fixture.start, Patience::Some).unwrap();
         assert!(keys.is_absent && !keys.knows("a"));
         fixture.answer(set(&["a"]));
         assert_eq!(fixture.at(30, "a"), Ok(true), "the table was made meanwhile");
@@ -378,7 +386,7 @@ mod tests {
     #[test]
     fn a_panic_is_a_failure_like_others() {
         let issuer = Arc::new(Issuer::new(KeySource::new("the test", || panic!("a defect")), 1));
-        assert!(matches!(issuer.keys_for("a", Instant::now()), Err(Refusal::NotNow)));
+        assert!(matches!(issuer.keys_for("a", Instant::now(), Patience::Some), Err(Refusal::NotNow)));
         assert!(issuer.status(Instant::now()).last_error.is_some());
         issuer.refresh(Instant::now());
         assert_eq!(issuer.lock().fetches, 2);
@@ -397,22 +405,23 @@ mod tests {
         let (tell, issuer) = slow();
         tell.send(set(&["a"])).unwrap();
         let now = Instant::now();
-        assert!(issuer.keys_for("a", now).is_ok());
+        assert!(issuer.keys_for("a", now, Patience::Some).is_ok());
         thread::scope(|scope| {
-            let waiting =
-                [(); 2].map(|()| scope.spawn(|| issuer.keys_for("b", now).map(|keys| keys.knows("b"))));
+            let waiting = [(); 2].map(|()| {
+                scope.spawn(|| issuer.keys_for("b", now, Patience::Some).map(|keys| keys.knows("b")))
+            });
             while issuer.lock().waiting < 2 {
                 thread::yield_now();
             }
             for kid in ["b", "c"] {
                 assert!(
-                    matches!(issuer.keys_for(kid, now), Err(Refusal::NotNow)),
+                    matches!(issuer.keys_for(kid, now, Patience::Some), Err(Refusal::NotNow)),
                     "no room to wait for {kid}"
                 );
             }
-            assert!(issuer.keys_for("a", now).is_ok());
+            assert!(issuer.keys_for("a", now, Patience::Some).is_ok());
             let later = now + MAX_AGE;
-            assert!(issuer.keys_for("a", later).is_ok(), "an old set still serves");
+            assert!(issuer.keys_for("a", later, Patience::Some).is_ok(), "an old set still serves");
             tell.send(set(&["a", "b"])).unwrap();
             for thread in waiting {
                 assert_eq!(thread.join().unwrap(), Ok(true));

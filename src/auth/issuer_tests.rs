@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::Refusal;
 use super::issuer::Issuer;
 use super::source::KeySource;
+use super::{Patience, Refusal};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -35,7 +35,9 @@ impl Fixture {
     /// A request whose token names this key: whether it is found.
     fn ask(&self, kid: &'static str) -> thread::JoinHandle<Result<bool, Refusal>> {
         let issuer = Arc::clone(&self.issuer);
-        thread::spawn(move || issuer.keys_for(kid, Instant::now()).map(|keys| keys.knows(kid)))
+        thread::spawn(move || {
+            issuer.keys_for(kid, Instant::now(), Patience::Some).map(|keys| keys.knows(kid))
+        })
     }
 
     fn wait_until_they_wait(&self, count: usize) {

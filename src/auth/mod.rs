@@ -25,6 +25,7 @@ use crate::json::{Scalar, is_object};
 use claims::{Claims, Expected};
 use issuer::Issuer;
 pub use issuer::KeyStatus;
+use keys::KeySet;
 pub use keys::MAX_KEYS;
 pub use source::{JwksUrl, KeySource};
 
@@ -113,6 +114,14 @@ pub struct Trust {
     pub audience: Option<String>,
 }
 
+/// Whether there is time to wait for the issuer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Patience {
+    None,
+    Some,
+}
+
 /// Verifies tokens.
 pub struct Verifier {
     secrets: Vec<DecodingKey>,
@@ -172,7 +181,8 @@ impl Verifier {
         }
     }
 
-    /// Who sent this `Authorization` header. `now` is in seconds since 1970.
+    /// Who sent this `Authorization` header. `now` is in seconds since 1970. Without patience it is [`Refusal::NotNow`] wherever the
+    /// issuer might have to be waited for.
     ///
     /// # Errors
     /// See [`Refusal`].
@@ -180,10 +190,11 @@ impl Verifier {
         &self,
         authorization: Result<Option<&str>, Repeated>,
         now: f64,
+        patience: Patience,
     ) -> Result<Identity, Refusal> {
         let authorization =
             authorization.map_err(|Repeated| Refusal::Invalid("more than one Authorization header"))?;
-        self.verify(bearer_token(authorization.unwrap_or_default())?, now)
+        self.verify(bearer_token(authorization.unwrap_or_default())?, now, patience)
     }
 
     /// What is known of the issuer's keys. Asks nobody.
@@ -198,7 +209,7 @@ impl Verifier {
     }
 
     /// The order of judgement: form, header, algorithm, signature, then what the claims say.
-    fn verify(&self, token: &str, now: f64) -> Result<Identity, Refusal> {
+    fn verify(&self, token: &str, now: f64, patience: Patience) -> Result<Identity, Refusal> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Refusal::Invalid("too long"));
         }
@@ -214,7 +225,8 @@ impl Verifier {
         let holds = match signer {
             Signer::Secret => self.is_signed_with_secret(signed, signature),
             Signer::Key(kid, algorithm) => {
-                self.is_signed_with_key(kid, algorithm, signed, &signature_bytes)?
+                let keys = self.keys.keys_for(kid, Instant::now(), patience)?;
+                is_signed_with_key(&keys, kid, algorithm, signed, &signature_bytes)?
             }
         };
         if !holds {
@@ -233,23 +245,22 @@ impl Verifier {
                 .unwrap_or(false)
         })
     }
+}
 
-    fn is_signed_with_key(
-        &self,
-        kid: &str,
-        algorithm: keys::Algorithm,
-        signed: &str,
-        signature: &[u8],
-    ) -> Result<bool, Refusal> {
-        let keys = self.keys.keys_for(kid, Instant::now())?;
-        match keys.find(kid, algorithm) {
-            Some(key) => Ok(key.verify_sig(signed.as_bytes(), signature).is_ok()),
-            None if keys.is_absent => {
-                Err(Refusal::Invalid("it is signed with a key, and this server knows no issuer's keys"))
-            }
-            None if keys.knows(kid) => Err(Refusal::Invalid("its key is for another algorithm")),
-            None => Err(Refusal::Invalid("its key is none of the issuer's")),
+fn is_signed_with_key(
+    keys: &KeySet,
+    kid: &str,
+    algorithm: keys::Algorithm,
+    signed: &str,
+    signature: &[u8],
+) -> Result<bool, Refusal> {
+    match keys.find(kid, algorithm) {
+        Some(key) => Ok(key.verify_sig(signed.as_bytes(), signature).is_ok()),
+        None if keys.is_absent => {
+            Err(Refusal::Invalid("it is signed with a key, and this server knows no issuer's keys"))
         }
+        None if keys.knows(kid) => Err(Refusal::Invalid("its key is for another algorithm")),
+        None => Err(Refusal::Invalid("its key is none of the issuer's")),
     }
 }
 

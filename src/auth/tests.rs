@@ -25,7 +25,7 @@ pub(super) fn verifier(secrets: &[&str]) -> Verifier {
 }
 
 pub(super) fn verify(token: &str) -> Result<Identity, Refusal> {
-    verifier(&[SECRET]).verify(token, NOW)
+    verifier(&[SECRET]).verify(token, NOW, Patience::Some)
 }
 
 fn user(claims: &Value) -> Result<String, Refusal> {
@@ -46,7 +46,11 @@ fn every_vector_gets_its_verdict() {
         let keys = vector["jwks"]["keys"].as_array().unwrap().clone();
         let source = KeySource::new("the vector", move || Ok(Some(keys.clone())));
         let trust = Trust { secrets: vec![text("secret").to_owned()], ..Trust::default() };
-        let verdict = Verifier::new(trust, source, 1).verify(text("token"), vector["now"].as_f64().unwrap());
+        let verdict = Verifier::new(trust, source, 1).verify(
+            text("token"),
+            vector["now"].as_f64().unwrap(),
+            Patience::Some,
+        );
         let (expect, name) = (&vector["expect"], text("name"));
         if expect["ok"] == true {
             let identity = verdict.unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
@@ -263,8 +267,9 @@ fn what_is_sent_by_mail_is_no_login() {
 #[test]
 fn the_header_field_is_read_as_rfc_6750_has_it() {
     let good = token(&json!({"sub": "ada", "exp": NOW + 60.0}));
-    let identify =
-        |authorization: Result<Option<&str>, Repeated>| verifier(&[SECRET]).identify(authorization, NOW);
+    let identify = |authorization: Result<Option<&str>, Repeated>| {
+        verifier(&[SECRET]).identify(authorization, NOW, Patience::Some)
+    };
     for value in [format!("Bearer {good}"), format!("bearer {good}"), format!("BEARER   {good} ")] {
         assert!(identify(Ok(Some(&value))).is_ok(), "{value}");
     }

@@ -49,8 +49,9 @@ const CREATE_INDEX: &str =
 
 /// Looks the database over, within `limits.connect_timeout` and `limits.statement_timeout`.
 pub fn check(url: &DatabaseUrl, limits: &Limits) -> Vec<Finding> {
-    let connected = connect(url, &url.tls, limits.connect_timeout).or_else(|error| match url.without_tls() {
-        Some(plain) if is_tls_error(&error) => connect(url, &plain, limits.connect_timeout),
+    let until = || Instant::now() + limits.connect_timeout;
+    let connected = connect(url, &url.tls, until()).or_else(|error| match url.without_tls() {
+        Some(plain) if is_tls_error(&error) => connect(url, &plain, until()),
         _ => Err(error),
     });
     let (mut client, deadline, peer) = match connected {

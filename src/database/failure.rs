@@ -12,11 +12,33 @@ use crate::error::Error;
 /// What a client is told of a failed statement. A defect is told to the log here; that the database cannot answer is
 /// told by [`super::health::Health`], once.
 pub fn judge(error: &postgres::Error) -> Error {
-    if is_passing(error) {
-        return Error::Unavailable;
+    Failure::of(error).tell()
+}
+
+/// A statement that failed, of which the log is still to be told on behalf of whoever asked.
+pub enum Failure {
+    /// The same may well succeed a little later.
+    Passing,
+    /// It is a defect, with this cause.
+    Defect(String),
+}
+
+impl Failure {
+    /// What kind of failure it is.
+    pub fn of(error: &postgres::Error) -> Self {
+        if is_passing(error) { Failure::Passing } else { Failure::Defect(Cause(error).to_string()) }
     }
-    error!("a statement failed: {}", Cause(error));
-    Error::Internal
+
+    /// What a client is told.
+    pub fn tell(self) -> Error {
+        match self {
+            Failure::Passing => Error::Unavailable,
+            Failure::Defect(cause) => {
+                error!("a statement failed: {cause}");
+                Error::Internal
+            }
+        }
+    }
 }
 
 /// Whether the same may well succeed a little later.

@@ -4,9 +4,11 @@
 //! reach it in the background, and until it does every answer is "not now".
 
 mod check;
+mod client;
 mod failure;
 mod health;
 mod login;
+mod question;
 mod schema;
 mod session;
 pub mod transport;
@@ -22,9 +24,11 @@ use r2d2::{NopErrorHandler, Pool, PooledConnection};
 
 use crate::error::Error;
 pub use check::{Finding, check};
-pub use failure::judge;
-use failure::{Cause, is_lost};
+use client::Answers;
+use failure::{Cause, is_lost, is_outdated};
+pub use failure::{Failure, judge};
 use health::{AWAY_AFTER, Health};
+pub use question::{Answer, Lookup, Question};
 use session::{PING_TIMEOUT, Session, Sessions};
 use url::DatabaseUrl;
 
@@ -38,7 +42,7 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 const READINESS_TTL: Duration = Duration::from_secs(1);
 
 /// A parameter of a statement, and its type: said beforehand, an unnamed statement needs no round trip to learn it.
-pub type Param<'p> = (&'p (dyn ToSql + Sync), Type);
+pub type Param = (Box<dyn ToSql + Sync>, Type);
 
 /// What an operator can limit (`specs/api/limits.md`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,20 +116,52 @@ impl Database {
         Self { pool, limits, health, readiness: Mutex::default() }
     }
 
-    /// Runs one statement that changes nothing. When the connection was lost, again on another.
+    /// Looks all of this up in one round trip; `read` makes something of each. When the connection was lost, what is still open
+    /// again on another.
+    ///
+    /// # Errors
+    /// Of each: [`Failure::Passing`] when there is no connection in time, and at once while the database is known to be away;
+    /// what [`Failure::of`] makes of a failed statement.
+    pub fn look_up<T>(
+        &self,
+        lookups: &[Lookup],
+        mut read: impl FnMut(usize, Vec<Row>) -> T,
+    ) -> Vec<Result<T, Failure>> {
+        let until = self.latest();
+        let mut found: Vec<Option<Result<T, Failure>>> = lookups.iter().map(|_| None).collect();
+        for tries in 1..=MAX_TRIES {
+            let open: Vec<usize> = (0..found.len()).filter(|index| found[*index].is_none()).collect();
+            if open.is_empty() {
+                break;
+            }
+            let Ok(mut session) = self.session(until) else { break };
+            let asked: Vec<&Lookup> = open.iter().map(|index| &lookups[*index]).collect();
+            let Answers { answers, end } = session.look_up(
+                &asked,
+                || self.deadline(until),
+                tries > 1,
+                |index, rows| read(open[index], rows),
+            );
+            for (index, answer) in open.into_iter().zip(answers) {
+                found[index] = match answer.as_ref().map_or(end.as_ref(), |answer| answer.as_ref().err()) {
+                    Some(error) if tries < MAX_TRIES && (is_lost(error) || is_outdated(error)) => {
+                        debug!("once more, on another connection: {}", Cause(error));
+                        None
+                    }
+                    Some(error) => Some(Err(Failure::of(error))),
+                    None => answer.map(|answer| answer.map_err(|error| Failure::of(&error))),
+                };
+            }
+        }
+        found.into_iter().map(|found| found.unwrap_or(Err(Failure::Passing))).collect()
+    }
+
+    /// Runs one statement that changes nothing, and adds each row to what `start` makes. The rows are not kept: they may be
+    /// more than memory is given to. After a lost connection it starts anew on another.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when there is no connection in time, and at once while the database is known to be away; what
     /// [`judge`] makes of a failed statement.
-    pub fn read(&self, sql: &str, params: &[Param]) -> Result<Vec<Row>, Error> {
-        self.run(is_lost, |session, until, look| session.query(sql, params, until, look))
-    }
-
-    /// The same, but each row is added to what `start` makes, and not kept: the rows may be more than memory is given to. After
-    /// a lost connection it starts anew.
-    ///
-    /// # Errors
-    /// As for [`Database::read`].
     pub fn fold<T>(
         &self,
         sql: &str,
@@ -133,16 +169,30 @@ impl Database {
         start: impl Fn() -> T,
         add: impl Fn(&mut T, &Row) -> Result<(), postgres::Error>,
     ) -> Result<T, Error> {
-        self.run(is_lost, |session, until, look| session.fold(sql, params, until, look, (start(), &add)))
+        self.run(is_lost, |session, until, look| {
+            let mut made = start();
+            session.query(sql, params, until, look, |row| add(&mut made, &row))?;
+            Ok(made)
+        })
     }
 
     /// Runs one statement that changes something. Again only when it certainly did not run, which a lost connection mostly
     /// does not tell.
     ///
     /// # Errors
-    /// As for [`Database::read`].
+    /// As for [`Database::fold`].
     pub fn write(&self, sql: &str, params: &[Param]) -> Result<Vec<Row>, Error> {
-        self.run(|_| false, |session, until, look| session.query(sql, params, until, look))
+        self.run(
+            |_| false,
+            |session, until, look| {
+                let mut rows = Vec::new();
+                session.query(sql, params, until, look, |row| {
+                    rows.push(row);
+                    Ok(())
+                })?;
+                Ok(rows)
+            },
+        )
     }
 
     /// `ask` sends the statement, within a time, and looks at the connection before where it is told to.
@@ -151,20 +201,28 @@ impl Database {
         may_run_twice: fn(&postgres::Error) -> bool,
         ask: impl Fn(&mut Session, Instant, bool) -> Result<T, postgres::Error>,
     ) -> Result<T, Error> {
-        let until =
-            Instant::now() + self.limits.checkout_timeout + self.limits.statement_timeout + ANSWER_MARGIN;
+        let until = self.latest();
         let mut tries = 0;
         loop {
             tries += 1;
             let mut session = self.session(until)?;
-            let deadline = until.min(Instant::now() + self.limits.statement_timeout + ANSWER_MARGIN);
-            match ask(&mut session, deadline, tries > 1) {
+            match ask(&mut session, self.deadline(until), tries > 1) {
                 Err(error) if tries < MAX_TRIES && (session.did_not_run(&error) || may_run_twice(&error)) => {
                     debug!("once more, on another connection: {}", Cause(&error));
                 }
                 answer => return answer.map_err(|error| judge(&error)),
             }
         }
+    }
+
+    /// Until when an answer is waited for.
+    fn latest(&self) -> Instant {
+        Instant::now() + self.limits.checkout_timeout + self.limits.statement_timeout + ANSWER_MARGIN
+    }
+
+    /// The same for what is sent now.
+    fn deadline(&self, until: Instant) -> Instant {
+        until.min(Instant::now() + self.limits.statement_timeout + ANSWER_MARGIN)
     }
 
     /// A connection that works, as far as anybody knows.

@@ -1,7 +1,9 @@
 //! The table: made where there is none, looked over where there is one.
 
 use log::{error, info};
-use postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
+use postgres::{SimpleQueryMessage, SimpleQueryRow};
+
+use super::client::Client;
 
 /// Any number that is always the same: starts that race for the schema meet here.
 const LOCK: i64 = 0x746f_646f;
@@ -52,14 +54,14 @@ pub struct Column {
 /// # Errors
 /// When the database refuses, or cannot be asked.
 pub fn apply(client: &mut Client, is_first: impl FnOnce() -> bool) -> Result<(), postgres::Error> {
-    let mut transaction = client.transaction()?;
-    transaction.batch_execute(&format!("select pg_advisory_xact_lock({LOCK})"))?;
-    let columns = read_columns(&transaction.simple_query(COLUMNS)?);
+    // Where this ends early the connection does, too, and with it the transaction.
+    client.simple_query(&format!("begin; select pg_advisory_xact_lock({LOCK})"))?;
+    let columns = read_columns(&client.simple_query(COLUMNS)?);
     if columns.is_empty() {
-        transaction.batch_execute(SCHEMA)?;
+        client.simple_query(SCHEMA)?;
         info!("created the table `tasks`");
     }
-    transaction.commit()?;
+    client.simple_query("commit")?;
     if is_first() && !columns.is_empty() {
         misfits(&columns).iter().for_each(|misfit| error!("the table `tasks` does not fit: {misfit}"));
     }

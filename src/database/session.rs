@@ -9,17 +9,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use log::warn;
-use postgres::fallible_iterator::FallibleIterator;
 use postgres::types::Type;
-use postgres::{Client, Row, SimpleQueryMessage, Statement};
+use postgres::{Row, SimpleQueryMessage, Statement};
 use r2d2::ManageConnection;
 use r2d2_postgres::PostgresConnectionManager;
+use tokio::runtime::Runtime;
+use tokio_postgres::Config;
 
+use super::client::{self, Answers, Client, Query};
 use super::failure::{Cause, is_lost, is_outdated, is_passing, is_read_only, is_refusal, is_tls_error};
 use super::health::Health;
-use super::transport::{Deadline, Peer, Tls};
+use super::transport::{Deadline, Peer, Tls, Transport};
 use super::url::DatabaseUrl;
-use super::{Limits, Param, schema};
+use super::{Limits, Lookup, Param, schema};
 
 /// While an attempt to connect is under way and does not end, or the database is away, another attempt begins so often:
 /// one that a cut network swallowed does not hold up the next.
@@ -158,28 +160,32 @@ pub struct Opener {
 
 impl Opener {
     fn open_logged(&self, until: Instant) -> Result<Session, NoSession> {
-        let session = self.open(&self.url.tls, until).or_else(|error| match self.url.without_tls() {
-            Some(plain) if is_tls_error(&error) => {
+        let open = |tls: &Tls| -> Result<_, NoSession> {
+            Ok(self.open(client::runtime().map_err(NoSession::new)?, tls, until))
+        };
+        let session = match (open(&self.url.tls)?, self.url.without_tls()) {
+            (Err(error), Some(plain)) if is_tls_error(&error) => {
                 warn!(
                     "the database's certificate does not hold; going on without TLS, as sslmode=prefer allows"
                 );
-                self.open(&plain, until)
+                open(&plain)?
             }
-            _ => Err(error),
-        });
+            (session, _) => session,
+        };
         session.map_err(NoSession::from)
     }
 
-    fn open(&self, tls: &Tls, until: Instant) -> Result<Session, postgres::Error> {
-        let left = until.saturating_duration_since(Instant::now());
-        let (mut client, deadline, peer) = connect(&self.url, tls, left)?;
+    fn open(&self, runtime: Runtime, tls: &Tls, until: Instant) -> Result<Session, postgres::Error> {
+        let (config, transport, deadline) = attempt(&self.url, tls, until);
+        let peer = transport.peer();
+        let mut client = Client::connect(runtime, &config, transport)?;
         deadline.set(until);
         // `now()` becomes UTC in a column without time zone, too. PgBouncer keeps the time zone for each of its clients.
         let answers = client.simple_query("set time zone 'UTC'; select pg_backend_pid()")?;
         let is_direct = backend_of(&answers).is_some_and(|backend| peer.is_backend(backend));
         if is_direct {
             let milliseconds = self.limits.statement_timeout.as_millis();
-            client.batch_execute(&format!("set statement_timeout = {milliseconds}"))?;
+            client.simple_query(&format!("set statement_timeout = {milliseconds}"))?;
         }
         if !self.table_is_there.load(Ordering::Relaxed) {
             schema::apply(&mut client, || !self.table_is_there.swap(true, Ordering::Relaxed))?;
@@ -199,19 +205,25 @@ impl Opener {
     }
 }
 
-/// Connects and logs in, within this time. Each of several hosts gets its share of it.
+/// Connects and logs in, not after this. Each of several hosts gets its share of the time.
 pub fn connect(
     url: &DatabaseUrl,
     tls: &Tls,
-    within: Duration,
-) -> Result<(Client, Arc<Deadline>, Arc<Peer>), postgres::Error> {
+    until: Instant,
+) -> Result<(postgres::Client, Arc<Deadline>, Arc<Peer>), postgres::Error> {
+    let (config, transport, deadline) = attempt(url, tls, until);
+    let peer = transport.peer();
+    Ok((PostgresConnectionManager::new(config.into(), transport).connect()?, deadline, peer))
+}
+
+fn attempt(url: &DatabaseUrl, tls: &Tls, until: Instant) -> (Config, Transport, Arc<Deadline>) {
     let deadline = Arc::new(Deadline::default());
     let mut config = url.config.clone();
+    let within = until.saturating_duration_since(Instant::now());
     let share = within / u32::try_from(config.get_hosts().len()).unwrap_or(u32::MAX).max(1);
     config.connect_timeout(share.max(Duration::from_millis(1))); // none at all would be for ever
-    let transport = tls.transport(Arc::clone(&deadline), Instant::now() + within, share);
-    let peer = transport.peer();
-    Ok((PostgresConnectionManager::new(config, transport).connect()?, deadline, peer))
+    let transport = tls.transport(Arc::clone(&deadline), until, share);
+    (config, transport, deadline)
 }
 
 /// The number of the backend that answered `select pg_backend_pid()`.
@@ -246,74 +258,93 @@ impl Session {
         is_outdated(error) || is_lost(error) && was_not_taken
     }
 
+    /// Looks these up in one round trip; behind a pooler, which takes no more at once, in one each. Each answer must come before
+    /// what `until` says when the one before has come.
+    /// `read` makes something of each.
+    pub fn look_up<T>(
+        &mut self,
+        lookups: &[&Lookup],
+        until: impl Fn() -> Instant,
+        look: bool,
+        read: impl FnMut(usize, Vec<Row>) -> T,
+    ) -> Answers<T> {
+        self.begin(until(), look);
+        let Answers { answers, end } = self.send(lookups, until, read);
+        let failures = || answers.iter().flatten().filter_map(|answer| answer.as_ref().err()).chain(&end);
+        self.end(!failures().any(is_passing));
+        // Where some were answered before the time was up, the server is slow and not away.
+        let is_lost = self.client.is_closed() && answers.iter().all(Option::is_none);
+        failures().for_each(|error| self.learn(error, is_lost));
+        Answers { answers, end }
+    }
+
+    fn send<T>(
+        &mut self,
+        lookups: &[&Lookup],
+        until: impl Fn() -> Instant,
+        mut read: impl FnMut(usize, Vec<Row>) -> T,
+    ) -> Answers<T> {
+        let mut all = Answers { answers: lookups.iter().map(|_| None).collect(), end: None };
+        let (mut queries, mut places) =
+            (Vec::with_capacity(lookups.len()), Vec::with_capacity(lookups.len()));
+        for (place, Lookup { sql, params }) in lookups.iter().enumerate() {
+            match self.prepared(sql, params) {
+                Ok(prepared) => {
+                    queries.push(Query { prepared, sql, params });
+                    places.push(place);
+                }
+                Err(error) if self.client.is_closed() => {
+                    all.end = Some(error);
+                    return all;
+                }
+                Err(error) => {
+                    all.answers[place] = Some(Err(error));
+                    self.deadline.set(until());
+                }
+            }
+        }
+        let at_once = if self.statements.is_some() { queries.len().max(1) } else { 1 };
+        for (queries, places) in queries.chunks(at_once).zip(places.chunks(at_once)) {
+            let Answers { answers, end } = self.client.query_all(queries, |index, answer| {
+                self.deadline.set(until());
+                answer.map(|rows| read(places[index], rows))
+            });
+            places.iter().zip(answers).for_each(|(place, answer)| all.answers[*place] = answer);
+            all.end = end;
+            if all.end.is_some() {
+                break;
+            }
+        }
+        all
+    }
+
     /// Runs one statement in one round trip; in two when it is prepared on this connection first. With `look` only after a look
-    /// at the connection, as always after a rest.
+    /// at the connection, as always after a rest. Each row is handed over when it comes.
     pub fn query(
         &mut self,
         sql: &str,
         params: &[Param],
         until: Instant,
         look: bool,
-    ) -> Result<Vec<Row>, postgres::Error> {
-        self.judged(until, look, |session| session.send(sql, params))
+        add: impl FnMut(Row) -> Result<(), postgres::Error>,
+    ) -> Result<(), postgres::Error> {
+        self.begin(until, look);
+        let prepared = self.prepared(sql, params);
+        let done = prepared.and_then(|prepared| self.client.for_each(&Query { prepared, sql, params }, add));
+        self.end(!done.as_ref().is_err_and(is_passing));
+        done.inspect_err(|error| self.learn(error, self.client.is_closed()))
     }
 
-    /// The same, but each row is added to `made` when it comes, and not kept.
-    pub fn fold<T>(
-        &mut self,
-        sql: &str,
-        params: &[Param],
-        until: Instant,
-        look: bool,
-        (made, add): (T, impl Fn(&mut T, &Row) -> Result<(), postgres::Error>),
-    ) -> Result<T, postgres::Error> {
-        self.judged(until, look, |session| session.send_folding(sql, params, made, add))
-    }
-
-    /// Asks, and draws from a failure what it says of this connection and of the database.
-    fn judged<T>(
-        &mut self,
-        until: Instant,
-        look: bool,
-        ask: impl FnOnce(&mut Self) -> Result<T, postgres::Error>,
-    ) -> Result<T, postgres::Error> {
-        let answer = self.in_time(until, look, ask);
-        if let Err(error) = &answer {
-            let is_lost = is_lost(error) || self.client.is_closed();
-            let is_read_only = is_read_only(error) && self.opened_at.elapsed() > READ_ONLY_PATIENCE;
-            self.is_outdated |= is_lost || is_read_only || is_outdated(error);
-            if is_lost {
-                self.health.lost(self.heard_at, self.peer.has_sent(), &Cause(error));
-            } else if is_passing(error) {
-                self.health.gave_up(&Cause(error));
-            }
+    /// Draws from a failure what it says of this connection, which may be `lost` whatever it is, and of the database.
+    fn learn(&mut self, error: &postgres::Error, lost: bool) {
+        let is_lost = lost || is_lost(error);
+        let is_read_only = is_read_only(error) && self.opened_at.elapsed() > READ_ONLY_PATIENCE;
+        self.is_outdated |= is_lost || is_read_only || is_outdated(error);
+        if is_lost {
+            self.health.lost(self.heard_at, self.peer.has_sent(), &Cause(error));
+        } else if is_passing(error) {
+            self.health.gave_up(&Cause(error));
         }
-        answer
-    }
-
-    fn send(&mut self, sql: &str, params: &[Param]) -> Result<Vec<Row>, postgres::Error> {
-        let Some(statement) = self.prepared(sql, params)? else {
-            return self.client.query_typed(sql, params);
-        };
-        let values: Vec<_> = params.iter().map(|(value, _)| *value).collect();
-        self.client.query(&statement, &values)
-    }
-
-    fn send_folding<T>(
-        &mut self,
-        sql: &str,
-        params: &[Param],
-        mut made: T,
-        add: impl Fn(&mut T, &Row) -> Result<(), postgres::Error>,
-    ) -> Result<T, postgres::Error> {
-        let mut rows = match self.prepared(sql, params)? {
-            Some(statement) => self.client.query_raw(&statement, params.iter().map(|(value, _)| *value))?,
-            None => self.client.query_typed_raw(sql, params.iter().cloned())?,
-        };
-        while let Some(row) = rows.next()? {
-            add(&mut made, &row)?;
-        }
-        Ok(made)
     }
 
     /// The statement of this text, prepared when it is first used; `None` where nothing is.
@@ -323,35 +354,33 @@ impl Session {
             return Ok(Some(statement.clone()));
         }
         let types: Vec<Type> = params.iter().map(|(_, kind)| kind.clone()).collect();
-        let statement = self.client.prepare_typed(sql, &types)?;
+        let statement = self.client.prepare(sql, &types)?;
         statements.insert(sql.to_owned(), statement.clone());
         Ok(Some(statement))
     }
 
-    /// Asks the server whether it is there.
-    pub fn ping(&mut self) -> Result<(), postgres::Error> {
-        self.in_time(Instant::now() + PING_TIMEOUT, true, |session| session.client.batch_execute(""))
-            .inspect_err(|error| {
-                self.is_outdated = true;
-                self.health.lost(self.heard_at, false, &Cause(error));
-            })
-    }
-
-    fn in_time<T>(
-        &mut self,
-        until: Instant,
-        look: bool,
-        ask: impl FnOnce(&mut Self) -> Result<T, postgres::Error>,
-    ) -> Result<T, postgres::Error> {
+    fn begin(&mut self, until: Instant, look: bool) {
         self.deadline.set(until);
         self.peer.begin(look || self.heard_at.elapsed() > UNSEEN_IDLE);
-        let answer = ask(self);
+    }
+
+    fn end(&mut self, answered: bool) {
         self.deadline.clear();
-        if !answer.as_ref().is_err_and(is_passing) && !self.client.is_closed() {
+        if answered && !self.client.is_closed() {
             self.heard_at = Instant::now();
             self.health.heard();
         }
-        answer
+    }
+
+    /// Asks the server whether it is there.
+    pub fn ping(&mut self) -> Result<(), postgres::Error> {
+        self.begin(Instant::now() + PING_TIMEOUT, true);
+        let answer = self.client.simple_query("");
+        self.end(answer.is_ok());
+        answer.map(drop).inspect_err(|error| {
+            self.is_outdated = true;
+            self.health.lost(self.heard_at, false, &Cause(error));
+        })
     }
 }
 

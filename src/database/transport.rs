@@ -73,7 +73,7 @@ impl Tls {
     }
 
     /// Has the client hand us its socket.
-    pub fn prepare(config: &mut postgres::Config) {
+    pub fn prepare(config: &mut tokio_postgres::Config) {
         config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
     }
 

@@ -11,7 +11,7 @@ use super::transport::{Tls, TlsMode};
 /// Where the database is, and how it is spoken to. Holds a password: [`fmt::Debug`] shows none of it.
 #[derive(Clone)]
 pub struct DatabaseUrl {
-    pub(super) config: postgres::Config,
+    pub(super) config: tokio_postgres::Config,
     pub(super) tls: Tls,
     mode: TlsMode,
 }
@@ -49,7 +49,7 @@ impl DatabaseUrl {
             }
         }
         let mut config =
-            postgres::Config::from_str(&format!("postgresql://{address}?{}", parameters.join("&")))
+            tokio_postgres::Config::from_str(&format!("postgresql://{address}?{}", parameters.join("&")))
                 .map_err(|error| without_secrets(&error))?;
         if config.get_hosts().is_empty() {
             return Err("names no host".to_owned());

@@ -9,7 +9,7 @@ use postgres::Row;
 use postgres::types::Type;
 
 use super::{Tasks, flag, id_of, number, read_task, text};
-use crate::database::{Param, judge};
+use crate::database::{Lookup, Param, Question, judge};
 use crate::error::Error;
 use crate::listing::{Listing, MAX_LIMIT, Page as Part, Sort};
 use crate::task::Task;
@@ -19,9 +19,6 @@ use crate::timestamp::Timestamp;
 pub const MAX_PAGE_TASKS: i64 = MAX_LIMIT;
 /// A page of so many bytes of JSON takes no further task.
 pub const MAX_PAGE_BYTES: usize = 256 * 1024;
-
-/// So few tasks are read all at once, which costs less than one after the other, and at most 4 MiB for a moment.
-const FEW_TASKS: i64 = 100;
 
 /// One row more than a page has, which tells that there are more.
 const FIRST: &str = concat!(
@@ -131,10 +128,10 @@ impl Key {
         }
     }
 
-    fn as_param(&self) -> Param<'_> {
+    fn as_param(&self) -> Param {
         match self {
-            Key::Moment(moment) => (moment, Type::TIMESTAMPTZ),
-            Key::Title(title) => text(title),
+            Key::Moment(moment) => (Box::new(*moment), Type::TIMESTAMPTZ),
+            Key::Title(title) => text(Some(title)),
         }
     }
 }
@@ -192,30 +189,37 @@ impl Page {
 
 #[allow(clippy::missing_errors_doc)] // as for all of them
 impl Tasks<'_> {
+    /// A list that takes next to no time ([`Listing::is_brief`]).
+    pub fn brief_list(&self, listing: Listing) -> Question<'static, Page> {
+        let Part { limit, offset } = listing.page.unwrap_or_default();
+        let limit = limit.unwrap_or(MAX_PAGE_TASKS + 1);
+        let params = self.bind([flag(None), text(None), number(limit), number(offset)]);
+        let sql = part_sql(listing.sort, listing.descending, false);
+        Question::new(Lookup::new(sql, params), move |rows| {
+            let mut page = Page::beginning_with(b"[");
+            let add = |row| page.add_counted(row, &listing);
+            rows.iter().try_for_each(add).map_err(|error| judge(&error))?;
+            Ok(page.finish(Some(limit)))
+        })
+    }
+
     /// The first page of a list.
     pub fn first_page(&self, listing: &Listing) -> Result<Page, Error> {
         let Listing { completed, search, sort, descending, page: part } = listing;
         let add = |page: &mut Page, row: &Row| page.add(row, listing, MAX_PAGE_TASKS);
         let start = || Page::beginning_with(b"[");
         let page = match part {
-            None if *listing == Listing::default() => self.fold(FIRST, &self.bind(&[]), start, add),
+            None if *listing == Listing::default() => self.fold(FIRST, &self.bind([]), start, add),
             None => {
-                let params = self.bind(&[flag(completed), text(search)]);
+                let params = self.bind([flag(*completed), text(search.as_deref())]);
                 self.fold(&first_sql(*sort, *descending, listing.is_filtered()), &params, start, add)
             }
             Some(Part { limit, offset }) => {
                 let rows = limit.unwrap_or(MAX_PAGE_TASKS + 1);
-                let params = self.bind(&[flag(completed), text(search), number(&rows), number(offset)]);
+                let params =
+                    self.bind([flag(*completed), text(search.as_deref()), number(rows), number(*offset)]);
                 let add = |page: &mut Page, row: &Row| page.add_counted(row, listing);
-                let sql = part_sql(*sort, *descending, listing.is_filtered());
-                if rows <= FEW_TASKS {
-                    let mut page = start();
-                    let rows = self.read(&sql, &params)?;
-                    rows.iter().try_for_each(|row| add(&mut page, row)).map_err(|error| judge(&error))?;
-                    Ok(page)
-                } else {
-                    self.fold(&sql, &params, start, add)
-                }
+                self.fold(&part_sql(*sort, *descending, listing.is_filtered()), &params, start, add)
             }
         }?;
         Ok(page.finish(part.and_then(|part| part.limit)))
@@ -225,10 +229,11 @@ impl Tasks<'_> {
     pub fn next_page(&self, listing: &Listing, rest: &Rest) -> Result<Page, Error> {
         let Listing { completed, search, sort, descending, .. } = listing;
         let rows = (rest.page_tasks + 1).min(rest.left.unwrap_or(i64::MAX));
-        let others = [flag(completed), text(search), rest.key.as_param(), id_of(&rest.id), number(&rows)];
+        let others =
+            [flag(*completed), text(search.as_deref()), rest.key.as_param(), id_of(rest.id), number(rows)];
         let page = self.fold(
             &next_sql(*sort, *descending, listing.is_filtered()),
-            &self.bind(&others),
+            &self.bind(others),
             || Page::beginning_with(b""),
             |page, row| page.add(row, listing, rest.page_tasks),
         )?;

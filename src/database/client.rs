@@ -1,0 +1,195 @@
+//! The client that requests use: PostgreSQL's protocol by `tokio-postgres`, driven by the thread that waits for the answers.
+//!
+//! It does what `postgres` does, and one thing more: of several statements all are sent before the first answer is waited
+//! for. Together they cost one round trip, and PostgreSQL wakes once for them. Each is a transaction of its own all the same.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll, ready};
+
+use futures_core::Stream as _;
+use postgres::types::{ToSql, Type};
+use postgres::{Error, Row, SimpleQueryMessage, Socket, Statement};
+use tokio::runtime::{Builder, Runtime};
+use tokio_postgres::{Client as Handle, Config, Connection, RowStream};
+
+use super::Param;
+use super::transport::{Stream, Transport};
+
+/// A statement, and how it is sent: by the name that it is prepared under on this connection, or where there is none as its text.
+pub struct Query<'q> {
+    /// What it is prepared as.
+    pub prepared: Option<Statement>,
+    /// Its text.
+    pub sql: &'q str,
+    /// Its parameters.
+    pub params: &'q [Param],
+}
+
+/// The answers to several statements, as many as came before the connection ended, and why it did.
+pub struct Answers<T> {
+    /// In the order of the statements.
+    pub answers: Vec<Option<Result<T, Error>>>,
+    /// Why the others have none.
+    pub end: Option<Error>,
+}
+
+/// What a connection needs to wait for its socket: three descriptors, and no thread.
+///
+/// # Errors
+/// When there are no more.
+pub fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_io().enable_time().build()
+}
+
+/// A connection to PostgreSQL.
+pub struct Client {
+    handle: Handle, // goes first, which tells the connection to take leave
+    driver: Driver,
+}
+
+struct Driver {
+    runtime: Runtime,
+    connection: Connection<Socket, Stream>,
+}
+
+impl Client {
+    /// Connects and logs in.
+    ///
+    /// # Errors
+    /// When that fails, or takes longer than the transport allows.
+    pub fn connect(runtime: Runtime, config: &Config, transport: Transport) -> Result<Self, Error> {
+        let (handle, connection) = runtime.block_on(config.connect(transport))?;
+        Ok(Self { handle, driver: Driver { runtime, connection } })
+    }
+
+    /// Whether the connection has ended, as far as is known.
+    pub fn is_closed(&self) -> bool {
+        self.handle.is_closed()
+    }
+
+    /// Runs statements without parameters, by the simple protocol.
+    ///
+    /// # Errors
+    /// When one fails, or the connection does.
+    pub fn simple_query(&mut self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Error> {
+        self.driver.wait(self.handle.simple_query(sql))
+    }
+
+    /// Has PostgreSQL parse a statement.
+    ///
+    /// # Errors
+    /// When it refuses, or the connection fails.
+    pub fn prepare(&mut self, sql: &str, types: &[Type]) -> Result<Statement, Error> {
+        self.driver.wait(self.handle.prepare_typed(sql, types))
+    }
+
+    /// Runs one statement, and hands over each row when it comes.
+    ///
+    /// # Errors
+    /// When it fails, the connection does, or `add`.
+    pub fn for_each(
+        &mut self,
+        query: &Query,
+        mut add: impl FnMut(Row) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let handle = &self.handle;
+        self.driver.wait(async {
+            let mut rows = pin!(send(handle, query).await?);
+            while let Some(row) = poll_fn(|cx| rows.as_mut().poll_next(cx)).await {
+                add(row?)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Sends all of these, and waits for the answers, which come in the same order. `read` makes something of each when it comes, so
+    /// that the rows of one of them are in memory and not those of all.
+    pub fn query_all<T>(
+        &mut self,
+        queries: &[Query],
+        mut read: impl FnMut(usize, Result<Vec<Row>, Error>) -> Result<T, Error>,
+    ) -> Answers<T> {
+        let handle = &self.handle;
+        let mut waiting: Vec<_> = queries.iter().map(|query| Box::pin(collect(handle, query))).collect();
+        let mut answers: Vec<_> = queries.iter().map(|_| None).collect();
+        let (mut is_sent, mut next) = (false, 0);
+        let end = self.driver.drive(|cx| {
+            if !std::mem::replace(&mut is_sent, true) {
+                for (index, (waiting, answer)) in waiting.iter_mut().zip(&mut answers).enumerate() {
+                    if let Poll::Ready(failure) = waiting.as_mut().poll(cx) {
+                        *answer = Some(read(index, failure));
+                    }
+                }
+            }
+            while let (Some(waiting), Some(answer)) = (waiting.get_mut(next), answers.get_mut(next)) {
+                if answer.is_none() {
+                    *answer = Some(read(next, ready!(waiting.as_mut().poll(cx))));
+                }
+                next += 1;
+            }
+            Poll::Ready(Ok(()))
+        });
+        drop(waiting);
+        Answers { answers, end: end.err() }
+    }
+}
+
+async fn send(handle: &Handle, query: &Query<'_>) -> Result<RowStream, Error> {
+    let values = || query.params.iter().map(|(value, _)| &**value as &(dyn ToSql + Sync));
+    match &query.prepared {
+        Some(statement) => handle.query_raw(statement, values()).await,
+        None => {
+            let types = query.params.iter().map(|(_, kind)| kind.clone());
+            handle.query_typed_raw(query.sql, values().zip(types)).await
+        }
+    }
+}
+
+async fn collect(handle: &Handle, query: &Query<'_>) -> Result<Vec<Row>, Error> {
+    let mut rows = pin!(send(handle, query).await?);
+    let mut collected = Vec::new();
+    while let Some(row) = poll_fn(|cx| rows.as_mut().poll_next(cx)).await {
+        collected.push(row?);
+    }
+    Ok(collected)
+}
+
+impl Driver {
+    fn wait<T>(&mut self, future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let mut future = pin!(future);
+        self.drive(|cx| future.as_mut().poll(cx))
+    }
+
+    /// Moves the connection on until `poll` is done, or the connection is.
+    fn drive<T>(&mut self, mut poll: impl FnMut(&mut Context) -> Poll<Result<T, Error>>) -> Result<T, Error> {
+        let Self { runtime, connection } = self;
+        let mut is_first = true;
+        runtime.block_on(poll_fn(|cx| {
+            // What is sent first of all is there when the connection looks for something to send.
+            if std::mem::take(&mut is_first)
+                && let Poll::Ready(done) = poll(cx)
+            {
+                return Poll::Ready(done);
+            }
+            while let Poll::Ready(message) = connection.poll_message(cx) {
+                match message {
+                    Some(Ok(_)) => {} // a notice
+                    Some(Err(error)) => return Poll::Ready(Err(error)),
+                    None => break,
+                }
+            }
+            poll(cx)
+        }))
+    }
+}
+
+impl Drop for Driver {
+    /// Takes leave.
+    fn drop(&mut self) {
+        let Self { runtime, connection } = self;
+        // The server need not listen.
+        let _ = runtime.block_on(connection);
+    }
+}

@@ -1,0 +1,359 @@
+//! Reads that wait for a worker share a round trip, and nothing else: each gets what is its own, and none is lost with another.
+
+mod support;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::{Answer, Cluster, Server, token, wait_for};
+
+/// The most reads that share a round trip.
+const MOST: usize = 16;
+/// What the network to the database takes, which is time enough for others to come in.
+const DELAY: Duration = Duration::from_millis(30);
+
+/// A network that takes its time, and counts how often the server sends something.
+struct Distance {
+    port: u16,
+    sent: Arc<AtomicUsize>,
+}
+
+impl Distance {
+    fn start(database_port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let sent = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&sent);
+        thread::spawn(move || {
+            for server in listener.incoming().flatten() {
+                let counter = Arc::clone(&counter);
+                let database = TcpStream::connect(("127.0.0.1", database_port)).unwrap();
+                let (mut from, mut to) = (database.try_clone().unwrap(), server.try_clone().unwrap());
+                thread::spawn(move || std::io::copy(&mut from, &mut to));
+                thread::spawn(move || forward(server, database, &counter));
+            }
+        });
+        Self { port, sent }
+    }
+
+    fn url(&self) -> String {
+        format!("postgresql://todo@127.0.0.1:{}/postgres?sslmode=disable", self.port)
+    }
+}
+
+fn forward(mut from: TcpStream, mut to: TcpStream, counter: &AtomicUsize) {
+    let mut buffer = [0; 64 * 1024];
+    while let Ok(length) = from.read(&mut buffer) {
+        if length == 0 {
+            return;
+        }
+        counter.fetch_add(1, Ordering::SeqCst);
+        thread::sleep(DELAY);
+        to.write_all(&buffer[..length]).unwrap();
+    }
+}
+
+fn send(server: &Server, target: &str, token: &str) -> TcpStream {
+    send_as("GET", server, target, token)
+}
+
+fn send_as(method: &str, server: &Server, target: &str, token: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    let headers = format!("Host: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}");
+    stream.write_all(format!("{method} {target} HTTP/1.1\r\n{headers}\r\n\r\n").as_bytes()).unwrap();
+    stream
+}
+
+/// A file for a server's log.
+fn log_file(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("todo-backend-test-{name}-{}", std::process::id()))
+}
+
+/// Waits until so many statements wait for a lock.
+fn wait_for_locks(watcher: &mut postgres::Client, what: &str, count: i64) {
+    let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
+    wait_for(what, || (watcher.query_one(waiting, &[]).unwrap().get::<_, i64>(0) == count).then_some(()));
+}
+
+/// Time enough for what was sent to be in the queue.
+fn let_them_queue() {
+    thread::sleep(Duration::from_millis(200));
+}
+
+fn create(server: &Server, user: &str) -> i64 {
+    let body = format!(r#"{{"title":"of {user}"}}"#);
+    let created = server.request("POST", "/api/tasks", Some(&token(user)), Some(&body));
+    assert_eq!(created.status, 201, "{created:?}");
+    created.json()["id"].as_i64().unwrap()
+}
+
+#[test]
+fn reads_that_wait_share_a_round_trip_and_each_gets_its_own() {
+    const USERS: usize = 24;
+    let cluster = Cluster::start();
+    let distance = Distance::start(cluster.port);
+    let server = Server::start_with(&distance.url(), &[("DB_POOL_SIZE", "1")]);
+    let near = Server::start(&cluster.url());
+    let users: Vec<_> = (0..USERS).map(|number| format!("user-{number}")).collect();
+    let ids: Vec<_> = users.iter().map(|user| create(&near, user)).collect();
+    for target in [format!("/api/tasks/{}", ids[0]), "/api/tasks?limit=5".to_owned()] {
+        drop(Answer::read(send(&server, &target, &token(&users[0])))); // prepares the statement
+    }
+
+    let before = distance.sent.load(Ordering::SeqCst);
+    let mut asked = Vec::new();
+    for (number, user) in users.iter().enumerate() {
+        let (own, another) = (ids[number], ids[(number + 1) % USERS]);
+        let token = token(user);
+        asked.push((user, 200, send(&server, &format!("/api/tasks/{own}"), &token)));
+        asked.push((user, 404, send(&server, &format!("/api/tasks/{another}"), &token)));
+        asked.push((user, 422, send(&server, "/api/tasks/abc", &token)));
+        let stale = format!("{token}\r\nIf-Match: \"00\"");
+        asked.push((user, 412, send(&server, &format!("/api/tasks/{own}"), &stale)));
+        let known = format!("{token}\r\nIf-None-Match: *");
+        asked.push((user, 304, send(&server, &format!("/api/tasks/{own}"), &known)));
+        asked.push((user, 401, send(&server, &format!("/api/tasks/{own}"), "no.such.token")));
+        asked.push((user, 206, send(&server, "/api/tasks?limit=5", &token)));
+    }
+    let reads = USERS * 5; // those with 401 and 422 ask nothing
+    for (user, expected, stream) in asked {
+        let answer = Answer::read(stream);
+        match expected {
+            200 => {
+                assert_eq!((answer.status, &answer.json()["user_id"]), (200, &user.as_str().into()));
+                assert_eq!(answer.json()["title"], format!("of {user}"));
+            }
+            206 => {
+                let list = answer.json();
+                assert_eq!((answer.status, list.as_array().map(Vec::len)), (200, Some(1)), "{user}");
+                assert_eq!(list[0]["user_id"], user.as_str());
+                assert_eq!(answer.header("x-total-count"), Some("1"));
+            }
+            status => assert_eq!(answer.status, status, "{user}: {answer:?}"),
+        }
+    }
+    let sent = distance.sent.load(Ordering::SeqCst) - before;
+    println!("{reads} reads in {sent} round trips of one connection");
+    // Some go alone while there are few.
+    assert!(sent >= reads / MOST && sent <= reads / 3, "{sent}");
+}
+
+#[test]
+fn what_is_lost_together_is_asked_again() {
+    let cluster = Cluster::start();
+    let server = Server::start_with(&cluster.url(), &[("DB_POOL_SIZE", "1")]);
+    let id = create(&server, "ada");
+    let target = format!("/api/tasks/{id}");
+    drop(Answer::read(send(&server, &target, &token("ada")))); // prepares the statement
+    let (mut first, mut second, mut watcher) = (cluster.client(), cluster.client(), cluster.client());
+    let mut lock = first.transaction().unwrap();
+    lock.batch_execute("lock table tasks").unwrap();
+    let mut sent = vec![send(&server, &target, &token("ada"))];
+    wait_for_locks(&mut watcher, "the first read", 1);
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let next = thread::spawn(move || {
+        let mut lock = second.transaction().unwrap();
+        lock.batch_execute("lock table tasks").unwrap();
+        released.recv().unwrap();
+    });
+    wait_for_locks(&mut watcher, "the next lock", 2);
+    sent.extend((1..MOST).map(|_| send(&server, &target, &token("ada"))));
+    let_them_queue();
+    lock.rollback().unwrap();
+    assert_eq!(Answer::read(sent.remove(0)).status, 200);
+    wait_for_locks(&mut watcher, "the others", 1);
+    let mut ender = cluster.client();
+    let end = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'todo-backend'";
+    assert_eq!(ender.query_one(end, &[]).unwrap().get::<_, i64>(0), 1);
+    wait_for_locks(&mut watcher, "the others on another connection", 1);
+    release.send(()).unwrap();
+    next.join().unwrap();
+    for stream in sent {
+        let answer = Answer::read(stream);
+        assert_eq!((answer.status, &answer.json()["id"]), (200, &id.into()));
+    }
+}
+
+#[test]
+fn what_is_slow_holds_up_nobody_elses_turn() {
+    let cluster = Cluster::start();
+    let distance = Distance::start(cluster.port);
+    let server = Server::start_with(&distance.url(), &[("DB_POOL_SIZE", "2")]);
+    let near = Server::start(&cluster.url());
+    let [carol, dave, eve, ada] = ["carol", "dave", "eve", "ada"].map(|user| create(&near, user));
+    let (mut first, mut second, mut watcher) = (cluster.client(), cluster.client(), cluster.client());
+    let lock_row = "select from tasks where user_id = any(string_to_array($1, ',')) for update";
+    let mut both = first.transaction().unwrap();
+    both.execute(lock_row, &[&"carol,dave"]).unwrap();
+    let mut own = second.transaction().unwrap();
+    own.execute(lock_row, &[&"eve"]).unwrap();
+    let complete =
+        |user: &str, id| send_as("PATCH", &server, &format!("/api/tasks/{id}/complete"), &token(user));
+    let get = |user: &str, id| send(&server, &format!("/api/tasks/{id}"), &token(user));
+    let mut sent = vec![complete("carol", carol), complete("dave", dave)];
+    wait_for_locks(&mut watcher, "both workers", 2);
+    // One worker takes the first three. The other takes the rest while it waits for the answers, and finds that they have to wait.
+    let mut of_eve = vec![get("eve", eve)];
+    sent.extend([get("ada", ada), get("bob", ada)]);
+    let_them_queue();
+    of_eve.push(complete("eve", eve));
+    let_them_queue();
+    sent.push(get("ada", ada));
+    let_them_queue();
+    let begun = Instant::now();
+    both.rollback().unwrap();
+    for (stream, status) in sent.into_iter().zip([200, 200, 200, 404, 200]) {
+        assert_eq!(Answer::read(stream).status, status);
+    }
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(1), "another's request held her up for {took:?}");
+    own.rollback().unwrap();
+    for stream in of_eve {
+        assert_eq!(Answer::read(stream).status, 200);
+    }
+}
+
+#[test]
+fn what_cannot_be_prepared_fails_alone() {
+    let cluster = Cluster::start();
+    // A view has no `xmin`, so that lists can be read from it and single tasks cannot.
+    let mut owner = cluster.client();
+    owner.batch_execute(include_str!("../schema.sql")).unwrap();
+    owner
+        .batch_execute("alter table tasks rename to things; create view tasks as select * from things")
+        .unwrap();
+    let log = log_file("view");
+    let settings = [("DB_POOL_SIZE", "1"), ("RUST_LOG", "info")];
+    let server = Server::start_telling(fs::File::create(&log).unwrap(), &cluster.url(), &settings);
+    let mut watcher = cluster.client();
+    let mut lock = owner.transaction().unwrap();
+    lock.batch_execute("lock table things").unwrap();
+    let mut sent = vec![send(&server, "/api/tasks?limit=1", &token("carol"))];
+    wait_for_locks(&mut watcher, "the first read", 1);
+    let eve = format!("{}\r\nX-Request-Id: of-eve", token("eve"));
+    let refused = send(&server, "/api/tasks/1", &eve);
+    let_them_queue();
+    sent.push(send(&server, "/api/tasks?limit=1", &token("ada")));
+    let_them_queue();
+    lock.rollback().unwrap();
+    assert_eq!(Answer::read(refused).status, 500);
+    for stream in sent {
+        assert_eq!(Answer::read(stream).status, 200);
+    }
+    let line = wait_for("the line in the log", || {
+        let log = fs::read_to_string(&log).unwrap();
+        log.lines().find(|line| line.contains("a statement failed")).map(str::to_owned)
+    });
+    assert!(line.ends_with("request_id=of-eve"), "{line}");
+}
+
+#[test]
+fn connections_that_end_together_are_one_line_in_the_log() {
+    const USERS: usize = 4;
+    let cluster = Cluster::start();
+    // Through it the server hears why a connection ends before it hears that it has.
+    let distance = Distance::start(cluster.port);
+    let log = log_file("ended");
+    let settings = [("DB_POOL_SIZE", "4"), ("RUST_LOG", "info")];
+    let server = Server::start_telling(fs::File::create(&log).unwrap(), &distance.url(), &settings);
+    let id = create(&server, "ada");
+    let (mut locker, mut watcher) = (cluster.client(), cluster.client());
+    let mut lock_out = |watcher: &mut postgres::Client, meanwhile: &mut dyn FnMut(&mut postgres::Client)| {
+        let mut lock = locker.transaction().unwrap();
+        lock.batch_execute("lock table tasks").unwrap();
+        let get = |number| send(&server, &format!("/api/tasks/{id}"), &token(&format!("user-{number}")));
+        let sent: Vec<_> = (0..USERS).map(get).collect();
+        wait_for_locks(watcher, "all of them", USERS as i64);
+        meanwhile(watcher);
+        lock.rollback().unwrap();
+        for stream in sent {
+            assert_eq!(Answer::read(stream).status, 404);
+        }
+    };
+    lock_out(&mut watcher, &mut |_| {}); // prepares the statement on each connection
+    let end = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'todo-backend'";
+    lock_out(&mut watcher, &mut |watcher| {
+        assert_eq!(watcher.query_one(end, &[]).unwrap().get::<_, i64>(0), USERS as i64);
+        wait_for_locks(watcher, "all of them on other connections", USERS as i64);
+    });
+    let log = wait_for("the last line", || {
+        let log = fs::read_to_string(&log).unwrap();
+        (log.matches("status=404").count() == 2 * USERS).then_some(log)
+    });
+    let count = |text: &str| log.matches(text).count();
+    assert_eq!((count("does not answer"), count("answers again")), (1, 1), "{log}");
+}
+
+#[test]
+fn each_has_the_time_of_a_statement() {
+    const READS: usize = 4;
+    let cluster = Cluster::start();
+    let settings = [("DB_POOL_SIZE", "1"), ("DB_STATEMENT_TIMEOUT_MS", "1000")];
+    let server = Server::start_with(&cluster.url(), &settings);
+    let target = format!("/api/tasks/{}", create(&server, "ada"));
+    let mut watcher = cluster.client();
+    let lock = || {
+        let mut client = cluster.client();
+        thread::spawn(move || {
+            client.batch_execute("begin; lock table tasks").unwrap();
+            client
+        })
+    };
+    let mut holder = lock().join().unwrap();
+    let mut sent = vec![send(&server, &target, &token("ada"))];
+    wait_for_locks(&mut watcher, "the first read", 1);
+    let mut next = lock();
+    wait_for_locks(&mut watcher, "the next lock", 2);
+    sent.extend((0..READS).map(|_| send(&server, &target, &token("ada"))));
+    let_them_queue();
+    // Between any two of them the table is locked, for less than the time that one of them has.
+    for _ in 0..READS {
+        holder.batch_execute("commit").unwrap();
+        holder = next.join().unwrap();
+        wait_for_locks(&mut watcher, "the next read", 1);
+        next = lock();
+        wait_for_locks(&mut watcher, "the next lock", 2);
+        thread::sleep(Duration::from_millis(700));
+    }
+    holder.batch_execute("commit").unwrap();
+    next.join().unwrap().batch_execute("commit").unwrap();
+    for stream in sent {
+        assert_eq!(Answer::read(stream).status, 200);
+    }
+}
+
+#[test]
+fn a_database_that_gives_statements_up_is_not_taken_for_one_that_is_away() {
+    let cluster = Cluster::start();
+    let log = log_file("gave-up");
+    let settings = [
+        ("DB_POOL_SIZE", "1"),
+        ("DB_STATEMENT_TIMEOUT_MS", "500"),
+        ("DB_CHECKOUT_TIMEOUT_MS", "500"),
+        ("RUST_LOG", "info"),
+    ];
+    let server = Server::start_telling(fs::File::create(&log).unwrap(), &cluster.url(), &settings);
+    let target = format!("/api/tasks/{}", create(&server, "ada"));
+    assert_eq!(Answer::read(send(&server, &target, &token("ada"))).status, 200);
+    let mut locker = cluster.client();
+    let mut lock = locker.transaction().unwrap();
+    lock.batch_execute("lock table tasks").unwrap();
+    let sent: Vec<_> = (0..MOST).map(|_| send(&server, &target, &token("ada"))).collect();
+    for stream in sent {
+        assert_eq!(Answer::read(stream).status, 503);
+    }
+    lock.rollback().unwrap();
+    assert_eq!(Answer::read(send(&server, &target, &token("ada"))).status, 200);
+    let log = wait_for("the last line", || {
+        let log = fs::read_to_string(&log).unwrap();
+        (log.matches("answered").count() == 3 + MOST).then_some(log)
+    });
+    let count = |text: &str| log.matches(text).count();
+    assert_eq!((count("does not answer"), count("gives statements up")), (0, 1), "{log}");
+}
