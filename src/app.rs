@@ -42,7 +42,6 @@ pub struct App {
     verifier: Verifier,
     store: Arc<Store>,
     queue: Queue<Job>,
-    workers: usize,
     turns: Turns<Call>,
     metrics: Metrics,
     tags: visit::Tags,
@@ -105,7 +104,6 @@ impl App {
             verifier: Verifier::new(trust, keys, (workers / WORKERS_PER_WAIT_FOR_KEYS).max(1)),
             store,
             queue: Queue::new(QUEUE_REQUESTS),
-            workers,
             turns: Turns::new(workers, pages, LINE_REQUESTS),
             metrics: Metrics::default(),
             tags,
@@ -142,7 +140,7 @@ impl App {
         loop {
             let is_brief = |job: &Job| matches!(job, Job::New(arrival) if arrival.is_brief);
             let mut calls = Vec::new();
-            for job in self.queue.pop(MAX_TOGETHER, self.workers, is_brief) {
+            for job in self.queue.pop(MAX_TOGETHER, is_brief) {
                 match job {
                     Job::New(arrival) => calls.push(Call::new(arrival)),
                     Job::Left(turn, calls) => {

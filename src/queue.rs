@@ -53,11 +53,12 @@ impl<T> Queue<T> {
     }
 
     /// Takes the first item; waits for one. If it may be joined, those right behind it come along that may join, but no more than
-    /// `most` in all, and no more than the share of one of so many `takers`. Nothing joins what was pushed before others.
-    pub fn pop(&self, most: usize, takers: usize, may_join: impl Fn(&T) -> bool) -> Vec<T> {
+    /// `most` in all, and no more than half of what waits, so that another taker finds some, too. Nothing joins what was pushed before
+    /// others.
+    pub fn pop(&self, most: usize, may_join: impl Fn(&T) -> bool) -> Vec<T> {
         let mut state = self.lock();
         loop {
-            let taken = state.take(most, takers, &may_join);
+            let taken = state.take(most, &may_join);
             if !taken.is_empty() {
                 if state.len() > 0 {
                     self.wake_one(state);
@@ -102,11 +103,11 @@ impl<T> Queue<T> {
 }
 
 impl<T> State<T> {
-    fn take(&mut self, most: usize, takers: usize, may_join: &impl Fn(&T) -> bool) -> Vec<T> {
+    fn take(&mut self, most: usize, may_join: &impl Fn(&T) -> bool) -> Vec<T> {
         if let Some(item) = self.first.pop_front() {
             return vec![item];
         }
-        let most = most.min(self.items.len().div_ceil(takers));
+        let most = most.min(self.items.len().div_ceil(2));
         let joining = self.items.iter().take(most).take_while(|(_, item)| may_join(item)).count();
         let count = joining.max(1).min(self.items.len());
         self.items.drain(..count).map(|(_, item)| item).collect()
@@ -127,23 +128,24 @@ mod tests {
     #[test]
     fn it_is_bounded_and_first_in_is_first_out() {
         let queue = Queue::new(2);
-        let pop = || queue.pop(1, 1, |_| true);
+        let pop = || queue.pop(1, |_| true);
         assert_eq!((queue.push(1), queue.push(2), queue.push(3)), (Ok(()), Ok(()), Err(3)));
         assert_eq!((pop(), queue.push(4), pop(), pop()), (vec![1], Ok(()), vec![2], vec![4]));
         assert!(queue.is_empty());
     }
 
     #[test]
-    fn those_that_may_join_come_along_and_nobody_takes_more_than_a_share() {
+    fn those_that_may_join_come_along_and_nobody_takes_more_than_half() {
         let queue = Queue::new(20);
-        let pop = |most, takers| queue.pop(most, takers, |item| *item < 10);
+        let pop = |most| queue.pop(most, |item| *item < 10);
         (1..=7).chain([10, 8, 11, 12, 9]).for_each(|item| queue.push(item).unwrap());
-        assert_eq!(pop(3, 1), [1, 2, 3], "no more than the most");
-        assert_eq!(pop(16, 4), [4, 5, 6], "a fourth of nine, and one for the rest");
-        assert_eq!(pop(16, 1), [7], "nobody overtakes who may not join");
-        assert_eq!(pop(16, 1), [10], "who goes alone");
-        assert_eq!(pop(16, 1), [8]);
-        assert_eq!([pop(16, 1), pop(16, 1), pop(16, 1)], [[11], [12], [9]]);
+        assert_eq!(pop(3), [1, 2, 3], "no more than the most");
+        assert_eq!(pop(16), [4, 5, 6, 7], "nobody overtakes who may not join");
+        assert_eq!(pop(16), [10], "who goes alone");
+        assert_eq!(pop(16), [8]);
+        assert_eq!([pop(16), pop(16), pop(16)], [[11], [12], [9]]);
+        (1..=5).for_each(|item| queue.push(item).unwrap());
+        assert_eq!([pop(16), pop(16), pop(16)], [vec![1, 2, 3], vec![4], vec![5]], "half of what waits");
     }
 
     #[test]
@@ -155,7 +157,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     while !is_over.load(Ordering::SeqCst) {
-                        let items = queue.pop(3, 4, |_| true).into_iter().filter(|item| *item > 0);
+                        let items = queue.pop(3, |_| true).into_iter().filter(|item| *item > 0);
                         taken.fetch_add(items.count(), Ordering::SeqCst);
                     }
                 });
@@ -185,7 +187,7 @@ mod tests {
         let queue = Queue::new(2);
         assert_eq!((queue.push(1), queue.push(2), queue.push_first(3), queue.len()), (Ok(()), Ok(()), (), 3));
         assert_eq!(queue.pop_older_than(Duration::ZERO), Some(1));
-        let pop = || queue.pop(16, 1, |_| true);
+        let pop = || queue.pop(16, |_| true);
         assert_eq!([pop(), pop()], [[3], [2]]);
     }
 
