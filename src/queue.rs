@@ -157,7 +157,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     while !is_over.load(Ordering::SeqCst) {
-                        let items = queue.pop(3, |_| true).into_iter().filter(|item| *item > 0);
+                        let items = queue.pop(3, |item| *item > 0).into_iter().filter(|item| *item > 0);
                         taken.fetch_add(items.count(), Ordering::SeqCst);
                     }
                 });
@@ -175,7 +175,7 @@ mod tests {
             let in_time = all_are_taken();
             is_over.store(true, Ordering::SeqCst);
             for _ in 0..4 {
-                let _ = queue.push(0); // so that they see it
+                let _ = queue.push(0); // so that they see it: each of them takes one
             }
             in_time
         });
