@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 DEV = ROOT / "dev"
 # How long anything may take to start or to stop, in seconds.
 PATIENCE_SECONDS = 30
+# So often in a row, a twentieth of a second apart, nothing must run in the database before it counts as quiet.
+QUIET_LOOKS = 5
 # What the database has beside PostgreSQL's defaults: all data in memory, and no vacuum or checkpoint in the middle of a turn.
 # A commit is on the disk before it is answered.
 DATABASE_OPTIONS = (
@@ -103,7 +105,15 @@ class Database:
 
     def settle(self, rows):
         """Takes back what a turn has created, so that nobody inherits another's growth. Of a large table vacuum would leave the
-        few dead entries in the indexes, and those who read there would meet them."""
+        few dead entries in the indexes, and those who read there would meet them. What the load left behind may end first: FastAPI
+        reads again what it has written, and must find it."""
+        quiet, latest = 0, time.monotonic() + PATIENCE_SECONDS
+        while quiet < QUIET_LOOKS:
+            if time.monotonic() > latest:
+                raise BenchError("the database does not come to rest")
+            busy = self.sql("select count(*) from pg_stat_activity where state <> 'idle' and pid <> pg_backend_pid()")
+            quiet = quiet + 1 if busy == "0" else 0
+            time.sleep(0.05)
         self.sql(f"delete from tasks where id > {rows}", "vacuum (analyze, index_cleanup on) tasks")
 
     def statements_of(self, act):
