@@ -267,9 +267,12 @@ fn connections_that_end_together_are_one_line_in_the_log() {
     let mut lock_out = |watcher: &mut postgres::Client, meanwhile: &mut dyn FnMut(&mut postgres::Client)| {
         let mut lock = locker.transaction().unwrap();
         lock.batch_execute("lock table tasks").unwrap();
-        let get = |number| send(&server, &format!("/api/tasks/{id}"), &token(&format!("user-{number}")));
-        let sent: Vec<_> = (0..USERS).map(get).collect();
-        wait_for_locks(watcher, "all of them", USERS as i64);
+        let mut sent = Vec::new();
+        for number in 0..USERS {
+            sent.push(send(&server, &format!("/api/tasks/{id}"), &token(&format!("user-{number}"))));
+            // One after the other, so that each has a connection to itself.
+            wait_for_locks(watcher, "all of them", number as i64 + 1);
+        }
         meanwhile(watcher);
         lock.rollback().unwrap();
         for stream in sent {
