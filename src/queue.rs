@@ -1,6 +1,7 @@
 //! A bounded queue between the accept loop and the workers, whose items can be taken back when they waited too long.
 
 use std::collections::VecDeque;
+use std::collections::vec_deque::Drain;
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -102,15 +103,19 @@ impl<T> Queue<T> {
     }
 }
 
+/// Takes the first of these, and if it may be joined those right behind it that may join, up to `most` in all.
+pub fn take_joining<T>(items: &mut VecDeque<T>, most: usize, may_join: impl Fn(&T) -> bool) -> Drain<'_, T> {
+    let joining = items.iter().take(most).take_while(|item| may_join(item)).count();
+    items.drain(..joining.max(1).min(items.len()))
+}
+
 impl<T> State<T> {
     fn take(&mut self, most: usize, may_join: &impl Fn(&T) -> bool) -> Vec<T> {
         if let Some(item) = self.first.pop_front() {
             return vec![item];
         }
         let most = most.min(self.items.len().div_ceil(2));
-        let joining = self.items.iter().take(most).take_while(|(_, item)| may_join(item)).count();
-        let count = joining.max(1).min(self.items.len());
-        self.items.drain(..count).map(|(_, item)| item).collect()
+        take_joining(&mut self.items, most, |(_, item)| may_join(item)).map(|(_, item)| item).collect()
     }
 
     fn len(&self) -> usize {

@@ -12,6 +12,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use crate::queue::take_joining;
+
 /// How long after a request of another user a user counts as not alone.
 const COMPANY: Duration = Duration::from_secs(10);
 
@@ -165,19 +167,18 @@ impl<T> Turn<'_, T> {
         let mut state = self.turns.lock();
         let turns = self.turns.most(&state, now);
         let user = state.users.iter_mut().find(|user| user.key == self.key);
-        let next = user.filter(|user| user.working <= turns).map(|user| user.take(most, may_share));
-        match next.filter(|next| !next.is_empty()) {
-            Some(next) => {
-                drop(state);
-                Some((self, next))
-            }
-            None => {
-                state.end(self.key);
-                drop(state);
-                self.is_over = true;
-                None
-            }
+        let next: Vec<T> = user
+            .filter(|user| user.working <= turns)
+            .map(|user| take_joining(&mut user.waiting, most, may_share).collect())
+            .unwrap_or_default();
+        if next.is_empty() {
+            state.end(self.key);
+            drop(state);
+            self.is_over = true;
+            return None;
         }
+        drop(state);
+        Some((self, next))
     }
 }
 
@@ -191,12 +192,6 @@ impl<T> User<T> {
             }
             None => request,
         }
-    }
-
-    fn take(&mut self, most: usize, may_share: impl Fn(&T) -> bool) -> Vec<T> {
-        let sharing = self.waiting.iter().take(most).take_while(|request| may_share(request)).count();
-        let count = sharing.max(1).min(self.waiting.len());
-        self.waiting.drain(..count).collect()
     }
 }
 

@@ -92,16 +92,9 @@ impl Client {
     pub fn for_each(
         &mut self,
         query: &Query,
-        mut add: impl FnMut(Row) -> Result<(), Error>,
+        add: impl FnMut(Row) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let handle = &self.handle;
-        self.driver.wait(async {
-            let mut rows = pin!(send(handle, query).await?);
-            while let Some(row) = poll_fn(|cx| rows.as_mut().poll_next(cx)).await {
-                add(row?)?;
-            }
-            Ok(())
-        })
+        self.driver.wait(run(&self.handle, query, add))
     }
 
     /// Sends all of these, and waits for the answers, which come in the same order. `read` makes something of each when it comes, so
@@ -147,13 +140,26 @@ async fn send(handle: &Handle, query: &Query<'_>) -> Result<RowStream, Error> {
     }
 }
 
-async fn collect(handle: &Handle, query: &Query<'_>) -> Result<Vec<Row>, Error> {
+async fn run(
+    handle: &Handle,
+    query: &Query<'_>,
+    mut add: impl FnMut(Row) -> Result<(), Error>,
+) -> Result<(), Error> {
     let mut rows = pin!(send(handle, query).await?);
-    let mut collected = Vec::new();
     while let Some(row) = poll_fn(|cx| rows.as_mut().poll_next(cx)).await {
-        collected.push(row?);
+        add(row?)?;
     }
-    Ok(collected)
+    Ok(())
+}
+
+async fn collect(handle: &Handle, query: &Query<'_>) -> Result<Vec<Row>, Error> {
+    let mut rows = Vec::new();
+    let add = |row| {
+        rows.push(row);
+        Ok(())
+    };
+    run(handle, query, add).await?;
+    Ok(rows)
 }
 
 impl Driver {

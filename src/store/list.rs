@@ -191,16 +191,21 @@ impl Page {
 impl Tasks<'_> {
     /// A list that takes next to no time ([`Listing::is_brief`]).
     pub fn brief_list(&self, listing: Listing) -> Question<'static, Page> {
-        let Part { limit, offset } = listing.page.unwrap_or_default();
-        let limit = limit.unwrap_or(MAX_PAGE_TASKS + 1);
-        let params = self.bind([flag(None), text(None), number(limit), number(offset)]);
-        let sql = part_sql(listing.sort, listing.descending, false);
+        let part = listing.page.unwrap_or_default();
+        let (sql, params) = self.part(&listing, part);
         Question::new(Lookup::new(sql, params), move |rows| {
             let mut page = Page::beginning_with(b"[");
             let add = |row| page.add_counted(row, &listing);
             rows.iter().try_for_each(add).map_err(|error| judge(&error))?;
-            Ok(page.finish(Some(limit)))
+            Ok(page.finish(part.limit))
         })
+    }
+
+    fn part(&self, listing: &Listing, Part { limit, offset }: Part) -> (String, Vec<Param>) {
+        let Listing { completed, search, sort, descending, .. } = listing;
+        let rows = limit.unwrap_or(MAX_PAGE_TASKS + 1);
+        let params = self.bind([flag(*completed), text(search.as_deref()), number(rows), number(offset)]);
+        (part_sql(*sort, *descending, listing.is_filtered()), params)
     }
 
     /// The first page of a list.
@@ -214,12 +219,9 @@ impl Tasks<'_> {
                 let params = self.bind([flag(*completed), text(search.as_deref())]);
                 self.fold(&first_sql(*sort, *descending, listing.is_filtered()), &params, start, add)
             }
-            Some(Part { limit, offset }) => {
-                let rows = limit.unwrap_or(MAX_PAGE_TASKS + 1);
-                let params =
-                    self.bind([flag(*completed), text(search.as_deref()), number(rows), number(*offset)]);
-                let add = |page: &mut Page, row: &Row| page.add_counted(row, listing);
-                self.fold(&part_sql(*sort, *descending, listing.is_filtered()), &params, start, add)
+            Some(part) => {
+                let (sql, params) = self.part(listing, *part);
+                self.fold(&sql, &params, start, |page, row| page.add_counted(row, listing))
             }
         }?;
         Ok(page.finish(part.and_then(|part| part.limit)))
