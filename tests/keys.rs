@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
+use support::proxy::listen;
 use support::signer::{ALGORITHMS, Signer};
 use support::{Answer, Cluster, Server};
 
@@ -200,18 +201,15 @@ fn the_certificate_of_an_issuer_is_checked() {
             .unwrap();
     let signer = Signer::new("a", "EdDSA");
     let (answer, config) = (set(&[&signer]).unwrap(), Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("https://localhost:{}/jwks", listener.local_addr().unwrap().port());
     let tried = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&tried);
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            counter.fetch_add(1, Ordering::SeqCst);
-            let session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
-            // The client hangs up in the middle of the handshake.
-            let _ = rustls::StreamOwned::new(session, stream).write_all(answer.as_bytes());
-        }
+    let port = listen(move |stream| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        let session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+        // The client hangs up in the middle of the handshake.
+        let _ = rustls::StreamOwned::new(session, stream).write_all(answer.as_bytes());
     });
+    let url = format!("https://localhost:{port}/jwks");
     let server = Server::start_with(&cluster.url(), &[("BETTER_AUTH_JWKS_URL", &url)]);
     assert_unavailable(&list(&server, &token(&signer)));
     assert_eq!(tried.load(Ordering::SeqCst), 1);

@@ -3,12 +3,12 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use support::pgbouncer::PgBouncer;
+use support::proxy::listen_before;
 use support::{Cluster, Server, token};
 
 /// A proxy in front of PostgreSQL that counts how often a client asks and waits: each `Sync` of the extended protocol, each
@@ -20,19 +20,10 @@ struct CountingProxy {
 
 impl CountingProxy {
     fn start(database_port: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
         let round_trips = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&round_trips);
-        thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let counter = Arc::clone(&counter);
-                let database = TcpStream::connect(("127.0.0.1", database_port)).unwrap();
-                let (mut from, mut to) = (database.try_clone().unwrap(), client.try_clone().unwrap());
-                thread::spawn(move || std::io::copy(&mut from, &mut to));
-                thread::spawn(move || forward_messages(client, database, &counter));
-            }
-        });
+        let forward = move |client, database| forward_messages(client, database, &counter);
+        let port = listen_before(database_port, forward);
         Self { port, round_trips }
     }
 

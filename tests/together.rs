@@ -4,13 +4,14 @@ mod support;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use support::proxy::listen_before;
 use support::{Answer, Cluster, Server, token, wait_for};
 
 /// The most reads that share a round trip.
@@ -26,19 +27,9 @@ struct Distance {
 
 impl Distance {
     fn start(database_port: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
         let sent = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&sent);
-        thread::spawn(move || {
-            for server in listener.incoming().flatten() {
-                let counter = Arc::clone(&counter);
-                let database = TcpStream::connect(("127.0.0.1", database_port)).unwrap();
-                let (mut from, mut to) = (database.try_clone().unwrap(), server.try_clone().unwrap());
-                thread::spawn(move || std::io::copy(&mut from, &mut to));
-                thread::spawn(move || forward(server, database, &counter));
-            }
-        });
+        let port = listen_before(database_port, move |server, database| forward(server, database, &counter));
         Self { port, sent }
     }
 

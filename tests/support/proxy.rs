@@ -1,11 +1,35 @@
 //! A network between server and database that can be cut, led elsewhere, and slowed down.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
+
+/// Listens on a port of its own, which it returns, and hands each connection to `serve` on a thread of its own.
+pub fn listen(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serve = Arc::new(serve);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let serve = Arc::clone(&serve);
+            thread::spawn(move || serve(stream));
+        }
+    });
+    port
+}
+
+/// The same in front of a database: `forward` has what the client sends, and the database's answers go back as they come.
+pub fn listen_before(database: u16, forward: impl Fn(TcpStream, TcpStream) + Send + Sync + 'static) -> u16 {
+    listen(move |client| {
+        let database = TcpStream::connect(("127.0.0.1", database)).unwrap();
+        let (mut from, mut to) = (database.try_clone().unwrap(), client.try_clone().unwrap());
+        thread::spawn(move || io::copy(&mut from, &mut to));
+        forward(client, database);
+    })
+}
 
 /// What happens to a connection that arrives.
 #[derive(Debug, Clone, Copy)]
@@ -35,19 +59,14 @@ pub struct Proxy {
 
 impl Proxy {
     pub fn start(way: Way) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
         let state = Arc::new(Mutex::new(State { way, cuts: 0 }));
         let arrived = Arc::new(AtomicUsize::new(0));
-        let proxy = Self { port, state: Arc::clone(&state), arrived: Arc::clone(&arrived) };
-        thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                arrived.fetch_add(1, Ordering::SeqCst);
-                let state = Arc::clone(&state);
-                thread::spawn(move || lead(client, &state));
-            }
+        let (own_state, counter) = (Arc::clone(&state), Arc::clone(&arrived));
+        let port = listen(move |client| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            lead(client, &own_state);
         });
-        proxy
+        Self { port, state, arrived }
     }
 
     /// From now on connections go this way; those that are there stay as they are.
