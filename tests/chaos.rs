@@ -11,8 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use support::http::try_request_on;
 use support::random::Random;
-use support::{Cluster, Server, signal, token, try_request_on, wait_for};
+use support::{Cluster, Server, signal, token, wait_for};
 
 const CYCLES: usize = 51;
 const CLIENTS: usize = 4;

@@ -2,7 +2,6 @@
 
 mod support;
 
-use std::io::Write;
 use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,15 +26,7 @@ fn waiting_statements(watcher: &mut postgres::Client) -> i64 {
 /// Sends so many requests that cannot end while the row is locked, and leaves their answers for later.
 fn send_toggles(server: &Server, user: &str, id: i64, count: usize) -> Vec<TcpStream> {
     let token = token(user);
-    (0..count).map(|_| send(server, &format!("PATCH /api/tasks/{id}/complete"), &token)).collect()
-}
-
-/// Sends a request, and leaves its answer for later.
-fn send(server: &Server, what: &str, token: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
-    let headers = format!("Host: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}");
-    stream.write_all(format!("{what} HTTP/1.1\r\n{headers}\r\n\r\n").as_bytes()).unwrap();
-    stream
+    (0..count).map(|_| server.send("PATCH", &format!("/api/tasks/{id}/complete"), &token)).collect()
 }
 
 /// Lists the user's tasks for a while, and how long the slowest list took.
@@ -112,7 +103,7 @@ fn pages_of_long_lists_and_requests_of_one_user_leave_connections_to_the_others(
     let many = "insert into tasks (user_id, title, description) \
                 select 'ada', 'x', repeat('a', 5000) from generate_series(1, 3000)";
     locker.batch_execute(many).unwrap();
-    let lists: Vec<_> = (0..LISTS).map(|_| send(&server, "GET /api/tasks", &ada)).collect();
+    let lists: Vec<_> = (0..LISTS).map(|_| server.send("GET", "/api/tasks", &ada)).collect();
     wait_for("the beginning of each list", || {
         lists.iter().all(|list| list.peek(&mut [0]).unwrap() == 1).then_some(())
     });
@@ -121,10 +112,10 @@ fn pages_of_long_lists_and_requests_of_one_user_leave_connections_to_the_others(
     let reading: Vec<_> = lists.into_iter().map(|list| thread::spawn(|| Answer::try_read(list))).collect();
     wait_for("all the pages at once", || (waiting_statements(&mut watcher) == PAGES).then_some(()));
     // Nobody else was here, so her requests take as much as one user can.
-    let more: Vec<_> = (0..LISTS).map(|_| send(&server, "GET /api/tasks?limit=1", &ada)).collect();
+    let more: Vec<_> = (0..LISTS).map(|_| server.send("GET", "/api/tasks?limit=1", &ada)).collect();
     wait_for("her requests", || (waiting_statements(&mut watcher) == PAGES + ALONE).then_some(()));
     assert_eq!(server.request("GET", "/ready", None, None).status, 200);
-    let another = send(&server, "GET /api/tasks", &bob);
+    let another = server.send("GET", "/api/tasks", &bob);
     wait_for("another's list", || (waiting_statements(&mut watcher) == PAGES + ALONE + 1).then_some(()));
     lock.rollback().unwrap();
     for answer in more.into_iter().chain([another]) {

@@ -25,6 +25,8 @@ const MAX_CROWD_GROWTH_KIB: usize = 64 * 1024;
 const MAX_TOGETHER_GROWTH_KIB: usize = 160 * 1024;
 /// What is instant, on a noisy machine.
 const INSTANT: Duration = Duration::from_millis(500);
+/// The version that an old client speaks, which knows nothing of chunks.
+const OLD_CLIENT: &str = "HTTP/1.0";
 
 /// Gives `ada` this many tasks, seven in each second; every third one is completed.
 fn fill(cluster: &Cluster, tasks: usize) {
@@ -149,7 +151,8 @@ fn a_list_may_end_with_a_page() {
         let answer = list(&server, "");
         assert_eq!(shown(&answer), expected, "{} tasks", expected.len());
         assert_eq!(answer.header("content-length").is_some(), is_whole, "{} tasks", expected.len());
-        let head = String::from_utf8(read_on(ask(connected(&server), "HEAD")).unwrap()).unwrap();
+        let head = read_on(server.send("HEAD", "/api/tasks", &token("ada"))).unwrap();
+        let head = String::from_utf8(head).unwrap();
         assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"), "{head}");
         assert_eq!(head.contains("Content-Length: "), is_whole, "{head}");
     }
@@ -200,12 +203,8 @@ fn check_orders(cluster: &Cluster, server: &Server) {
 #[test]
 fn an_old_client_gets_it_until_the_connection_ends() {
     let (cluster, server) = start(2_500);
-    let mut stream = connected(&server);
-    let head = format!("GET /api/tasks HTTP/1.0\r\nAuthorization: Bearer {}\r\n\r\n", token("ada"));
-    stream.write_all(head.as_bytes()).unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    let answer = Answer::parse(&answer).unwrap();
+    let stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    let answer = Answer::read(ask(stream, OLD_CLIENT));
     assert_eq!((answer.header("transfer-encoding"), answer.header("content-length")), (None, None));
     assert_eq!(shown(&answer), expected(&cluster, "order by created_at desc, id desc"));
 }
@@ -218,9 +217,7 @@ fn an_old_client_does_not_take_a_list_for_whole_that_the_server_did_not_finish()
         let mut server = Server::start_with(&cluster.url(), &[("DRAIN_TIMEOUT_MS", "1000")]);
         list(&server, "");
         fill(&cluster, 100_000);
-        let mut stream = connected_with_little_room(&server);
-        let head = format!("GET /api/tasks HTTP/1.0\r\nAuthorization: Bearer {}\r\n\r\n", token("ada"));
-        stream.write_all(head.as_bytes()).unwrap();
+        let stream = ask(connected_with_little_room(&server), OLD_CLIENT);
         stream.peek(&mut [0]).unwrap();
         wait_for("the reader to stall", || (reading(&server) == 0).then_some(()));
         // Either the client does not take what there is, or the database does not give the next page.
@@ -253,7 +250,7 @@ fn an_old_client_does_not_take_a_list_for_whole_that_the_server_did_not_finish()
 
 /// A connection with little room, on which a list was asked for and nothing is read.
 fn ask_with_little_room(server: &Server) -> TcpStream {
-    ask(connected_with_little_room(server), "GET")
+    ask(connected_with_little_room(server), "HTTP/1.1\r\nHost: localhost\r\nConnection: close")
 }
 
 fn connected_with_little_room(server: &Server) -> TcpStream {
@@ -263,14 +260,11 @@ fn connected_with_little_room(server: &Server) -> TcpStream {
     TcpStream::from(socket)
 }
 
-fn ask(mut stream: TcpStream, method: &str) -> TcpStream {
-    let head = format!("{method} /api/tasks HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
-    stream.write_all(format!("{head}Authorization: Bearer {}\r\n\r\n", token("ada")).as_bytes()).unwrap();
+/// Asks for the whole list. `version` is that of HTTP, and may have headers behind it.
+fn ask(mut stream: TcpStream, version: &str) -> TcpStream {
+    let head = format!("GET /api/tasks {version}\r\nAuthorization: Bearer {}\r\n\r\n", token("ada"));
+    stream.write_all(head.as_bytes()).unwrap();
     stream
-}
-
-fn connected(server: &Server) -> TcpStream {
-    TcpStream::connect(("127.0.0.1", server.port)).unwrap()
 }
 
 /// Lets readers stall, half of them with little room: at the beginning, and in the midst. By how many KiB the memory has grown.
@@ -279,7 +273,7 @@ fn stall(cluster: &Cluster, server: &Server, readers: usize) -> (Vec<TcpStream>,
     let stalled: Vec<_> = (0..readers)
         .map(|number| match number % 2 {
             0 => ask_with_little_room(server),
-            _ => ask(connected(server), "GET"),
+            _ => server.send("GET", "/api/tasks", &token("ada")),
         })
         .collect();
     for stream in &stalled {
@@ -312,7 +306,7 @@ fn readers_that_stall_hold_nobody_and_little_memory() {
     let (mut stalled, growth) = stall(&cluster, &server, STALLED);
     assert!(growth <= MAX_GROWTH_KIB, "{growth} KiB");
     // One that reads on has missed nothing.
-    let answer = Answer::parse(&read_on(stalled.pop().unwrap()).unwrap()).unwrap();
+    let answer = Answer::read(stalled.pop().unwrap());
     assert_eq!(answer.json().as_array().unwrap().len(), 100_000);
 }
 
@@ -328,7 +322,7 @@ fn the_longest_tasks_cost_no_more_than_is_said() {
     make_longest(&cluster);
     let (mut stalled, growth) = stall(&cluster, &server, STALLED);
     assert!(growth <= MAX_WORST_GROWTH_KIB, "{growth} KiB");
-    let answer = Answer::parse(&read_on(stalled.pop().unwrap()).unwrap()).unwrap();
+    let answer = Answer::read(stalled.pop().unwrap());
     assert_eq!(answer.body.matches("\"user_id\":\"ada\"").count(), 200);
     // A part of the list is no way around it.
     let part = list(&server, "?limit=150&offset=20");
@@ -378,10 +372,9 @@ fn a_crowd_that_stalls_is_bounded_together() {
     let (stalled, growth) = stall(&cluster, &server, CROWD);
     assert!(growth <= MAX_CROWD_GROWTH_KIB, "{growth} KiB");
     // Those who had taken nothing for the longest time were closed, and cannot think to have all of it; the others are served on.
-    let is_whole = |stream| read_on(stream).is_ok_and(|answer| Answer::parse(&answer).is_some());
     let (mut whole, mut cut_off) = (0, 0);
     for stream in stalled {
-        *if is_whole(stream) { &mut whole } else { &mut cut_off } += 1;
+        *if Answer::try_read(stream).is_ok() { &mut whole } else { &mut cut_off } += 1;
         if whole > 0 && cut_off > 0 {
             return;
         }
@@ -405,7 +398,7 @@ fn however_many_lists_are_read_connections_are_free() {
     lock.batch_execute("lock table tasks").unwrap();
     std::thread::scope(|scope| {
         let readers: Vec<_> =
-            stalled.into_iter().map(|stream| scope.spawn(|| read_on(stream).unwrap())).collect();
+            stalled.into_iter().map(|stream| scope.spawn(|| Answer::read(stream))).collect();
         let mut watcher = cluster.client();
         let mut waiting = || {
             let sql = "select count(*) from pg_stat_activity where application_name = 'todo-backend' and wait_event_type = 'Lock'";
@@ -418,7 +411,7 @@ fn however_many_lists_are_read_connections_are_free() {
         }
         lock.rollback().unwrap();
         for reader in readers {
-            let answer = Answer::parse(&reader.join().unwrap()).unwrap();
+            let answer = reader.join().unwrap();
             assert_eq!(answer.json().as_array().unwrap().len(), 50_000);
         }
     });
@@ -449,12 +442,7 @@ fn short_parts_of_large_tasks_that_are_read_together_cost_no_more_than_one_after
     let before = memory(&server, "VmRSS");
     let send = |number: usize| {
         let token = token(&format!("user-{}", number % USERS));
-        let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
-        let headers = format!("Host: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}");
-        stream
-            .write_all(format!("GET /api/tasks?limit=100 HTTP/1.1\r\n{headers}\r\n\r\n").as_bytes())
-            .unwrap();
-        stream
+        server.send("GET", "/api/tasks?limit=100", &token)
     };
     let sent: Vec<_> = (0..CROWD).map(send).collect();
     // Those beyond the allowance for what waits are cut off.

@@ -118,9 +118,7 @@ fn sigterm_ends_the_server_and_what_is_under_way_is_answered() {
     assert_eq!(list(&server).status, 200);
     let mut transaction = locker.transaction().unwrap();
     transaction.batch_execute("lock table tasks").unwrap();
-    let port = server.port;
-    let under_way =
-        std::thread::spawn(move || support::request_on(port, "GET", "/api/tasks", Some(&token("ada")), None));
+    let under_way = server.send("GET", "/api/tasks", &token("ada"));
     let mut watcher = cluster.client();
     wait_for("a statement that waits", || {
         let waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock'";
@@ -128,6 +126,6 @@ fn sigterm_ends_the_server_and_what_is_under_way_is_answered() {
     });
     signal(server.id(), "TERM");
     transaction.rollback().unwrap();
-    assert_eq!(under_way.join().unwrap().status, 200);
+    assert_eq!(Answer::read(under_way).status, 200);
     assert_eq!(server.wait(), Some(0));
 }

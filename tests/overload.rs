@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -33,17 +33,8 @@ fn a_slow_database_fills_a_bounded_queue_and_the_rest_is_shed_at_once() {
 
     let users: Vec<String> = (0..USERS).map(|number| support::token(&format!("user-{number}"))).collect();
     let begun = Instant::now();
-    let streams: Vec<TcpStream> = (0..REQUESTS)
-        .map(|number| {
-            let token = &users[number % USERS];
-            let request = format!(
-                "GET /api/tasks HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
-            );
-            let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
-            stream.write_all(request.as_bytes()).unwrap();
-            stream
-        })
-        .collect();
+    let streams: Vec<TcpStream> =
+        (0..REQUESTS).map(|number| server.send("GET", "/api/tasks", &users[number % USERS])).collect();
     let sent = begun.elapsed();
     // The queue gives nobody up before 5 s: what is answered by now was shed.
     let health = Instant::now();
@@ -52,14 +43,7 @@ fn a_slow_database_fills_a_bounded_queue_and_the_rest_is_shed_at_once() {
     let mut answers: Vec<(Answer, Duration)> = thread::scope(|scope| {
         let reading: Vec<_> = streams
             .into_iter()
-            .map(|mut stream| {
-                scope.spawn(move || {
-                    let mut answer = Vec::new();
-                    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-                    stream.read_to_end(&mut answer).unwrap();
-                    (Answer::parse(&answer).unwrap(), begun.elapsed())
-                })
-            })
+            .map(|stream| scope.spawn(move || (Answer::read(stream), begun.elapsed())))
             .collect();
         while begun.elapsed() < Duration::from_secs(4) {
             assert_eq!(server.request("GET", "/health", None, None).status, 200);
@@ -124,20 +108,16 @@ fn a_preflight_that_nobody_has_time_for_still_lets_the_page_ask() {
     let mut locker = cluster.client();
     let mut lock = locker.transaction().unwrap();
     lock.batch_execute("lock table tasks").unwrap();
-    let send = |what: &str, header: String| {
-        let request =
-            format!("{what} /api/tasks HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}\r\n\r\n");
-        let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        stream
-    };
-    let list = send("GET", format!("Authorization: Bearer {}", token("ada")));
+    let list = server.send("GET", "/api/tasks", &token("ada"));
     let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
     let mut watcher = cluster.client();
     wait_for("the only worker", || {
         (watcher.query_one(waiting, &[]).unwrap().get::<_, i64>(0) == 1).then_some(())
     });
-    let preflight = send("OPTIONS", format!("Origin: {page}\r\nAccess-Control-Request-Method: POST"));
+    let headers = format!("Connection: close\r\nOrigin: {page}\r\nAccess-Control-Request-Method: POST");
+    let request = format!("OPTIONS /api/tasks HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n\r\n");
+    let mut preflight = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    preflight.write_all(request.as_bytes()).unwrap();
     let answer = Answer::read(preflight);
     assert_eq!(
         (answer.status, answer.header("access-control-allow-origin")),

@@ -9,7 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
-use support::{Cluster, Server, free_port, signal, token, try_request_on, wait_for};
+use support::http::try_request_on;
+use support::{Cluster, Server, free_port, signal, token, wait_for};
 
 const REPLICAS: usize = 10;
 const CLIENTS: usize = 8;

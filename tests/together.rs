@@ -50,17 +50,6 @@ fn forward(mut from: TcpStream, mut to: TcpStream, counter: &AtomicUsize) {
     }
 }
 
-fn send(server: &Server, target: &str, token: &str) -> TcpStream {
-    send_as("GET", server, target, token)
-}
-
-fn send_as(method: &str, server: &Server, target: &str, token: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
-    let headers = format!("Host: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}");
-    stream.write_all(format!("{method} {target} HTTP/1.1\r\n{headers}\r\n\r\n").as_bytes()).unwrap();
-    stream
-}
-
 /// A file for a server's log.
 fn log_file(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("todo-backend-test-{name}-{}", std::process::id()))
@@ -94,7 +83,7 @@ fn reads_that_wait_share_a_round_trip_and_each_gets_its_own() {
     let users: Vec<_> = (0..USERS).map(|number| format!("user-{number}")).collect();
     let ids: Vec<_> = users.iter().map(|user| create(&near, user)).collect();
     for target in [format!("/api/tasks/{}", ids[0]), "/api/tasks?limit=5".to_owned()] {
-        drop(Answer::read(send(&server, &target, &token(&users[0])))); // prepares the statement
+        server.request("GET", &target, Some(&token(&users[0])), None); // prepares the statement
     }
 
     let before = distance.sent.load(Ordering::SeqCst);
@@ -102,15 +91,15 @@ fn reads_that_wait_share_a_round_trip_and_each_gets_its_own() {
     for (number, user) in users.iter().enumerate() {
         let (own, another) = (ids[number], ids[(number + 1) % USERS]);
         let token = token(user);
-        asked.push((user, 200, send(&server, &format!("/api/tasks/{own}"), &token)));
-        asked.push((user, 404, send(&server, &format!("/api/tasks/{another}"), &token)));
-        asked.push((user, 422, send(&server, "/api/tasks/abc", &token)));
+        asked.push((user, 200, server.send("GET", &format!("/api/tasks/{own}"), &token)));
+        asked.push((user, 404, server.send("GET", &format!("/api/tasks/{another}"), &token)));
+        asked.push((user, 422, server.send("GET", "/api/tasks/abc", &token)));
         let stale = format!("{token}\r\nIf-Match: \"00\"");
-        asked.push((user, 412, send(&server, &format!("/api/tasks/{own}"), &stale)));
+        asked.push((user, 412, server.send("GET", &format!("/api/tasks/{own}"), &stale)));
         let known = format!("{token}\r\nIf-None-Match: *");
-        asked.push((user, 304, send(&server, &format!("/api/tasks/{own}"), &known)));
-        asked.push((user, 401, send(&server, &format!("/api/tasks/{own}"), "no.such.token")));
-        asked.push((user, 206, send(&server, "/api/tasks?limit=5", &token)));
+        asked.push((user, 304, server.send("GET", &format!("/api/tasks/{own}"), &known)));
+        asked.push((user, 401, server.send("GET", &format!("/api/tasks/{own}"), "no.such.token")));
+        asked.push((user, 206, server.send("GET", "/api/tasks?limit=5", &token)));
     }
     let reads = USERS * 5; // those with 401 and 422 ask nothing
     for (user, expected, stream) in asked {
@@ -141,11 +130,11 @@ fn what_is_lost_together_is_asked_again() {
     let server = Server::start_with(&cluster.url(), &[("DB_POOL_SIZE", "1")]);
     let id = create(&server, "ada");
     let target = format!("/api/tasks/{id}");
-    drop(Answer::read(send(&server, &target, &token("ada")))); // prepares the statement
+    server.request("GET", &target, Some(&token("ada")), None); // prepares the statement
     let (mut first, mut second, mut watcher) = (cluster.client(), cluster.client(), cluster.client());
     let mut lock = first.transaction().unwrap();
     lock.batch_execute("lock table tasks").unwrap();
-    let mut sent = vec![send(&server, &target, &token("ada"))];
+    let mut sent = vec![server.send("GET", &target, &token("ada"))];
     wait_for_locks(&mut watcher, "the first read", 1);
     let (release, released) = std::sync::mpsc::channel::<()>();
     let next = thread::spawn(move || {
@@ -154,7 +143,7 @@ fn what_is_lost_together_is_asked_again() {
         released.recv().unwrap();
     });
     wait_for_locks(&mut watcher, "the next lock", 2);
-    sent.extend((1..MOST).map(|_| send(&server, &target, &token("ada"))));
+    sent.extend((1..MOST).map(|_| server.send("GET", &target, &token("ada"))));
     let_them_queue();
     lock.rollback().unwrap();
     assert_eq!(Answer::read(sent.remove(0)).status, 200);
@@ -184,9 +173,8 @@ fn what_is_slow_holds_up_nobody_elses_turn() {
     both.execute(lock_row, &[&"carol,dave"]).unwrap();
     let mut own = second.transaction().unwrap();
     own.execute(lock_row, &[&"eve"]).unwrap();
-    let complete =
-        |user: &str, id| send_as("PATCH", &server, &format!("/api/tasks/{id}/complete"), &token(user));
-    let get = |user: &str, id| send(&server, &format!("/api/tasks/{id}"), &token(user));
+    let complete = |user: &str, id| server.send("PATCH", &format!("/api/tasks/{id}/complete"), &token(user));
+    let get = |user: &str, id| server.send("GET", &format!("/api/tasks/{id}"), &token(user));
     let mut sent = vec![complete("carol", carol), complete("dave", dave)];
     wait_for_locks(&mut watcher, "both workers", 2);
     // One worker takes the first three. The other takes the rest while it waits for the answers, and finds that they have to wait.
@@ -225,12 +213,12 @@ fn what_cannot_be_prepared_fails_alone() {
     let mut watcher = cluster.client();
     let mut lock = owner.transaction().unwrap();
     lock.batch_execute("lock table things").unwrap();
-    let mut sent = vec![send(&server, "/api/tasks?limit=1", &token("carol"))];
+    let mut sent = vec![server.send("GET", "/api/tasks?limit=1", &token("carol"))];
     wait_for_locks(&mut watcher, "the first read", 1);
     let eve = format!("{}\r\nX-Request-Id: of-eve", token("eve"));
-    let refused = send(&server, "/api/tasks/1", &eve);
+    let refused = server.send("GET", "/api/tasks/1", &eve);
     let_them_queue();
-    sent.push(send(&server, "/api/tasks?limit=1", &token("ada")));
+    sent.push(server.send("GET", "/api/tasks?limit=1", &token("ada")));
     let_them_queue();
     lock.rollback().unwrap();
     assert_eq!(Answer::read(refused).status, 500);
@@ -260,7 +248,7 @@ fn connections_that_end_together_are_one_line_in_the_log() {
         lock.batch_execute("lock table tasks").unwrap();
         let mut sent = Vec::new();
         for number in 0..USERS {
-            sent.push(send(&server, &format!("/api/tasks/{id}"), &token(&format!("user-{number}"))));
+            sent.push(server.send("GET", &format!("/api/tasks/{id}"), &token(&format!("user-{number}"))));
             // One after the other, so that each has a connection to itself.
             wait_for_locks(watcher, "all of them", number as i64 + 1);
         }
@@ -300,11 +288,11 @@ fn each_has_the_time_of_a_statement() {
         })
     };
     let mut holder = lock().join().unwrap();
-    let mut sent = vec![send(&server, &target, &token("ada"))];
+    let mut sent = vec![server.send("GET", &target, &token("ada"))];
     wait_for_locks(&mut watcher, "the first read", 1);
     let mut next = lock();
     wait_for_locks(&mut watcher, "the next lock", 2);
-    sent.extend((0..READS).map(|_| send(&server, &target, &token("ada"))));
+    sent.extend((0..READS).map(|_| server.send("GET", &target, &token("ada"))));
     let_them_queue();
     // Between any two of them the table is locked, for less than the time that one of them has.
     for _ in 0..READS {
@@ -334,16 +322,16 @@ fn a_database_that_gives_statements_up_is_not_taken_for_one_that_is_away() {
     ];
     let server = Server::start_telling(fs::File::create(&log).unwrap(), &cluster.url(), &settings);
     let target = format!("/api/tasks/{}", create(&server, "ada"));
-    assert_eq!(Answer::read(send(&server, &target, &token("ada"))).status, 200);
+    assert_eq!(server.request("GET", &target, Some(&token("ada")), None).status, 200);
     let mut locker = cluster.client();
     let mut lock = locker.transaction().unwrap();
     lock.batch_execute("lock table tasks").unwrap();
-    let sent: Vec<_> = (0..MOST).map(|_| send(&server, &target, &token("ada"))).collect();
+    let sent: Vec<_> = (0..MOST).map(|_| server.send("GET", &target, &token("ada"))).collect();
     for stream in sent {
         assert_eq!(Answer::read(stream).status, 503);
     }
     lock.rollback().unwrap();
-    assert_eq!(Answer::read(send(&server, &target, &token("ada"))).status, 200);
+    assert_eq!(server.request("GET", &target, Some(&token("ada")), None).status, 200);
     let log = wait_for("the last line", || {
         let log = fs::read_to_string(&log).unwrap();
         (log.matches("answered").count() == 3 + MOST).then_some(log)
