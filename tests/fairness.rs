@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use support::locks::{blocked_statements, lock_tasks, wait_until_blocked};
 use support::{Answer, Cluster, Server, token, wait_for};
 
 /// As many as the server has by default.
@@ -16,12 +17,6 @@ const PAGES: i64 = WORKERS / 4;
 const ALONE: i64 = WORKERS - 1 - PAGES;
 /// How many requests of one user may wait.
 const LINE: usize = 512;
-
-/// How many statements wait for a lock.
-fn waiting_statements(watcher: &mut postgres::Client) -> i64 {
-    let locked = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
-    watcher.query_one(locked, &[]).unwrap().get(0)
-}
 
 /// Sends so many requests that cannot end while the row is locked, and leaves their answers for later.
 fn send_toggles(server: &Server, user: &str, id: i64, count: usize) -> Vec<TcpStream> {
@@ -52,9 +47,9 @@ fn whatever_one_user_asks_for_another_is_served() {
     let mut lock = locker.transaction().unwrap();
     lock.query("select from tasks for update", &[]).unwrap();
     let sent = send_toggles(&server, "ada", id, 20);
-    wait_for("all workers that are hers", || (waiting_statements(&mut watcher) == ALONE).then_some(()));
+    wait_until_blocked(&mut watcher, "all workers that are hers", ALONE);
     let slowest = slowest_list(&server, "bob");
-    assert_eq!(waiting_statements(&mut watcher), ALONE);
+    assert_eq!(blocked_statements(&mut watcher), ALONE);
     println!("beside {} requests of another that hang, the slowest list took {slowest:?}", sent.len());
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
     lock.rollback().unwrap();
@@ -73,9 +68,9 @@ fn whatever_one_user_asks_for_another_is_served() {
     wait_for("the refusal of what is too much", || {
         (answers.iter().filter(|answer| answer.is_finished()).count() == excess).then_some(())
     });
-    assert_eq!(waiting_statements(&mut watcher), WORKERS / 2);
+    assert_eq!(blocked_statements(&mut watcher), WORKERS / 2);
     let slowest = slowest_list(&server, "bob");
-    assert_eq!(waiting_statements(&mut watcher), WORKERS / 2);
+    assert_eq!(blocked_statements(&mut watcher), WORKERS / 2);
     println!("beside {} of them, {slowest:?}, {:?} after the first", answers.len(), begun.elapsed());
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
     lock.rollback().unwrap();
@@ -107,16 +102,15 @@ fn pages_of_long_lists_and_requests_of_one_user_leave_connections_to_the_others(
     wait_for("the beginning of each list", || {
         lists.iter().all(|list| list.peek(&mut [0]).unwrap() == 1).then_some(())
     });
-    let mut lock = locker.transaction().unwrap();
-    lock.batch_execute("lock table tasks").unwrap();
+    let lock = lock_tasks(&mut locker);
     let reading: Vec<_> = lists.into_iter().map(|list| thread::spawn(|| Answer::try_read(list))).collect();
-    wait_for("all the pages at once", || (waiting_statements(&mut watcher) == PAGES).then_some(()));
+    wait_until_blocked(&mut watcher, "all the pages at once", PAGES);
     // Nobody else was here, so her requests take as much as one user can.
     let more: Vec<_> = (0..LISTS).map(|_| server.send("GET", "/api/tasks?limit=1", &ada)).collect();
-    wait_for("her requests", || (waiting_statements(&mut watcher) == PAGES + ALONE).then_some(()));
+    wait_until_blocked(&mut watcher, "her requests", PAGES + ALONE);
     assert_eq!(server.request("GET", "/ready", None, None).status, 200);
     let another = server.send("GET", "/api/tasks", &bob);
-    wait_for("another's list", || (waiting_statements(&mut watcher) == PAGES + ALONE + 1).then_some(()));
+    wait_until_blocked(&mut watcher, "another's list", PAGES + ALONE + 1);
     lock.rollback().unwrap();
     for answer in more.into_iter().chain([another]) {
         assert_eq!(Answer::read(answer).status, 200);

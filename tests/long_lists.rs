@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
+use support::locks::{blocked_statements, lock_tasks, wait_until_blocked};
 use support::pgbouncer::PgBouncer;
 use support::{Answer, Cluster, Server, signal, token, wait_for};
 
@@ -222,8 +223,7 @@ fn an_old_client_does_not_take_a_list_for_whole_that_the_server_did_not_finish()
         wait_for("the reader to stall", || (reading(&server) == 0).then_some(()));
         // Either the client does not take what there is, or the database does not give the next page.
         let mut holder = cluster.client();
-        let mut lock = holder.transaction().unwrap();
-        lock.batch_execute("lock table tasks").unwrap();
+        let _lock = lock_tasks(&mut holder);
         let read = std::thread::spawn(move || {
             if is_read {
                 return read_on(stream);
@@ -232,11 +232,7 @@ fn an_old_client_does_not_take_a_list_for_whole_that_the_server_did_not_finish()
             read_on(stream)
         });
         if is_read {
-            let sql = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
-            let mut watcher = cluster.client();
-            wait_for("the next page to be asked for", || {
-                (watcher.query_one(sql, &[]).unwrap().get::<_, i64>(0) == 1).then_some(())
-            });
+            wait_until_blocked(&mut cluster.client(), "the next page to be asked for", 1);
         }
         signal(server.id(), "TERM");
         assert_eq!(server.wait(), Some(0));
@@ -394,20 +390,16 @@ fn however_many_lists_are_read_connections_are_free() {
     }
     wait_for("the readers to stall", || (reading(&server) == 0).then_some(()));
     let mut holder = cluster.client();
-    let mut lock = holder.transaction().unwrap();
-    lock.batch_execute("lock table tasks").unwrap();
+    let lock = lock_tasks(&mut holder);
     std::thread::scope(|scope| {
         let readers: Vec<_> =
             stalled.into_iter().map(|stream| scope.spawn(|| Answer::read(stream))).collect();
         let mut watcher = cluster.client();
-        let mut waiting = || {
-            let sql = "select count(*) from pg_stat_activity where application_name = 'todo-backend' and wait_event_type = 'Lock'";
-            watcher.query_one(sql, &[]).unwrap().get::<_, i64>(0)
-        };
-        wait_for("a page to wait for the lock", || (waiting() > 0).then_some(()));
+        wait_until_blocked(&mut watcher, "a page to wait for the lock", 1);
         for _ in 0..5 {
             let ready = server.request("GET", "/ready", None, None);
-            assert_eq!((ready.status, waiting()), (200, 1), "the other connection is free");
+            assert_eq!(ready.status, 200, "the other connection is free");
+            assert_eq!(blocked_statements(&mut watcher), 1);
         }
         lock.rollback().unwrap();
         for reader in readers {

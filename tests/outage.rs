@@ -4,6 +4,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use support::locks::{lock_tasks, wait_until_blocked};
 use support::{Answer, Cluster, Server, signal, token, wait_for};
 
 /// The longest that any request may take: a statement's deadline, and a little for a noisy machine.
@@ -116,14 +117,9 @@ fn sigterm_ends_the_server_and_what_is_under_way_is_answered() {
     let mut server = Server::start(&cluster.url());
     let mut locker = cluster.client();
     assert_eq!(list(&server).status, 200);
-    let mut transaction = locker.transaction().unwrap();
-    transaction.batch_execute("lock table tasks").unwrap();
+    let transaction = lock_tasks(&mut locker);
     let under_way = server.send("GET", "/api/tasks", &token("ada"));
-    let mut watcher = cluster.client();
-    wait_for("a statement that waits", || {
-        let waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock'";
-        (!watcher.query(waiting, &[]).unwrap().is_empty()).then_some(())
-    });
+    wait_until_blocked(&mut cluster.client(), "a statement that waits", 1);
     signal(server.id(), "TERM");
     transaction.rollback().unwrap();
     assert_eq!(Answer::read(under_way).status, 200);

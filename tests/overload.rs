@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use support::locks::{lock_tasks, wait_until_blocked};
 use support::proxy::{Proxy, Way};
 use support::{Answer, Cluster, Server, token, wait_for};
 
@@ -28,8 +29,7 @@ fn a_slow_database_fills_a_bounded_queue_and_the_rest_is_shed_at_once() {
     let token = token("ada");
     assert_eq!(server.request("GET", "/api/tasks", Some(&token), None).status, 200);
     let mut locker = cluster.client();
-    let mut transaction = locker.transaction().unwrap();
-    transaction.batch_execute("lock table tasks").unwrap();
+    let transaction = lock_tasks(&mut locker);
 
     let users: Vec<String> = (0..USERS).map(|number| support::token(&format!("user-{number}"))).collect();
     let begun = Instant::now();
@@ -106,14 +106,9 @@ fn a_preflight_that_nobody_has_time_for_still_lets_the_page_ask() {
     let server = Server::start_with(&cluster.url(), &variables);
     assert_eq!(server.request("GET", "/api/tasks", Some(&token("ada")), None).status, 200);
     let mut locker = cluster.client();
-    let mut lock = locker.transaction().unwrap();
-    lock.batch_execute("lock table tasks").unwrap();
+    let lock = lock_tasks(&mut locker);
     let list = server.send("GET", "/api/tasks", &token("ada"));
-    let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
-    let mut watcher = cluster.client();
-    wait_for("the only worker", || {
-        (watcher.query_one(waiting, &[]).unwrap().get::<_, i64>(0) == 1).then_some(())
-    });
+    wait_until_blocked(&mut cluster.client(), "the only worker", 1);
     let headers = format!("Connection: close\r\nOrigin: {page}\r\nAccess-Control-Request-Method: POST");
     let request = format!("OPTIONS /api/tasks HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n\r\n");
     let mut preflight = TcpStream::connect(("127.0.0.1", server.port)).unwrap();

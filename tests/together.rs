@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use support::locks::{lock_tasks, wait_until_blocked};
 use support::proxy::listen_before;
 use support::{Answer, Cluster, Server, token, wait_for};
 
@@ -53,12 +54,6 @@ fn forward(mut from: TcpStream, mut to: TcpStream, counter: &AtomicUsize) {
 /// A file for a server's log.
 fn log_file(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("todo-backend-test-{name}-{}", std::process::id()))
-}
-
-/// Waits until so many statements wait for a lock.
-fn wait_for_locks(watcher: &mut postgres::Client, what: &str, count: i64) {
-    let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
-    wait_for(what, || (watcher.query_one(waiting, &[]).unwrap().get::<_, i64>(0) == count).then_some(()));
 }
 
 /// Time enough for what was sent to be in the queue.
@@ -132,26 +127,22 @@ fn what_is_lost_together_is_asked_again() {
     let target = format!("/api/tasks/{id}");
     server.request("GET", &target, Some(&token("ada")), None); // prepares the statement
     let (mut first, mut second, mut watcher) = (cluster.client(), cluster.client(), cluster.client());
-    let mut lock = first.transaction().unwrap();
-    lock.batch_execute("lock table tasks").unwrap();
+    let lock = lock_tasks(&mut first);
     let mut sent = vec![server.send("GET", &target, &token("ada"))];
-    wait_for_locks(&mut watcher, "the first read", 1);
+    wait_until_blocked(&mut watcher, "the first read", 1);
     let (release, released) = std::sync::mpsc::channel::<()>();
     let next = thread::spawn(move || {
-        let mut lock = second.transaction().unwrap();
-        lock.batch_execute("lock table tasks").unwrap();
+        let _lock = lock_tasks(&mut second);
         released.recv().unwrap();
     });
-    wait_for_locks(&mut watcher, "the next lock", 2);
+    wait_until_blocked(&mut watcher, "the next lock", 2);
     sent.extend((1..MOST).map(|_| server.send("GET", &target, &token("ada"))));
     let_them_queue();
     lock.rollback().unwrap();
     assert_eq!(Answer::read(sent.remove(0)).status, 200);
-    wait_for_locks(&mut watcher, "the others", 1);
-    let mut ender = cluster.client();
-    let end = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'todo-backend'";
-    assert_eq!(ender.query_one(end, &[]).unwrap().get::<_, i64>(0), 1);
-    wait_for_locks(&mut watcher, "the others on another connection", 1);
+    wait_until_blocked(&mut watcher, "the others", 1);
+    assert_eq!(cluster.end_connections(), 1);
+    wait_until_blocked(&mut watcher, "the others on another connection", 1);
     release.send(()).unwrap();
     next.join().unwrap();
     for stream in sent {
@@ -176,7 +167,7 @@ fn what_is_slow_holds_up_nobody_elses_turn() {
     let complete = |user: &str, id| server.send("PATCH", &format!("/api/tasks/{id}/complete"), &token(user));
     let get = |user: &str, id| server.send("GET", &format!("/api/tasks/{id}"), &token(user));
     let mut sent = vec![complete("carol", carol), complete("dave", dave)];
-    wait_for_locks(&mut watcher, "both workers", 2);
+    wait_until_blocked(&mut watcher, "both workers", 2);
     // One worker takes the first three. The other takes the rest while it waits for the answers, and finds that they have to wait.
     let mut of_eve = vec![get("eve", eve)];
     sent.extend([get("ada", ada), get("bob", ada)]);
@@ -214,7 +205,7 @@ fn what_cannot_be_prepared_fails_alone() {
     let mut lock = owner.transaction().unwrap();
     lock.batch_execute("lock table things").unwrap();
     let mut sent = vec![server.send("GET", "/api/tasks?limit=1", &token("carol"))];
-    wait_for_locks(&mut watcher, "the first read", 1);
+    wait_until_blocked(&mut watcher, "the first read", 1);
     let eve = format!("{}\r\nX-Request-Id: of-eve", token("eve"));
     let refused = server.send("GET", "/api/tasks/1", &eve);
     let_them_queue();
@@ -244,13 +235,12 @@ fn connections_that_end_together_are_one_line_in_the_log() {
     let id = create(&server, "ada");
     let (mut locker, mut watcher) = (cluster.client(), cluster.client());
     let mut lock_out = |watcher: &mut postgres::Client, meanwhile: &mut dyn FnMut(&mut postgres::Client)| {
-        let mut lock = locker.transaction().unwrap();
-        lock.batch_execute("lock table tasks").unwrap();
+        let lock = lock_tasks(&mut locker);
         let mut sent = Vec::new();
         for number in 0..USERS {
             sent.push(server.send("GET", &format!("/api/tasks/{id}"), &token(&format!("user-{number}"))));
             // One after the other, so that each has a connection to itself.
-            wait_for_locks(watcher, "all of them", number as i64 + 1);
+            wait_until_blocked(watcher, "all of them", number as i64 + 1);
         }
         meanwhile(watcher);
         lock.rollback().unwrap();
@@ -259,10 +249,9 @@ fn connections_that_end_together_are_one_line_in_the_log() {
         }
     };
     lock_out(&mut watcher, &mut |_| {}); // prepares the statement on each connection
-    let end = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'todo-backend'";
     lock_out(&mut watcher, &mut |watcher| {
-        assert_eq!(watcher.query_one(end, &[]).unwrap().get::<_, i64>(0), USERS as i64);
-        wait_for_locks(watcher, "all of them on other connections", USERS as i64);
+        assert_eq!(cluster.end_connections(), USERS);
+        wait_until_blocked(watcher, "all of them on other connections", USERS as i64);
     });
     let log = wait_for("the last line", || {
         let log = fs::read_to_string(&log).unwrap();
@@ -289,18 +278,18 @@ fn each_has_the_time_of_a_statement() {
     };
     let mut holder = lock().join().unwrap();
     let mut sent = vec![server.send("GET", &target, &token("ada"))];
-    wait_for_locks(&mut watcher, "the first read", 1);
+    wait_until_blocked(&mut watcher, "the first read", 1);
     let mut next = lock();
-    wait_for_locks(&mut watcher, "the next lock", 2);
+    wait_until_blocked(&mut watcher, "the next lock", 2);
     sent.extend((0..READS).map(|_| server.send("GET", &target, &token("ada"))));
     let_them_queue();
     // Between any two of them the table is locked, for less than the time that one of them has.
     for _ in 0..READS {
         holder.batch_execute("commit").unwrap();
         holder = next.join().unwrap();
-        wait_for_locks(&mut watcher, "the next read", 1);
+        wait_until_blocked(&mut watcher, "the next read", 1);
         next = lock();
-        wait_for_locks(&mut watcher, "the next lock", 2);
+        wait_until_blocked(&mut watcher, "the next lock", 2);
         thread::sleep(Duration::from_millis(700));
     }
     holder.batch_execute("commit").unwrap();
@@ -324,8 +313,7 @@ fn a_database_that_gives_statements_up_is_not_taken_for_one_that_is_away() {
     let target = format!("/api/tasks/{}", create(&server, "ada"));
     assert_eq!(server.request("GET", &target, Some(&token("ada")), None).status, 200);
     let mut locker = cluster.client();
-    let mut lock = locker.transaction().unwrap();
-    lock.batch_execute("lock table tasks").unwrap();
+    let lock = lock_tasks(&mut locker);
     let sent: Vec<_> = (0..MOST).map(|_| server.send("GET", &target, &token("ada"))).collect();
     for stream in sent {
         assert_eq!(Answer::read(stream).status, 503);

@@ -4,6 +4,7 @@
 #![allow(dead_code)] // each test uses its share
 
 pub mod http;
+pub mod locks;
 pub mod pgbouncer;
 pub mod proxy;
 pub mod random;
@@ -176,6 +177,13 @@ impl Cluster {
 
     pub fn client(&self) -> postgres::Client {
         postgres::Client::connect(&self.url(), postgres::NoTls).unwrap()
+    }
+
+    /// Ends every connection that the program has; how many there were.
+    pub fn end_connections(&self) -> usize {
+        let end =
+            "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'todo-backend'";
+        self.client().query(end, &[]).unwrap().len()
     }
 }
 
