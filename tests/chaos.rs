@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use support::http::try_request_on;
 use support::random::Random;
-use support::{Cluster, Server, signal, token, wait_for};
+use support::{Cluster, Server, signal, token, wait_until};
 
 const CYCLES: usize = 51;
 const CLIENTS: usize = 4;
@@ -64,9 +64,7 @@ fn no_acknowledged_write_is_lost_and_none_is_done_twice() {
                 }
             }
             let before = answers.load(Ordering::SeqCst);
-            wait_for("writes to go on", || {
-                (answers.load(Ordering::SeqCst) > before + CLIENTS * 5).then_some(())
-            });
+            wait_until("writes to go on", || answers.load(Ordering::SeqCst) > before + CLIENTS * 5);
         }
         drop(end);
         clients.into_iter().map(|client| client.join().unwrap()).collect()

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::locks::{blocked_statements, lock_tasks, wait_until_blocked};
-use support::{Answer, Cluster, Server, token, wait_for};
+use support::{Answer, Cluster, Server, token, wait_until};
 
 /// As many as the server has by default.
 const WORKERS: i64 = 8;
@@ -65,8 +65,8 @@ fn whatever_one_user_asks_for_another_is_served() {
     let sent = send_toggles(&server, "ada", id, WORKERS as usize / 2 + LINE + excess);
     let (mut shed, mut waited) = (0, 0);
     let answers: Vec<_> = sent.into_iter().map(|stream| thread::spawn(|| Answer::read(stream))).collect();
-    wait_for("the refusal of what is too much", || {
-        (answers.iter().filter(|answer| answer.is_finished()).count() == excess).then_some(())
+    wait_until("the refusal of what is too much", || {
+        answers.iter().filter(|answer| answer.is_finished()).count() == excess
     });
     assert_eq!(blocked_statements(&mut watcher), WORKERS / 2);
     let slowest = slowest_list(&server, "bob");
@@ -99,9 +99,7 @@ fn pages_of_long_lists_and_requests_of_one_user_leave_connections_to_the_others(
                 select 'ada', 'x', repeat('a', 5000) from generate_series(1, 3000)";
     locker.batch_execute(many).unwrap();
     let lists: Vec<_> = (0..LISTS).map(|_| server.send("GET", "/api/tasks", &ada)).collect();
-    wait_for("the beginning of each list", || {
-        lists.iter().all(|list| list.peek(&mut [0]).unwrap() == 1).then_some(())
-    });
+    wait_until("the beginning of each list", || lists.iter().all(|list| list.peek(&mut [0]).unwrap() == 1));
     let lock = lock_tasks(&mut locker);
     let reading: Vec<_> = lists.into_iter().map(|list| thread::spawn(|| Answer::try_read(list))).collect();
     wait_until_blocked(&mut watcher, "all the pages at once", PAGES);

@@ -144,9 +144,7 @@ fn an_issuer_that_gives_no_keys_is_no_reason_to_log_out() {
         assert_eq!(issuer.asked(), 1, "{name}");
         assert_eq!(list(&server, &support::token("ada")).status, 200, "{name}");
         issuer.answer(set(&[&signer]));
-        support::wait_for("the issuer's return", || {
-            (list(&server, &token(&signer)).status == 200).then_some(())
-        });
+        support::wait_until("the issuer's return", || list(&server, &token(&signer)).status == 200);
     }
     assert_eq!(elsewhere.asked(), 0, "a redirect was followed");
 }
@@ -172,7 +170,7 @@ fn an_issuer_that_hangs_holds_half_of_the_workers_for_a_while() {
                 })
             })
             .collect();
-        support::wait_for("the fetch", || (issuer.asked() > 0).then_some(()));
+        support::wait_until("the fetch", || issuer.asked() > 0);
         let begun = Instant::now();
         for _ in 0..10 {
             assert_eq!(list(&server, &support::token("ada")).status, 200);

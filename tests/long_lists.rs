@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
 use support::locks::{blocked_statements, lock_tasks, wait_until_blocked};
 use support::pgbouncer::PgBouncer;
-use support::{Answer, Cluster, Server, signal, token, wait_for};
+use support::{Answer, Cluster, Server, signal, token, wait_for, wait_until};
 
 /// What 100,000 tasks may cost, and 50 such lists to readers that stall.
 const MAX_GROWTH_KIB: usize = 16 * 1024;
@@ -220,7 +220,7 @@ fn an_old_client_does_not_take_a_list_for_whole_that_the_server_did_not_finish()
         fill(&cluster, 100_000);
         let stream = ask(connected_with_little_room(&server), OLD_CLIENT);
         stream.peek(&mut [0]).unwrap();
-        wait_for("the reader to stall", || (reading(&server) == 0).then_some(()));
+        wait_until("the reader to stall", || reading(&server) == 0);
         // Either the client does not take what there is, or the database does not give the next page.
         let mut holder = cluster.client();
         let _lock = lock_tasks(&mut holder);
@@ -275,7 +275,7 @@ fn stall(cluster: &Cluster, server: &Server, readers: usize) -> (Vec<TcpStream>,
     for stream in &stalled {
         stream.peek(&mut [0]).unwrap(); // its answer has begun
     }
-    wait_for("every thread that reads to be done", || (reading(server) == 0).then_some(()));
+    wait_until("every thread that reads to be done", || reading(server) == 0);
     let busy =
         "select count(*) from pg_stat_activity where application_name = 'todo-backend' and state <> 'idle'";
     assert_eq!(cluster.client().query_one(busy, &[]).unwrap().get::<_, i64>(0), 0, "a connection is held");
@@ -337,7 +337,7 @@ fn a_list_that_cannot_be_finished_is_cut_off_and_never_looks_whole() {
     let mut stream = ask_with_little_room(&server);
     let mut begin = [0; 1024];
     stream.read_exact(&mut begin).unwrap();
-    wait_for("the reader to stall", || (reading(&server) == 0).then_some(()));
+    wait_until("the reader to stall", || reading(&server) == 0);
     cluster.kill();
     match read_on(stream) {
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
@@ -388,7 +388,7 @@ fn however_many_lists_are_read_connections_are_free() {
     for stream in &stalled {
         stream.peek(&mut [0]).unwrap();
     }
-    wait_for("the readers to stall", || (reading(&server) == 0).then_some(()));
+    wait_until("the readers to stall", || reading(&server) == 0);
     let mut holder = cluster.client();
     let lock = lock_tasks(&mut holder);
     std::thread::scope(|scope| {

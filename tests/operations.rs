@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::{SECRET, free_port, request_on, signal, wait_for};
+use support::{SECRET, free_port, request_on, signal, wait_for, wait_until};
 
 /// Enough to fill a pipe (64 KiB on Linux) and the server's buffer (1 MiB) with lines of 250 bytes and more.
 const REQUESTS: usize = 8_000;
@@ -137,6 +137,6 @@ fn a_reader_of_the_log_that_is_gone_stops_nobody() {
     drop(server.log());
     server.fill_the_log();
     server.assert_alive();
-    wait_for("lines to be counted as dropped", || (server.dropped_lines() > 0).then_some(()));
+    wait_until("lines to be counted as dropped", || server.dropped_lines() > 0);
     server.assert_ends();
 }

@@ -5,7 +5,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use support::locks::{lock_tasks, wait_until_blocked};
-use support::{Answer, Cluster, Server, signal, token, wait_for};
+use support::{Answer, Cluster, Server, signal, token, wait_until};
 
 /// The longest that any request may take: a statement's deadline, and a little for a noisy machine.
 const LONGEST: Duration = Duration::from_secs(8);
@@ -38,10 +38,10 @@ fn assert_alive(server: &Server) {
 
 fn assert_recovers(server: &Server) {
     let begun = Instant::now();
-    wait_for("a first success", || (list(server).status == 200).then_some(()));
+    wait_until("a first success", || list(server).status == 200);
     println!("first success {:?} after the return", begun.elapsed());
     assert!(begun.elapsed() < RECOVERY, "took {:?}", begun.elapsed());
-    wait_for("/ready", || (server.request("GET", "/ready", None, None).status == 200).then_some(()));
+    wait_until("/ready", || server.request("GET", "/ready", None, None).status == 200);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::locks::{lock_tasks, wait_until_blocked};
 use support::proxy::{Proxy, Way};
-use support::{Answer, Cluster, Server, token, wait_for};
+use support::{Answer, Cluster, Server, token, wait_until};
 
 /// More than the queue holds and the workers take.
 const REQUESTS: usize = 1_300;
@@ -64,9 +64,7 @@ fn a_slow_database_fills_a_bounded_queue_and_the_rest_is_shed_at_once() {
     assert!(last < Duration::from_secs(13), "took {last:?}");
 
     transaction.rollback().unwrap();
-    wait_for("a success", || {
-        (server.request("GET", "/api/tasks", Some(&token), None).status == 200).then_some(())
-    });
+    wait_until("a success", || server.request("GET", "/api/tasks", Some(&token), None).status == 200);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::proxy::{Proxy, Way};
-use support::{Answer, Cluster, Server, token, wait_for};
+use support::{Answer, Cluster, Server, token, wait_for, wait_until};
 
 /// How soon after the database's return the first request must succeed.
 const RECOVERY: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ fn create(server: &Server, title: &str) -> Answer {
 
 fn assert_recovers(server: &Server) {
     let begun = Instant::now();
-    wait_for("a first success", || (list(server).status == 200).then_some(()));
+    wait_until("a first success", || list(server).status == 200);
     println!("first success {:?} after the return", begun.elapsed());
     assert!(begun.elapsed() < RECOVERY, "took {:?}", begun.elapsed());
 }
@@ -82,13 +82,13 @@ fn a_network_that_is_cut_in_silence_holds_nobody_and_is_used_again_within_a_seco
         assert_eq!(server.request("GET", "/ready", None, None).status, 503);
         proxy.lead(Way::To(cluster.port));
         assert_recovers(&server);
-        wait_for("/ready", || (server.request("GET", "/ready", None, None).status == 200).then_some(()));
+        wait_until("/ready", || server.request("GET", "/ready", None, None).status == 200);
     }
 
     proxy.cut();
-    wait_for("the cut to be noticed", || {
+    wait_until("the cut to be noticed", || {
         let asked = Instant::now();
-        (list(&server).status == 503 && asked.elapsed() < INSTANT).then_some(())
+        list(&server).status == 503 && asked.elapsed() < INSTANT
     });
     let took = all_unavailable(&server, 64);
     assert!(

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use support::http::try_request_on;
-use support::{Cluster, Server, free_port, signal, token, wait_for};
+use support::{Cluster, Server, free_port, signal, token, wait_until};
 
 const REPLICAS: usize = 10;
 const CLIENTS: usize = 8;
@@ -57,7 +57,7 @@ impl HaProxy {
         let proxy = Self { process, file, port };
         let ready =
             || try_request_on(port, "GET", "/ready", None, None).is_ok_and(|answer| answer.status == 200);
-        wait_for("HAProxy", || ready().then_some(()));
+        wait_until("HAProxy", ready);
         proxy
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Server, free_port, signal, wait_for};
+use support::{Server, free_port, signal, wait_until};
 
 const HEALTH: &str = "GET /health HTTP/1.1\r\nHost: h\r\n\r\n";
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -65,7 +65,7 @@ fn under_load_it_answers_what_it_has_accepted_and_ends_well() {
                 let stream = connect(&server);
                 scope.spawn(|| ask_until_closed(stream, &answered));
             }
-            wait_for("the load", || (answered.load(Ordering::Relaxed) > ENOUGH).then_some(()));
+            wait_until("the load", || answered.load(Ordering::Relaxed) > ENOUGH);
             let began = Instant::now();
             signal(server.id(), name);
             assert_eq!(server.wait(), Some(0), "SIG{name}");
@@ -91,9 +91,7 @@ fn a_request_that_never_ends_holds_it_up_for_the_drain_time_or_until_a_second_si
         let began = Instant::now();
         signal(server.id(), "TERM");
         // It has the signal when it accepts nobody any more.
-        wait_for("the end of accepting", || {
-            TcpStream::connect(("127.0.0.1", server.port)).is_err().then_some(())
-        });
+        wait_until("the end of accepting", || TcpStream::connect(("127.0.0.1", server.port)).is_err());
         if let Some(second) = second {
             thread::sleep(Duration::from_millis(300));
             unfinished.write_all(b"1").expect("it is still there");
@@ -122,10 +120,10 @@ fn to_end_it_needs_no_further_thread() {
     unfinished.write_all(b"GET / HTTP/1.1\r\n").expect("the server reads");
     let before = threads();
     signal(server.id(), "TERM");
-    wait_for("the end to begin", || TcpStream::connect(("127.0.0.1", server.port)).is_err().then_some(()));
+    wait_until("the end to begin", || TcpStream::connect(("127.0.0.1", server.port)).is_err());
     // One that is being started has not got its name yet.
     let is_known = |thread| before.contains(&thread);
-    wait_for("no further thread", || threads().into_iter().all(is_known).then_some(()));
+    wait_until("no further thread", || threads().into_iter().all(is_known));
     unfinished.write_all(b"Host: h\r\n\r\n").expect("the server reads");
     assert_eq!(server.wait(), Some(0));
 }

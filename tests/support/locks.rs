@@ -2,7 +2,7 @@
 
 use postgres::{Client, Transaction};
 
-use super::wait_for;
+use super::wait_until;
 
 /// Locks the table of tasks, also against reads, until the transaction ends.
 pub fn lock_tasks(client: &mut Client) -> Transaction<'_> {
@@ -19,5 +19,5 @@ pub fn blocked_statements(watcher: &mut Client) -> i64 {
 
 /// Waits until so many statements wait for a lock.
 pub fn wait_until_blocked(watcher: &mut Client, what: &str, count: i64) {
-    wait_for(what, || (blocked_statements(watcher) == count).then_some(()));
+    wait_until(what, || blocked_statements(watcher) == count);
 }

@@ -44,6 +44,11 @@ pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Waits until this holds.
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    wait_for(what, || holds().then_some(()));
+}
+
 /// A port of the loopback address that nobody listens on just now. Below those that the system gives to outgoing connections
 /// (32768 and up on Linux): one of them could take it while a server that had it is down.
 /// Never the same twice in one process, whose tests run side by side.
