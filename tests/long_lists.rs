@@ -329,9 +329,8 @@ fn the_longest_tasks_cost_no_more_than_is_said() {
 #[test]
 fn a_list_that_cannot_be_finished_is_cut_off_and_never_looks_whole() {
     let mut cluster = Cluster::start();
-    let log = std::env::temp_dir().join(format!("todo-backend-test-log-{}", std::process::id()));
-    let server =
-        Server::start_telling(fs::File::create(&log).unwrap(), &cluster.url(), &[("RUST_LOG", "info")]);
+    let log = cluster.server_log();
+    let server = Server::start_telling(log.create(), &cluster.url(), &[("RUST_LOG", "info")]);
     list(&server, "");
     fill(&cluster, 100_000);
     let mut stream = ask_with_little_room(&server);
@@ -343,10 +342,7 @@ fn a_list_that_cannot_be_finished_is_cut_off_and_never_looks_whole() {
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
         Ok(answer) => panic!("{} bytes, then a proper end", answer.len()),
     }
-    let log = wait_for("the line in the log", || {
-        let log = fs::read_to_string(&log).unwrap();
-        log.contains("a list was cut off").then_some(log)
-    });
+    let log = log.wait_until("the line in the log", |log| log.contains("a list was cut off"));
     println!("{log}");
     assert_eq!(log.matches("a list was cut off").count(), 1);
     let id = |line: &str| line.split("request_id=").nth(1).map(str::to_owned);

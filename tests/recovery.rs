@@ -4,7 +4,6 @@
 mod support;
 
 use std::collections::HashMap;
-use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -52,10 +51,10 @@ fn all_unavailable(server: &Server, requests: usize) -> Duration {
 fn a_network_that_is_cut_in_silence_holds_nobody_and_is_used_again_within_a_second() {
     let cluster = Cluster::start();
     let proxy = Proxy::start(Way::To(cluster.port));
-    let log = std::env::temp_dir().join(format!("todo-backend-test-log-{}", std::process::id()));
+    let log = cluster.server_log();
     let settings =
         [("RUST_LOG", "info"), ("DB_STATEMENT_TIMEOUT_MS", "1000"), ("DB_CHECKOUT_TIMEOUT_MS", "3000")];
-    let server = Server::start_telling(fs::File::create(&log).unwrap(), &proxy.url(), &settings);
+    let server = Server::start_telling(log.create(), &proxy.url(), &settings);
     // Waiting for a worker, for a connection, for an answer.
     let deadline = Duration::from_secs(5 + 3 + 2);
     // So long that an attempt to connect is well on its way, or has just begun, or has failed, when the cut ends.
@@ -98,10 +97,8 @@ fn a_network_that_is_cut_in_silence_holds_nobody_and_is_used_again_within_a_seco
     proxy.lead(Way::To(cluster.port));
     assert_recovers(&server);
 
-    // The log is written some milliseconds later.
-    let log = wait_for("one line for each return", || {
-        let log = fs::read_to_string(&log).unwrap();
-        (log.matches("the database answers again").count() == cuts.len() + 1).then_some(log)
+    let log = log.wait_until("one line for each return", |log| {
+        log.matches("the database answers again").count() == cuts.len() + 1
     });
     println!("{log}");
     let count = |text: &str| log.lines().filter(|line| line.contains(text)).count();

@@ -2,10 +2,8 @@
 
 mod support;
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -13,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use support::locks::{lock_tasks, wait_until_blocked};
 use support::proxy::listen_before;
-use support::{Answer, Cluster, Server, token, wait_for};
+use support::{Answer, Cluster, Server, token};
 
 /// The most reads that share a round trip.
 const MOST: usize = 16;
@@ -49,11 +47,6 @@ fn forward(mut from: TcpStream, mut to: TcpStream, counter: &AtomicUsize) {
         thread::sleep(DELAY);
         to.write_all(&buffer[..length]).unwrap();
     }
-}
-
-/// A file for a server's log.
-fn log_file(name: &str) -> PathBuf {
-    std::env::temp_dir().join(format!("todo-backend-test-{name}-{}", std::process::id()))
 }
 
 /// Time enough for what was sent to be in the queue.
@@ -198,9 +191,9 @@ fn what_cannot_be_prepared_fails_alone() {
     owner
         .batch_execute("alter table tasks rename to things; create view tasks as select * from things")
         .unwrap();
-    let log = log_file("view");
+    let log = cluster.server_log();
     let settings = [("DB_POOL_SIZE", "1"), ("RUST_LOG", "info")];
-    let server = Server::start_telling(fs::File::create(&log).unwrap(), &cluster.url(), &settings);
+    let server = Server::start_telling(log.create(), &cluster.url(), &settings);
     let mut watcher = cluster.client();
     let mut lock = owner.transaction().unwrap();
     lock.batch_execute("lock table things").unwrap();
@@ -216,10 +209,8 @@ fn what_cannot_be_prepared_fails_alone() {
     for stream in sent {
         assert_eq!(Answer::read(stream).status, 200);
     }
-    let line = wait_for("the line in the log", || {
-        let log = fs::read_to_string(&log).unwrap();
-        log.lines().find(|line| line.contains("a statement failed")).map(str::to_owned)
-    });
+    let log = log.wait_until("the line in the log", |log| log.contains("a statement failed"));
+    let line = log.lines().find(|line| line.contains("a statement failed")).unwrap();
     assert!(line.ends_with("request_id=of-eve"), "{line}");
 }
 
@@ -229,9 +220,9 @@ fn connections_that_end_together_are_one_line_in_the_log() {
     let cluster = Cluster::start();
     // Through it the server hears why a connection ends before it hears that it has.
     let distance = Distance::start(cluster.port);
-    let log = log_file("ended");
+    let log = cluster.server_log();
     let settings = [("DB_POOL_SIZE", "4"), ("RUST_LOG", "info")];
-    let server = Server::start_telling(fs::File::create(&log).unwrap(), &distance.url(), &settings);
+    let server = Server::start_telling(log.create(), &distance.url(), &settings);
     let id = create(&server, "ada");
     let (mut locker, mut watcher) = (cluster.client(), cluster.client());
     let mut lock_out = |watcher: &mut postgres::Client, meanwhile: &mut dyn FnMut(&mut postgres::Client)| {
@@ -253,10 +244,7 @@ fn connections_that_end_together_are_one_line_in_the_log() {
         assert_eq!(cluster.end_connections(), USERS);
         wait_until_blocked(watcher, "all of them on other connections", USERS as i64);
     });
-    let log = wait_for("the last line", || {
-        let log = fs::read_to_string(&log).unwrap();
-        (log.matches("status=404").count() == 2 * USERS).then_some(log)
-    });
+    let log = log.wait_until("the last line", |log| log.matches("status=404").count() == 2 * USERS);
     let count = |text: &str| log.matches(text).count();
     assert_eq!((count("does not answer"), count("answers again")), (1, 1), "{log}");
 }
@@ -302,14 +290,14 @@ fn each_has_the_time_of_a_statement() {
 #[test]
 fn a_database_that_gives_statements_up_is_not_taken_for_one_that_is_away() {
     let cluster = Cluster::start();
-    let log = log_file("gave-up");
+    let log = cluster.server_log();
     let settings = [
         ("DB_POOL_SIZE", "1"),
         ("DB_STATEMENT_TIMEOUT_MS", "500"),
         ("DB_CHECKOUT_TIMEOUT_MS", "500"),
         ("RUST_LOG", "info"),
     ];
-    let server = Server::start_telling(fs::File::create(&log).unwrap(), &cluster.url(), &settings);
+    let server = Server::start_telling(log.create(), &cluster.url(), &settings);
     let target = format!("/api/tasks/{}", create(&server, "ada"));
     assert_eq!(server.request("GET", &target, Some(&token("ada")), None).status, 200);
     let mut locker = cluster.client();
@@ -320,10 +308,7 @@ fn a_database_that_gives_statements_up_is_not_taken_for_one_that_is_away() {
     }
     lock.rollback().unwrap();
     assert_eq!(server.request("GET", &target, Some(&token("ada")), None).status, 200);
-    let log = wait_for("the last line", || {
-        let log = fs::read_to_string(&log).unwrap();
-        (log.matches("answered").count() == 3 + MOST).then_some(log)
-    });
+    let log = log.wait_until("the last line", |log| log.matches("answered").count() == 3 + MOST);
     let count = |text: &str| log.matches(text).count();
     assert_eq!((count("does not answer"), count("gives statements up")), (0, 1), "{log}");
 }

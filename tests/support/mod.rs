@@ -180,6 +180,11 @@ impl Cluster {
         format!("postgresql://todo@127.0.0.1:{}/postgres", self.port)
     }
 
+    /// A file for the log of a server over this cluster, which goes with the cluster.
+    pub fn server_log(&self) -> ServerLog {
+        ServerLog(self.folder.join("server.log"))
+    }
+
     pub fn client(&self) -> postgres::Client {
         postgres::Client::connect(&self.url(), postgres::NoTls).unwrap()
     }
@@ -301,6 +306,21 @@ impl Server {
     /// Sends one without a body, and leaves the answer for later (`Answer::read`).
     pub fn send(&self, method: &str, target: &str, token: &str) -> TcpStream {
         http::try_send_on(self.port, method, target, Some(token), None).unwrap()
+    }
+}
+
+/// Where a server has its log.
+pub struct ServerLog(PathBuf);
+
+impl ServerLog {
+    /// The file, empty.
+    pub fn create(&self) -> fs::File {
+        fs::File::create(&self.0).unwrap()
+    }
+
+    /// Waits until this holds for the log, which is written some milliseconds later; the whole log then.
+    pub fn wait_until(&self, what: &str, holds: impl Fn(&str) -> bool) -> String {
+        wait_for(what, || Some(fs::read_to_string(&self.0).unwrap()).filter(|log| holds(log)))
     }
 }
 
