@@ -57,10 +57,11 @@ fn beginning_with(Page { json, total, rest, .. }: Page, listing: Listing, tasks:
 
 /// `POST /api/tasks`
 #[allow(clippy::missing_errors_doc)]
-pub fn create(tasks: &Tasks, body: &str, seal: &Seal) -> Result<Response, Error> {
-    let created = tasks.create(&NewTask::parse(body)?)?;
-    let location = format!("/api/tasks/{}", created.task.id);
-    Ok(tagged(201, &created, seal).with_header("Location", location))
+pub fn create<'r>(tasks: &Tasks, body: &str, seal: &'r Seal) -> Result<Reply<'r>, Error> {
+    Ok(Reply::Ask(tasks.create(&NewTask::parse(body)?).and_then(|created| {
+        let location = format!("/api/tasks/{}", created.task.id);
+        Ok(tagged(201, &created, seal).with_header("Location", location))
+    })))
 }
 
 /// `GET /api/tasks/{id}`
@@ -79,35 +80,35 @@ pub fn get<'r>(tasks: &Tasks, id: &str, conditions: Conditions, seal: &'r Seal) 
 
 /// `PUT /api/tasks/{id}`
 #[allow(clippy::missing_errors_doc)]
-pub fn update(
+pub fn update<'r>(
     tasks: &Tasks,
     id: &str,
     body: &str,
-    conditions: &Conditions,
-    seal: &Seal,
-) -> Result<Response, Error> {
-    let id = TaskId::parse(id)?;
-    Ok(tagged(200, &tasks.update(id, &TaskChange::parse(body)?, conditions)?, seal))
+    conditions: Conditions,
+    seal: &'r Seal,
+) -> Result<Reply<'r>, Error> {
+    let changed = tasks.update(TaskId::parse(id)?, &TaskChange::parse(body)?, conditions);
+    Ok(Reply::Ask(changed.and_then(|changed| Ok(tagged(200, &changed, seal)))))
 }
 
 /// `PATCH /api/tasks/{id}/complete`
 #[allow(clippy::missing_errors_doc)]
-pub fn complete(
+pub fn complete<'r>(
     tasks: &Tasks,
     id: &str,
     body: &str,
     conditions: &Conditions,
-    seal: &Seal,
-) -> Result<Response, Error> {
-    let id = TaskId::parse(id)?;
-    Ok(tagged(200, &tasks.complete(id, Completion::parse(body)?, conditions)?, seal))
+    seal: &'r Seal,
+) -> Result<Reply<'r>, Error> {
+    let changed = tasks.complete(TaskId::parse(id)?, Completion::parse(body)?, conditions);
+    Ok(Reply::Ask(changed.and_then(|changed| Ok(tagged(200, &changed, seal)))))
 }
 
 /// `DELETE /api/tasks/{id}`
 #[allow(clippy::missing_errors_doc)]
-pub fn delete(tasks: &Tasks, id: &str, conditions: &Conditions) -> Result<Response, Error> {
-    tasks.delete(TaskId::parse(id)?, conditions)?;
-    Ok(Response::empty(204))
+pub fn delete(tasks: &Tasks, id: &str, conditions: &Conditions) -> Result<Reply<'static>, Error> {
+    let deleted = tasks.delete(TaskId::parse(id)?, conditions);
+    Ok(Reply::Ask(deleted.and_then(|()| Ok(Response::empty(204)))))
 }
 
 /// A task, and the tag by which a later request can say that it means this state of it.
@@ -120,15 +121,35 @@ fn etag(tag: Tag, seal: &Seal) -> String {
     format!("\"{}\"", seal.close(tag))
 }
 
-/// Whether a request with this method and target is answered with a question, or fails before it comes to that: it takes next to
-/// no time.
-pub fn is_brief(method: &Method, path: &str, query: &str) -> bool {
-    matches!(method, Method::Get | Method::Head)
-        && match router::find(&PRIVATE, method, path).map(|found| found.endpoint) {
-            Ok(Private::GetTask) => true,
-            Ok(Private::ListTasks) => Listing::parse(query).is_ok_and(|listing| listing.is_brief()),
-            _ => false,
+/// Which requests a request may be answered together with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Company {
+    /// Those that look up what takes next to no time.
+    Reads,
+    /// Those that change one task.
+    Writes,
+    /// None.
+    None,
+}
+
+impl Company {
+    /// All there are, in the order of their discriminants.
+    pub const ALL: [Self; 3] = [Self::Reads, Self::Writes, Self::None];
+}
+
+/// The company of a request with this method and target: one that has any is answered with a question, or fails before it comes
+/// to that.
+pub fn company(method: &Method, path: &str, query: &str) -> Company {
+    match router::find(&PRIVATE, method, path).map(|found| found.endpoint) {
+        Ok(Private::GetTask) => Company::Reads,
+        Ok(Private::ListTasks) if Listing::parse(query).is_ok_and(|listing| listing.is_brief()) => {
+            Company::Reads
         }
+        Ok(Private::CreateTask | Private::UpdateTask | Private::CompleteTask | Private::DeleteTask) => {
+            Company::Writes
+        }
+        Ok(Private::ListTasks) | Err(_) => Company::None,
+    }
 }
 
 /// `GET /`
@@ -166,30 +187,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_takes_next_to_no_time_is_one_task_or_the_first_of_all() {
-        for (method, path, query, brief) in [
-            (Method::Get, "/api/tasks/1", "", true),
-            (Method::Get, "/api/tasks/abc", "", true),
-            (Method::Head, "/api/tasks/1/", "", true),
-            (Method::Get, "/api/tasks", "limit=20", true),
-            (Method::Get, "/api/tasks", "limit=60&offset=40&order=asc", true),
-            (Method::Get, "/api/tasks", "limit=60&offset=41", false),
-            (Method::Get, "/api/tasks", "limit=101", false),
-            (Method::Get, "/api/tasks", "limit=0", false),
-            (Method::Get, "/api/tasks", "", false),
-            (Method::Get, "/api/tasks", "limit=20&completed=true", false),
-            (Method::Get, "/api/tasks", "limit=20&search=milk", false),
-            (Method::Get, "/api/tasks", "limit=20&sort=title", false),
-            (Method::Get, "/api/tasks", "limit=20&sort=updated_at", false),
-            (Method::Post, "/api/tasks", "", false),
-            (Method::Put, "/api/tasks/1", "", false),
-            (Method::Patch, "/api/tasks/1/complete", "", false),
-            (Method::Delete, "/api/tasks/1", "", false),
-            (Method::Options, "/api/tasks/1", "", false),
-            (Method::Get, "/ready", "", false),
-            (Method::Get, "/api/none", "", false),
+    fn what_takes_next_to_no_time_has_company() {
+        use Company::{None, Reads, Writes};
+        for (method, path, query, expected) in [
+            (Method::Get, "/api/tasks/1", "", Reads),
+            (Method::Get, "/api/tasks/abc", "", Reads),
+            (Method::Head, "/api/tasks/1/", "", Reads),
+            (Method::Get, "/api/tasks", "limit=20", Reads),
+            (Method::Get, "/api/tasks", "limit=60&offset=40&order=asc", Reads),
+            (Method::Get, "/api/tasks", "limit=60&offset=41", None),
+            (Method::Get, "/api/tasks", "limit=101", None),
+            (Method::Get, "/api/tasks", "limit=0", None),
+            (Method::Get, "/api/tasks", "", None),
+            (Method::Get, "/api/tasks", "limit=20&completed=true", None),
+            (Method::Get, "/api/tasks", "limit=20&search=milk", None),
+            (Method::Get, "/api/tasks", "limit=20&sort=title", None),
+            (Method::Get, "/api/tasks", "limit=20&sort=updated_at", None),
+            (Method::Post, "/api/tasks", "", Writes),
+            (Method::Put, "/api/tasks/1", "", Writes),
+            (Method::Patch, "/api/tasks/1/complete", "", Writes),
+            (Method::Delete, "/api/tasks/1", "", Writes),
+            (Method::Options, "/api/tasks/1", "", None),
+            (Method::Get, "/ready", "", None),
+            (Method::Get, "/api/none", "", None),
         ] {
-            assert_eq!(is_brief(&method, path, query), brief, "{method} {path} {query}");
+            assert_eq!(company(&method, path, query), expected, "{method} {path} {query}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The way of a request, from the queue to the answer.
 //!
-//! A worker answers one request at a time. Those that take next to no time ([`api::is_brief`]) it answers together when several
-//! wait: what they ask of the database goes out at once, and comes back in one round trip.
+//! A worker answers one request at a time, or when several wait those that may be answered together ([`api::company`]): what they
+//! ask of the database goes out at once, and comes back in one round trip.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,9 +11,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use log::{debug, error};
 use tiny_http::{Method, Request, Server};
 
-use crate::api::Reply;
+use crate::api::{Company, Reply};
 use crate::auth::{Identity, KeySource, Patience, Refusal, Trust, Verifier};
-use crate::database::{Failure, Question};
 use crate::error::Error;
 use crate::http::{Response, conditions, read_body, sole_header, split_target};
 use crate::metrics::Metrics;
@@ -25,13 +24,15 @@ use crate::turns::{Left, Turn, Turns};
 use crate::visit::{self, Visit};
 use crate::{admin, api, cors, logging, request_id};
 
+mod asking;
+
 /// How many requests may wait for a worker. When full, the next is answered 503 at once.
 const QUEUE_REQUESTS: usize = 1_024;
 /// How many of these may be one user's, once it is known whose they are.
 const LINE_REQUESTS: usize = QUEUE_REQUESTS / 2;
 /// Of the workers no more than one in so many wait for the issuer, whatever it does.
 const WORKERS_PER_WAIT_FOR_KEYS: usize = 2;
-/// How many requests that take next to no time a worker answers together at most.
+/// How many requests a worker answers together at most.
 const MAX_TOGETHER: usize = 16;
 /// How long a request may wait for a worker before it is answered 503.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,7 +42,7 @@ pub struct App {
     cors: Arc<cors::Policy>,
     verifier: Verifier,
     store: Arc<Store>,
-    queue: Queue<Job>,
+    queue: Queue<Job, { Company::ALL.len() }>,
     turns: Turns<Call>,
     metrics: Metrics,
     tags: visit::Tags,
@@ -51,25 +52,19 @@ pub struct App {
 /// What waits for a worker.
 #[allow(clippy::large_enum_variant)] // nearly all are of the large one
 enum Job {
-    New(Arrival),
-    /// Requests of a user whose turn it is, which would hold up others' where they were.
+    Call(Call),
+    /// Requests of a user whose turn it is, which would hold up others' where they were. They go first.
     Left(Left, Vec<Call>),
 }
 
-/// A request, and when it came in.
-struct Arrival {
-    request: Request,
-    since: Instant,
-    /// It takes next to no time.
-    is_brief: bool,
-}
-
-/// A request that a worker looks at.
+/// A request.
 struct Call {
     request: Request,
+    /// Once it was read.
+    body: Option<String>,
     id: String,
     visit: Visit,
-    is_brief: bool,
+    company: Company,
     /// Who sent it, where that matters.
     identity: Option<Result<Identity, Error>>,
 }
@@ -80,11 +75,28 @@ struct Held<'a> {
     calls: Vec<Call>,
 }
 
+impl Held<'_> {
+    /// Whom all of these go with.
+    fn company(&self) -> Company {
+        match &self.calls[..] {
+            [first, ..] if self.calls.iter().all(|call| first.goes_with(call)) => first.company,
+            _ => Company::None,
+        }
+    }
+}
+
 impl Call {
-    fn new(Arrival { request, since, is_brief }: Arrival) -> Self {
+    fn new(request: Request) -> Self {
         let id = request_id::choose(sole_header(request.headers(), request_id::HEADER));
-        let visit = Visit::new(request.method(), split_target(request.url()).0, since);
-        Self { request, id, visit, is_brief, identity: None }
+        let (path, query) = split_target(request.url());
+        let visit = Visit::new(request.method(), path);
+        let company = api::company(request.method(), path, query);
+        Self { request, body: None, id, visit, company, identity: None }
+    }
+
+    /// Whether they may be answered together.
+    fn goes_with(&self, other: &Self) -> bool {
+        self.company == other.company && self.company != Company::None
     }
 }
 
@@ -99,11 +111,12 @@ impl App {
         pages: usize,
     ) -> Self {
         let (tags, seal) = (visit::Tags::new(&trust.secrets), Seal::new(&trust.secrets));
+        let most = Company::ALL.map(|company| if company == Company::None { 1 } else { MAX_TOGETHER });
         Self {
             cors,
             verifier: Verifier::new(trust, keys, (workers / WORKERS_PER_WAIT_FOR_KEYS).max(1)),
             store,
-            queue: Queue::new(QUEUE_REQUESTS),
+            queue: Queue::new(QUEUE_REQUESTS, most),
             turns: Turns::new(workers, pages, LINE_REQUESTS),
             metrics: Metrics::default(),
             tags,
@@ -113,14 +126,12 @@ impl App {
 
     /// Lets a request wait for a worker. `/health` is answered right here, so that no database can delay it.
     pub fn admit(&self, request: Request) {
-        let (path, query) = split_target(request.url());
-        let (is_health, is_brief) = (path == "/health", api::is_brief(request.method(), path, query));
-        let arrival = Arrival { request, since: Instant::now(), is_brief };
-        if is_health {
-            self.attend(vec![Call::new(arrival)]);
-        } else {
-            self.queue(arrival);
+        let is_health = split_target(request.url()).0 == "/health";
+        let mut call = Call::new(request);
+        if self.store.database().is_pooled() {
+            call.company = Company::None;
         }
+        if is_health { self.attend(vec![call]) } else { self.queue(call) }
     }
 
     /// Whether no request waits for a worker.
@@ -130,19 +141,18 @@ impl App {
 
     /// Answers the requests that have waited for too long.
     pub fn refuse_late(&self) {
-        while let Some(Job::New(arrival)) = self.queue.pop_older_than(QUEUE_TIMEOUT) {
-            self.refuse(Call::new(arrival));
+        while let Some(Job::Call(call)) = self.queue.pop_older_than(QUEUE_TIMEOUT) {
+            self.refuse(call);
         }
     }
 
     /// Answers requests for ever.
     pub fn work(&self) {
         loop {
-            let is_brief = |job: &Job| matches!(job, Job::New(arrival) if arrival.is_brief);
             let mut calls = Vec::new();
-            for job in self.queue.pop(MAX_TOGETHER, is_brief) {
+            for job in self.queue.pop() {
                 match job {
-                    Job::New(arrival) => calls.push(Call::new(arrival)),
+                    Job::Call(call) => calls.push(call),
                     Job::Left(turn, calls) => {
                         self.go_on(vec![Held { turn: Some(self.turns.resume(turn)), calls }]);
                     }
@@ -161,7 +171,8 @@ impl App {
             call.identity = self.identify(&call, patience);
             match call.identity {
                 Some(Err(Error::Unauthenticated(Refusal::NotNow))) if patience == Patience::None => {
-                    self.queue_alone(call);
+                    call.company = Company::None;
+                    self.queue(call);
                 }
                 _ => self.hold(&mut held, call),
             }
@@ -176,27 +187,24 @@ impl App {
         }
     }
 
-    /// Leaves to other workers what takes its time, so that it holds up none of the others that are held with it.
+    /// Leaves to other workers what does not go together, so that it holds up none of the others that are held with it.
     fn leave_slow<'a>(&self, held: Vec<Held<'a>>) -> Vec<Held<'a>> {
-        let is_brief = |held: &Held| held.turn.is_none() || held.calls.iter().all(|call| call.is_brief);
-        let (mut kept, mut slow): (Vec<_>, Vec<_>) = held.into_iter().partition(is_brief);
+        let turned = held.iter().filter(|held| held.turn.is_some());
+        let company = turned.map(Held::company).find(|company| *company != Company::None);
+        let stays = |held: &Held| held.turn.is_none() || Some(held.company()) == company;
+        let (mut kept, mut left): (Vec<_>, Vec<_>) = held.into_iter().partition(stays);
         if kept.is_empty() {
-            kept.extend(slow.pop());
+            kept.extend(left.pop());
         }
-        for (turn, calls) in slow.into_iter().filter_map(|Held { turn, calls }| Some((turn?, calls))) {
+        for (turn, calls) in left.into_iter().filter_map(|Held { turn, calls }| Some((turn?, calls))) {
             self.queue.push_first(Job::Left(turn.leave(), calls));
         }
         kept
     }
 
-    /// Lets a request wait for a worker who has time for it alone.
-    fn queue_alone(&self, Call { request, visit, .. }: Call) {
-        self.queue(Arrival { request, since: visit.since(), is_brief: false });
-    }
-
-    fn queue(&self, arrival: Arrival) {
-        if let Err(Job::New(arrival)) = self.queue.push(Job::New(arrival)) {
-            self.refuse(Call::new(arrival));
+    fn queue(&self, call: Call) {
+        if let Err(Job::Call(call)) = self.queue.push(call.company as usize, Job::Call(call)) {
+            self.refuse(call);
         }
     }
 
@@ -236,39 +244,9 @@ impl App {
             }
             turns.extend(turn);
         }
-        if !asking.is_empty() {
-            self.ask_all(asking);
-        }
-        let pass_on = |turn: Turn<'a, Call>| turn.pass_on(Instant::now(), share, |call| call.is_brief);
+        self.ask_all(asking);
+        let pass_on = |turn: Turn<'a, Call>| turn.pass_on(Instant::now(), share, Call::goes_with);
         turns.into_iter().filter_map(pass_on).map(|(turn, calls)| Held { turn: Some(turn), calls }).collect()
-    }
-
-    /// Asks all these questions in one round trip, and answers the requests.
-    fn ask_all(&self, asking: Vec<(Call, Question<'_, Response>)>) {
-        let (calls, questions): (Vec<_>, Vec<_>) = asking.into_iter().unzip();
-        let (lookups, answers): (Vec<_>, Vec<_>) = questions.into_iter().map(Question::apart).unzip();
-        let mut answers: Vec<_> = answers.into_iter().map(Some).collect();
-        let read = |index: usize, rows| {
-            let _in_request = logging::enter_request(calls[index].id.clone());
-            let answer = answers[index].take().ok_or(Error::Internal);
-            guarded(|| answer?(rows)).unwrap_or_else(Response::from)
-        };
-        let in_request = match &calls[..] {
-            [call] => Some(logging::enter_request(call.id.clone())),
-            _ => None, // what is logged now is said of all of them
-        };
-        let begun = Instant::now();
-        let found = guarded(|| Ok(self.store.database().look_up(&lookups, read)));
-        let time = begun.elapsed();
-        drop(in_request);
-        let mut found = found.unwrap_or_default().into_iter(); // too few where that panicked
-        for call in calls {
-            call.visit.database.add(time);
-            let _in_request = logging::enter_request(call.id.clone());
-            let found = found.next().map(|found| found.map_err(Failure::tell));
-            let response = found.unwrap_or(Err(Error::Internal)).unwrap_or_else(Response::from);
-            self.answer(call, response);
-        }
     }
 
     /// Answers a request that nobody has time for.
@@ -322,7 +300,7 @@ impl App {
         self.cors.judge(sole_header(request.headers(), "Origin").unwrap_or_default())
     }
 
-    fn serve(&self, Call { request, visit, identity, .. }: &mut Call) -> Result<Reply<'_>, Error> {
+    fn serve(&self, Call { request, body, visit, identity, .. }: &mut Call) -> Result<Reply<'_>, Error> {
         let target = request.url().to_owned();
         let (path, query) = split_target(&target);
         let Some(identity) = identity.take() else {
@@ -339,19 +317,18 @@ impl App {
         let tasks = self.store.tasks(&identity.user, &visit.database);
         let seal = &self.seal;
         let Match { endpoint, id } = router::find(&PRIVATE, request.method(), path)?;
-        let response = match endpoint {
-            Private::ListTasks => return api::list(&tasks, query),
-            Private::GetTask => return api::get(&tasks, id, conditions(request, seal)?, seal),
-            Private::CreateTask => api::create(&tasks, &read_body(request)?, seal)?,
+        match endpoint {
+            Private::ListTasks => api::list(&tasks, query),
+            Private::GetTask => api::get(&tasks, id, conditions(request, seal)?, seal),
+            Private::CreateTask => api::create(&tasks, read(body, request)?, seal),
             Private::UpdateTask => {
-                api::update(&tasks, id, &read_body(request)?, &conditions(request, seal)?, seal)?
+                api::update(&tasks, id, read(body, request)?, conditions(request, seal)?, seal)
             }
             Private::CompleteTask => {
-                api::complete(&tasks, id, &read_body(request)?, &conditions(request, seal)?, seal)?
+                api::complete(&tasks, id, read(body, request)?, &conditions(request, seal)?, seal)
             }
-            Private::DeleteTask => api::delete(&tasks, id, &conditions(request, seal)?)?,
-        };
-        Ok(response.into())
+            Private::DeleteTask => api::delete(&tasks, id, &conditions(request, seal)?),
+        }
     }
 
     /// How it is doing, for Prometheus.
@@ -371,6 +348,14 @@ impl App {
 fn is_preflight(request: &Request) -> bool {
     *request.method() == Method::Options
         && sole_header(request.headers(), "Access-Control-Request-Method") != Ok(None)
+}
+
+/// The body, which is kept for when the request is tried once more.
+fn read<'b>(body: &'b mut Option<String>, request: &mut Request) -> Result<&'b str, Error> {
+    match body {
+        Some(body) => Ok(body),
+        None => Ok(body.insert(read_body(request)?)),
+    }
 }
 
 /// A panic is a defect of ours, and ends one request only.

@@ -1,23 +1,25 @@
 //! A bounded queue between the accept loop and the workers, whose items can be taken back when they waited too long.
+//!
+//! It has lanes. What has waited for the longest goes first, whatever its lane, and others of the same lane go along.
 
 use std::collections::VecDeque;
-use std::collections::vec_deque::Drain;
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 const LOCKED: &str = "nothing panics while it holds this lock";
 
 /// See the module.
-pub struct Queue<T> {
-    state: Mutex<State<T>>,
+pub struct Queue<T, const LANES: usize> {
+    state: Mutex<State<T, LANES>>,
     filled: Condvar,
     capacity: usize,
+    most: [usize; LANES],
 }
 
-struct State<T> {
+struct State<T, const LANES: usize> {
     /// Those that go before all others.
     first: VecDeque<T>,
-    items: VecDeque<(Instant, T)>,
+    lanes: [VecDeque<(Instant, T)>; LANES],
     /// How many wait for an item.
     waiting: usize,
     /// One of them was woken and is on its way. It wakes the next if there is more to do than it takes, for to wake one costs a
@@ -25,23 +27,24 @@ struct State<T> {
     is_waking: bool,
 }
 
-impl<T> Queue<T> {
-    /// A queue of at most `capacity` items.
-    pub fn new(capacity: usize) -> Self {
-        let state = State { first: VecDeque::new(), items: VecDeque::new(), waiting: 0, is_waking: false };
-        Self { state: Mutex::new(state), filled: Condvar::new(), capacity }
+impl<T, const LANES: usize> Queue<T, LANES> {
+    /// A queue of at most `capacity` items; of each lane no more than its `most` are taken at once.
+    pub fn new(capacity: usize, most: [usize; LANES]) -> Self {
+        let lanes = std::array::from_fn(|_| VecDeque::new());
+        let state = State { first: VecDeque::new(), lanes, waiting: 0, is_waking: false };
+        Self { state: Mutex::new(state), filled: Condvar::new(), capacity, most }
     }
 
-    /// Puts an item at the end.
+    /// Puts an item at the end of a lane.
     ///
     /// # Errors
     /// The item, when the queue is full.
-    pub fn push(&self, item: T) -> Result<(), T> {
+    pub fn push(&self, lane: usize, item: T) -> Result<(), T> {
         let mut state = self.lock();
-        if state.items.len() >= self.capacity {
+        if state.in_lanes() >= self.capacity {
             return Err(item);
         }
-        state.items.push_back((Instant::now(), item));
+        state.lanes[lane].push_back((Instant::now(), item));
         self.wake_one(state);
         Ok(())
     }
@@ -53,13 +56,12 @@ impl<T> Queue<T> {
         self.wake_one(state);
     }
 
-    /// Takes the first item; waits for one. If it may be joined, those right behind it come along that may join, but no more than
-    /// `most` in all, and no more than half of what waits, so that another taker finds some, too. Nothing joins what was pushed before
-    /// others.
-    pub fn pop(&self, most: usize, may_join: impl Fn(&T) -> bool) -> Vec<T> {
+    /// Takes the first item; waits for one. Those behind it in its lane come along, but no more than half of what waits there,
+    /// so that another taker finds some, too. What was pushed before others comes alone.
+    pub fn pop(&self) -> Vec<T> {
         let mut state = self.lock();
         loop {
-            let taken = state.take(most, &may_join);
+            let taken = state.take(&self.most);
             if !taken.is_empty() {
                 if state.len() > 0 {
                     self.wake_one(state);
@@ -74,7 +76,7 @@ impl<T> Queue<T> {
     }
 
     /// Wakes one that waits, unless one is on its way or none waits.
-    fn wake_one(&self, mut state: MutexGuard<'_, State<T>>) {
+    fn wake_one(&self, mut state: MutexGuard<'_, State<T, LANES>>) {
         if state.waiting > 0 && !std::mem::replace(&mut state.is_waking, true) {
             drop(state);
             self.filled.notify_one();
@@ -83,14 +85,15 @@ impl<T> Queue<T> {
 
     /// Takes the first item if it has waited longer than `age`. Never waits.
     pub fn pop_older_than(&self, age: Duration) -> Option<T> {
-        let items = &mut self.lock().items;
-        let is_old = items.front().is_some_and(|(since, _)| since.elapsed() > age);
-        if is_old { items.pop_front().map(|(_, item)| item) } else { None }
+        let mut state = self.lock();
+        let lane = state.longest()?;
+        let is_old = state.lanes[lane].front().is_some_and(|(since, _)| since.elapsed() > age);
+        if is_old { state.lanes[lane].pop_front().map(|(_, item)| item) } else { None }
     }
 
     /// Whether nothing waits that can be taken back.
     pub fn is_empty(&self) -> bool {
-        self.lock().items.is_empty()
+        self.lock().in_lanes() == 0
     }
 
     /// How many wait.
@@ -98,28 +101,33 @@ impl<T> Queue<T> {
         self.lock().len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
+    fn lock(&self) -> MutexGuard<'_, State<T, LANES>> {
         self.state.lock().expect(LOCKED)
     }
 }
 
-/// Takes the first of these, and if it may be joined those right behind it that may join, up to `most` in all.
-pub fn take_joining<T>(items: &mut VecDeque<T>, most: usize, may_join: impl Fn(&T) -> bool) -> Drain<'_, T> {
-    let joining = items.iter().take(most).take_while(|item| may_join(item)).count();
-    items.drain(..joining.max(1).min(items.len()))
-}
-
-impl<T> State<T> {
-    fn take(&mut self, most: usize, may_join: &impl Fn(&T) -> bool) -> Vec<T> {
+impl<T, const LANES: usize> State<T, LANES> {
+    fn take(&mut self, most: &[usize; LANES]) -> Vec<T> {
         if let Some(item) = self.first.pop_front() {
             return vec![item];
         }
-        let most = most.min(self.items.len().div_ceil(2));
-        take_joining(&mut self.items, most, |(_, item)| may_join(item)).map(|(_, item)| item).collect()
+        let Some(lane) = self.longest() else { return Vec::new() };
+        let (items, most) = (&mut self.lanes[lane], most[lane]);
+        items.drain(..items.len().div_ceil(2).min(most)).map(|(_, item)| item).collect()
+    }
+
+    /// The lane whose first item has waited for the longest.
+    fn longest(&self) -> Option<usize> {
+        let since = |lane: usize| Some((self.lanes[lane].front()?.0, lane));
+        (0..LANES).filter_map(since).min().map(|(_, lane)| lane)
+    }
+
+    fn in_lanes(&self) -> usize {
+        self.lanes.iter().map(VecDeque::len).sum()
     }
 
     fn len(&self) -> usize {
-        self.first.len() + self.items.len()
+        self.first.len() + self.in_lanes()
     }
 }
 
@@ -132,43 +140,47 @@ mod tests {
 
     #[test]
     fn it_is_bounded_and_first_in_is_first_out() {
-        let queue = Queue::new(2);
-        let pop = || queue.pop(1, |_| true);
-        assert_eq!((queue.push(1), queue.push(2), queue.push(3)), (Ok(()), Ok(()), Err(3)));
-        assert_eq!((pop(), queue.push(4), pop(), pop()), (vec![1], Ok(()), vec![2], vec![4]));
+        let queue = Queue::new(2, [1, 1]);
+        assert_eq!((queue.push(0, 1), queue.push(1, 2), queue.push(0, 3)), (Ok(()), Ok(()), Err(3)));
+        assert_eq!((queue.pop(), queue.push(0, 4)), (vec![1], Ok(())));
+        assert_eq!((queue.pop(), queue.pop()), (vec![2], vec![4]));
         assert!(queue.is_empty());
     }
 
     #[test]
-    fn those_that_may_join_come_along_and_nobody_takes_more_than_half() {
-        let queue = Queue::new(20);
-        let pop = |most| queue.pop(most, |item| *item < 10);
-        (1..=7).chain([10, 8, 11, 12, 9]).for_each(|item| queue.push(item).unwrap());
-        assert_eq!(pop(3), [1, 2, 3], "no more than the most");
-        assert_eq!(pop(16), [4, 5, 6, 7], "nobody overtakes who may not join");
-        assert_eq!(pop(16), [10], "who goes alone");
-        assert_eq!(pop(16), [8]);
-        assert_eq!([pop(16), pop(16), pop(16)], [[11], [12], [9]]);
-        (1..=5).for_each(|item| queue.push(item).unwrap());
-        assert_eq!([pop(16), pop(16), pop(16)], [vec![1, 2, 3], vec![4], vec![5]], "half of what waits");
+    fn who_comes_along_is_of_the_same_lane_and_nobody_takes_more_than_half() {
+        let queue = Queue::new(20, [1, 3, 16]);
+        let pop = || queue.pop();
+        for (lane, item) in [(2, 20), (1, 10), (0, 1), (2, 21), (1, 11), (0, 2), (2, 22), (2, 23), (2, 24)] {
+            queue.push(lane, item).unwrap();
+        }
+        assert_eq!([pop(), pop()], [vec![20, 21, 22], vec![10]], "half of those in the lane");
+        assert_eq!([pop(), pop()], [[1], [11]], "one at a time");
+        assert_eq!([pop(), pop(), pop()], [[2], [23], [24]]);
+        (1..=9).for_each(|item| queue.push(1, item).unwrap());
+        assert_eq!(
+            [pop(), pop(), pop()],
+            [[1, 2, 3].as_slice(), &[4, 5, 6], &[7, 8]],
+            "no more than the most"
+        );
     }
 
     #[test]
     fn nobody_sleeps_while_there_is_something_to_do() {
         const ITEMS: usize = 20_000;
-        let (queue, taken, is_over) = (Queue::new(ITEMS), AtomicUsize::new(0), AtomicBool::new(false));
+        let (queue, taken, is_over) = (Queue::new(ITEMS, [3]), AtomicUsize::new(0), AtomicBool::new(false));
         let all_are_taken = || taken.load(Ordering::SeqCst) == ITEMS;
         let in_time = thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     while !is_over.load(Ordering::SeqCst) {
-                        let items = queue.pop(3, |item| *item > 0).into_iter().filter(|item| *item > 0);
+                        let items = queue.pop().into_iter().filter(|item| *item > 0);
                         taken.fetch_add(items.count(), Ordering::SeqCst);
                     }
                 });
             }
             for item in 1..=ITEMS {
-                queue.push(item).unwrap();
+                queue.push(0, item).unwrap();
                 if item % 7 == 0 {
                     thread::sleep(Duration::from_micros(20)); // so that they fall asleep now and then
                 }
@@ -180,7 +192,7 @@ mod tests {
             let in_time = all_are_taken();
             is_over.store(true, Ordering::SeqCst);
             for _ in 0..4 {
-                let _ = queue.push(0); // so that they see it: each of them takes one
+                queue.push_first(0); // so that they see it: each of them takes one
             }
             in_time
         });
@@ -189,17 +201,19 @@ mod tests {
 
     #[test]
     fn what_goes_first_goes_alone_and_finds_room() {
-        let queue = Queue::new(2);
-        assert_eq!((queue.push(1), queue.push(2), queue.push_first(3), queue.len()), (Ok(()), Ok(()), (), 3));
+        let queue = Queue::new(2, [16]);
+        assert_eq!(
+            (queue.push(0, 1), queue.push(0, 2), queue.push_first(3), queue.len()),
+            (Ok(()), Ok(()), (), 3)
+        );
         assert_eq!(queue.pop_older_than(Duration::ZERO), Some(1));
-        let pop = || queue.pop(16, |_| true);
-        assert_eq!([pop(), pop()], [[3], [2]]);
+        assert_eq!([queue.pop(), queue.pop()], [[3], [2]]);
     }
 
     #[test]
     fn what_waited_too_long_can_be_taken_back() {
-        let queue = Queue::new(2);
-        queue.push(1).unwrap();
+        let queue = Queue::new(2, [1]);
+        queue.push(0, 1).unwrap();
         assert_eq!(queue.pop_older_than(Duration::from_secs(60)), None);
         assert_eq!(queue.pop_older_than(Duration::ZERO), Some(1));
         assert_eq!(queue.pop_older_than(Duration::ZERO), None);

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::auth::{MAX_KEYS, UserId};
 use crate::conditions::{Conditions, Tagged};
-use crate::database::{Database, Lookup, Param, Question, judge};
+use crate::database::{Database, Param, Question, Statement, judge};
 use crate::error::Error;
 use crate::seal::Tag;
 use crate::stopwatch::Stopwatch;
@@ -196,7 +196,7 @@ fn one(rows: &[Row]) -> Result<Tagged, Error> {
 }
 
 /// What each row of a lookup holds.
-fn all<T>(lookup: Lookup, read: fn(&Row) -> Result<T, postgres::Error>) -> Question<'static, Vec<T>>
+fn all<T>(lookup: Statement, read: fn(&Row) -> Result<T, postgres::Error>) -> Question<'static, Vec<T>>
 where
     T: 'static,
 {
@@ -226,9 +226,10 @@ impl Store {
     /// # Errors
     /// As for [`Database::fold`].
     pub fn keys(&self) -> Result<Option<Vec<Value>>, Error> {
-        let columns = all(Lookup::new(KEY_COLUMNS, Vec::new()), |row| row.try_get(0)).ask(&self.database)?;
+        let columns =
+            all(Statement::lookup(KEY_COLUMNS, Vec::new()), |row| row.try_get(0)).ask(&self.database)?;
         let Some(sql) = keys_sql(&columns) else { return Ok(None) };
-        all(Lookup::new(sql, Vec::new()), read_key).ask(&self.database).map(Some)
+        all(Statement::lookup(sql, Vec::new()), read_key).ask(&self.database).map(Some)
     }
 
     /// The database itself, for what concerns nobody's tasks.
@@ -269,29 +270,35 @@ impl Tasks<'_> {
     }
 
     /// Creates a task.
-    pub fn create(&self, new: &NewTask) -> Result<Tagged, Error> {
+    pub fn create(&self, new: &NewTask) -> Question<'static, Tagged> {
         let description = new.description.as_ref().map(Description::as_str);
         let values = [text(Some(new.title.as_str())), text(description), flag(Some(new.completed))];
-        one(&self.write(INSERT, &self.bind(values))?)
+        Question::new(Statement::insert(INSERT, self.bind(values)), |rows| one(&rows))
     }
 
     /// The task with this id. [`Error::UnknownTask`] also when it is somebody else's, as in all that follow.
     pub fn get(&self, id: TaskId) -> Question<'static, Tagged> {
-        Question::new(Lookup::new(GET, self.bind([id_of(id.get())])), |rows| one(&rows))
+        Question::new(Statement::lookup(GET, self.bind([id_of(id.get())])), |rows| one(&rows))
     }
 
     /// Changes what the change names. When it names nothing, nothing happens, and `updated_at` stays as it is.
-    pub fn update(&self, id: TaskId, change: &TaskChange, conditions: &Conditions) -> Result<Tagged, Error> {
+    pub fn update(
+        &self,
+        id: TaskId,
+        change: &TaskChange,
+        conditions: Conditions,
+    ) -> Question<'static, Tagged> {
         if change.is_empty() {
-            let found = self.stopwatch.time(|| self.get(id).ask(&self.store.database))?;
-            let holds = !conditions.refuse(found.tag) && !conditions.know(found.tag);
-            return if holds { Ok(found) } else { Err(Error::PreconditionFailed) };
+            return self.get(id).and_then(move |found| {
+                let holds = !conditions.refuse(found.tag) && !conditions.know(found.tag);
+                if holds { Ok(found) } else { Err(Error::PreconditionFailed) }
+            });
         }
         let title = change.title.as_ref().map(Title::as_str);
         let description = change.description.as_ref().and_then(Option::as_ref).map(Description::as_str);
         let has_description = change.description.is_some();
         let values = [text(title), flag(Some(has_description)), text(description), flag(change.completed)];
-        one(&self.change(&UPDATE, id, values, conditions)?)
+        self.change(&UPDATE, id, values, &conditions).and_then(|rows| one(&rows))
     }
 
     /// Sets or toggles whether a task is completed.
@@ -300,40 +307,43 @@ impl Tasks<'_> {
         id: TaskId,
         completion: Completion,
         conditions: &Conditions,
-    ) -> Result<Tagged, Error> {
-        one(&match completion {
+    ) -> Question<'static, Tagged> {
+        let changed = match completion {
             Completion::Set(value) => self.change(&SET_COMPLETED, id, [flag(Some(value))], conditions),
             Completion::Toggle => self.change(&TOGGLE_COMPLETED, id, [], conditions),
-        }?)
+        };
+        changed.and_then(|rows| one(&rows))
     }
 
     /// Deletes a task.
-    pub fn delete(&self, id: TaskId, conditions: &Conditions) -> Result<(), Error> {
-        self.change(&DELETE, id, [], conditions).map(drop)
+    pub fn delete(&self, id: TaskId, conditions: &Conditions) -> Question<'static, ()> {
+        self.change(&DELETE, id, [], conditions).and_then(|_| Ok(()))
     }
 
-    /// Runs a change of one task; the row that it returns. Without conditions the statement knows nothing of them.
+    /// A change of one task; the row that it returns. Without conditions the statement knows nothing of them.
     fn change(
         &self,
         change: &Change,
         id: TaskId,
         values: impl IntoIterator<Item = Param>,
         conditions: &Conditions,
-    ) -> Result<Vec<Row>, Error> {
+    ) -> Question<'static, Vec<Row>> {
         let mut params = self.bind([id_of(id.get())]);
         params.extend(values);
-        let rows = match conditions.for_write() {
-            None => self.write(change.plain, &params),
+        let sql = match conditions.for_write() {
+            None => change.plain,
             Some((wanted, unwanted)) => {
                 params.extend([list_of(wanted), list_of(unwanted)]);
-                self.write(change.conditional, &params)
+                change.conditional
             }
-        }?;
-        match rows.first().map(|row| row.try_get::<_, Option<i32>>(0)) {
-            None => Err(Error::UnknownTask),
-            Some(Ok(None)) => Err(Error::PreconditionFailed),
-            Some(_) => Ok(rows),
-        }
+        };
+        Question::new(Statement::change(sql, params, id.get()), |rows| {
+            match rows.first().map(|row| row.try_get::<_, Option<i32>>(0)) {
+                None => Err(Error::UnknownTask),
+                Some(Ok(None)) => Err(Error::PreconditionFailed),
+                Some(_) => Ok(rows),
+            }
+        })
     }
 
     fn fold<T>(
@@ -344,10 +354,6 @@ impl Tasks<'_> {
         add: impl Fn(&mut T, &Row) -> Result<(), postgres::Error>,
     ) -> Result<T, Error> {
         self.stopwatch.time(|| self.store.database.fold(sql, params, start, add))
-    }
-
-    fn write(&self, sql: &str, params: &[Param]) -> Result<Vec<Row>, Error> {
-        self.stopwatch.time(|| self.store.database.write(sql, params))
     }
 
     /// The parameters of a statement: the user is always `$1`.

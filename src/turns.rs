@@ -12,8 +12,6 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::queue::take_joining;
-
 /// How long after a request of another user a user counts as not alone.
 const COMPANY: Duration = Duration::from_secs(10);
 
@@ -156,20 +154,20 @@ impl<T> Turn<'_, T> {
         }
     }
 
-    /// Leaves the turn to the next request of the same user, and to those right behind it if all of these `may_share` it, up to
-    /// `most`; unless none waits or the user's turns have become too many.
+    /// Leaves the turn to the next request of the same user, and to those right behind it that `may_share` it with that one, up to
+    /// `most` in all; unless none waits or the user's turns have become too many.
     pub fn pass_on(
         mut self,
         now: Instant,
         most: usize,
-        may_share: impl Fn(&T) -> bool,
+        may_share: impl Fn(&T, &T) -> bool,
     ) -> Option<(Self, Vec<T>)> {
         let mut state = self.turns.lock();
         let turns = self.turns.most(&state, now);
         let user = state.users.iter_mut().find(|user| user.key == self.key);
         let next: Vec<T> = user
             .filter(|user| user.working <= turns)
-            .map(|user| take_joining(&mut user.waiting, most, may_share).collect())
+            .map(|user| user.take(most, may_share))
             .unwrap_or_default();
         if next.is_empty() {
             state.end(self.key);
@@ -192,6 +190,12 @@ impl<T> User<T> {
             }
             None => request,
         }
+    }
+
+    fn take(&mut self, most: usize, may_share: impl Fn(&T, &T) -> bool) -> Vec<T> {
+        let Some(first) = self.waiting.pop_front() else { return Vec::new() };
+        let sharing = self.waiting.iter().take(most - 1).take_while(|next| may_share(&first, next)).count();
+        std::iter::once(first).chain(self.waiting.drain(..sharing)).collect()
     }
 }
 
@@ -218,7 +222,7 @@ mod tests {
 
     /// Passes a turn on to one request.
     fn pass_on(turn: Turn<'_, u32>, now: Instant) -> Option<(Turn<'_, u32>, u32)> {
-        turn.pass_on(now, 1, |_| true).map(|(turn, mut next)| (turn, next.remove(0)))
+        turn.pass_on(now, 1, |_, _| true).map(|(turn, mut next)| (turn, next.remove(0)))
     }
 
     #[test]
@@ -281,10 +285,10 @@ mod tests {
             [(16, vec![11, 12]), (16, vec![1]), (16, vec![2]), (1, vec![13]), (16, vec![14])]
         {
             let next;
-            (turn, next) = turn.pass_on(now, most, |request| *request >= 10).expect("some wait");
+            (turn, next) = turn.pass_on(now, most, |first, next| first.min(next) >= &10).expect("some wait");
             assert_eq!(next, expected, "1 and 2 go alone");
         }
-        assert!(turn.pass_on(now, 16, |_| true).is_none());
+        assert!(turn.pass_on(now, 16, |_, _| true).is_none());
     }
 
     #[test]

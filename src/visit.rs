@@ -42,10 +42,10 @@ pub struct Finished {
 }
 
 impl Visit {
-    /// A request that came in at `since`.
-    pub fn new(method: &Method, path: &str, since: Instant) -> Self {
+    /// A request that came in just now.
+    pub fn new(method: &Method, path: &str) -> Self {
         Self {
-            since,
+            since: Instant::now(),
             method: method_name(method),
             label: router::label(path),
             user: None,
@@ -59,11 +59,6 @@ impl Visit {
         if log_enabled!(target: TARGET, Level::Info) {
             self.user = Some(tags.of(user.as_str()));
         }
-    }
-
-    /// When it came in.
-    pub fn since(&self) -> Instant {
-        self.since
     }
 
     /// How long ago it came in.
@@ -171,7 +166,7 @@ mod tests {
 
     #[test]
     fn the_timing_names_what_took_place() {
-        let visit = Visit::new(&Method::Get, "/api/tasks", Instant::now());
+        let visit = Visit::new(&Method::Get, "/api/tasks");
         assert_eq!(visit.server_timing(Duration::from_micros(1_290)), "total;dur=1.2");
         visit.auth.time(|| ());
         visit.database.time(|| ());

@@ -16,7 +16,9 @@ use support::random::Random;
 use support::{Cluster, Server, signal, token, wait_until};
 
 const CYCLES: usize = 51;
-const CLIENTS: usize = 4;
+const CLIENTS: usize = 12;
+/// So few that writes go together.
+const POOL: (&str, &str) = ("DB_POOL_SIZE", "2");
 
 /// Title and completion, or `None` for a task that is not there.
 type State = Option<(String, bool)>;
@@ -34,7 +36,7 @@ struct Knowledge {
 #[test]
 fn no_acknowledged_write_is_lost_and_none_is_done_twice() {
     let mut cluster = Cluster::start();
-    let mut server = Server::start(&cluster.url());
+    let mut server = Server::start_with(&cluster.url(), &[POOL]);
     let port = AtomicU16::new(server.port);
     let over = AtomicBool::new(false);
     let answers = AtomicUsize::new(0);
@@ -51,7 +53,7 @@ fn no_acknowledged_write_is_lost_and_none_is_done_twice() {
                 0 => {
                     signal(server.id(), "KILL");
                     server.wait();
-                    server = Server::start(&cluster.url());
+                    server = Server::start_with(&cluster.url(), &[POOL]);
                     port.store(server.port, Ordering::SeqCst);
                 }
                 1 => {
@@ -73,6 +75,9 @@ fn no_acknowledged_write_is_lost_and_none_is_done_twice() {
     let unanswered: usize = knowledge.iter().map(|known| known.unanswered).sum();
     println!("{CYCLES} deaths, {acknowledged} writes acknowledged, {unanswered} unanswered");
     let mut client = cluster.client();
+    let transactions = "select count(distinct xmin::text), count(*) from tasks";
+    let row = client.query_one(transactions, &[]).unwrap();
+    assert!(row.get::<_, i64>(0) < row.get(1), "no two writes went together");
     for (number, mut known) in knowledge.into_iter().enumerate() {
         let all = "select id, title, completed from tasks where user_id = $1";
         let mut rows: BTreeMap<i64, State> = client

@@ -2,52 +2,15 @@
 
 mod support;
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use support::locks::{lock_tasks, wait_until_blocked};
-use support::proxy::listen_before;
+use support::proxy::Distance;
 use support::{Answer, Cluster, Server, token};
 
 /// The most reads that share a round trip.
 const MOST: usize = 16;
-/// What the network to the database takes, which is time enough for others to come in.
-const DELAY: Duration = Duration::from_millis(30);
-
-/// A network that takes its time, and counts how often the server sends something.
-struct Distance {
-    port: u16,
-    sent: Arc<AtomicUsize>,
-}
-
-impl Distance {
-    fn start(database_port: u16) -> Self {
-        let sent = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&sent);
-        let port = listen_before(database_port, move |server, database| forward(server, database, &counter));
-        Self { port, sent }
-    }
-
-    fn url(&self) -> String {
-        format!("postgresql://todo@127.0.0.1:{}/postgres?sslmode=disable", self.port)
-    }
-}
-
-fn forward(mut from: TcpStream, mut to: TcpStream, counter: &AtomicUsize) {
-    let mut buffer = [0; 64 * 1024];
-    while let Ok(length) = from.read(&mut buffer) {
-        if length == 0 {
-            return;
-        }
-        counter.fetch_add(1, Ordering::SeqCst);
-        thread::sleep(DELAY);
-        to.write_all(&buffer[..length]).unwrap();
-    }
-}
 
 /// Time enough for what was sent to be in the queue.
 fn let_them_queue() {
@@ -74,7 +37,7 @@ fn reads_that_wait_share_a_round_trip_and_each_gets_its_own() {
         server.request("GET", &target, Some(&token(&users[0])), None); // prepares the statement
     }
 
-    let before = distance.sent.load(Ordering::SeqCst);
+    let before = distance.sent();
     let mut asked = Vec::new();
     for (number, user) in users.iter().enumerate() {
         let (own, another) = (ids[number], ids[(number + 1) % USERS]);
@@ -106,7 +69,7 @@ fn reads_that_wait_share_a_round_trip_and_each_gets_its_own() {
             status => assert_eq!(answer.status, status, "{user}: {answer:?}"),
         }
     }
-    let sent = distance.sent.load(Ordering::SeqCst) - before;
+    let sent = distance.sent() - before;
     println!("{reads} reads in {sent} round trips of one connection");
     // Some go alone while there are few.
     assert!(sent >= reads / MOST && sent <= reads / 3, "{sent}");

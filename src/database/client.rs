@@ -1,7 +1,8 @@
 //! The client that requests use: PostgreSQL's protocol by `tokio-postgres`, driven by the thread that waits for the answers.
 //!
 //! It does what `postgres` does, and one thing more: of several statements all are sent before the first answer is waited
-//! for. Together they cost one round trip, and PostgreSQL wakes once for them. Each is a transaction of its own all the same.
+//! for. Together they cost one round trip, and PostgreSQL wakes once for them. Each stands by itself all the same, and is a
+//! transaction of its own where no other says `begin`.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -182,7 +183,13 @@ impl Driver {
             while let Poll::Ready(message) = connection.poll_message(cx) {
                 match message {
                     Some(Ok(_)) => {} // a notice
-                    Some(Err(error)) => return Poll::Ready(Err(error)),
+                    // What the server said before it ended is there.
+                    Some(Err(error)) => {
+                        return match poll(cx) {
+                            Poll::Pending => Poll::Ready(Err(error)),
+                            done => done,
+                        };
+                    }
                     None => break,
                 }
             }

@@ -79,13 +79,18 @@ pub fn is_read_only(error: &postgres::Error) -> bool {
     error.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
 }
 
+/// What the server itself said of it: refused (`ERROR`), or the end of the connection; `None` where it did not say.
+pub fn severity(error: &postgres::Error) -> Option<Severity> {
+    error.as_db_error()?.parsed_severity()
+}
+
 /// Whether TLS did not come about.
 pub fn is_tls_error(error: &postgres::Error) -> bool {
     io_error(error).and_then(io::Error::get_ref).is_some_and(|inner| inner.is::<rustls::Error>())
 }
 
 fn is_fatal(error: &postgres::Error) -> bool {
-    error.as_db_error().is_some_and(|error| error.parsed_severity() == Some(Severity::Fatal))
+    matches!(severity(error), Some(Severity::Fatal | Severity::Panic))
 }
 
 fn io_error(error: &postgres::Error) -> Option<&io::Error> {

@@ -2,6 +2,7 @@
 //! learn of it.
 
 use std::fmt::Display;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,11 @@ const SAME_NEWS_AFTER: Duration = Duration::from_secs(10);
 
 /// See the module.
 #[derive(Default)]
-pub struct Health(Mutex<Known>);
+pub struct Health {
+    known: Mutex<Known>,
+    /// The last connection leads to a pooler, which lends each transaction whatever backend is free.
+    is_pooled: AtomicBool,
+}
 
 #[derive(Default)]
 struct Known {
@@ -49,8 +54,14 @@ impl Health {
         }
     }
 
-    /// A new connection was made.
-    pub fn connected(&self) {
+    /// Whether there is a pooler in between, as far as is known.
+    pub fn is_pooled(&self) -> bool {
+        self.is_pooled.load(Ordering::Relaxed)
+    }
+
+    /// A new connection was made, to a pooler or to the database itself.
+    pub fn connected(&self, is_pooled: bool) {
+        self.is_pooled.store(is_pooled, Ordering::Relaxed);
         self.lock().is_crowded = false;
         self.heard();
     }
@@ -132,7 +143,7 @@ impl Health {
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().expect("nothing panics while it holds this lock")
+        self.known.lock().expect("nothing panics while it holds this lock")
     }
 }
 

@@ -28,7 +28,7 @@ use client::Answers;
 use failure::{Cause, is_lost, is_outdated};
 pub use failure::{Failure, judge};
 use health::{AWAY_AFTER, Health};
-pub use question::{Answer, Lookup, Question};
+pub use question::{Answer, Question, Rows, Statement};
 use session::{PING_TIMEOUT, Session, Sessions};
 use url::DatabaseUrl;
 
@@ -81,6 +81,16 @@ pub struct Database {
     readiness: Mutex<Readiness>,
 }
 
+/// What became of statements that were to be written together.
+pub enum Outcome {
+    /// All are done, and each returned these rows.
+    Done(Vec<Rows>),
+    /// None is done: one of them failed, or would have held up the others. Each by itself may well succeed.
+    NothingDone,
+    /// Nobody knows whether they are done; or there was no connection. Not now.
+    Unknown,
+}
+
 /// What the pool is doing, for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stats {
@@ -124,7 +134,7 @@ impl Database {
     /// what [`Failure::of`] makes of a failed statement.
     pub fn look_up<T>(
         &self,
-        lookups: &[Lookup],
+        lookups: &[&Statement],
         mut read: impl FnMut(usize, Vec<Row>) -> T,
     ) -> Vec<Result<T, Failure>> {
         let until = self.latest();
@@ -135,7 +145,7 @@ impl Database {
                 break;
             }
             let Ok(mut session) = self.session(until) else { break };
-            let asked: Vec<&Lookup> = open.iter().map(|index| &lookups[*index]).collect();
+            let asked: Vec<&Statement> = open.iter().map(|index| lookups[*index]).collect();
             let Answers { answers, end } = session.look_up(
                 &asked,
                 || self.deadline(until),
@@ -181,7 +191,7 @@ impl Database {
     ///
     /// # Errors
     /// As for [`Database::fold`].
-    pub fn write(&self, sql: &str, params: &[Param]) -> Result<Vec<Row>, Error> {
+    pub fn write(&self, Statement { sql, params, .. }: &Statement) -> Result<Rows, Error> {
         self.run(
             |_| false,
             |session, until, look| {
@@ -193,6 +203,15 @@ impl Database {
                 Ok(rows)
             },
         )
+    }
+
+    /// Writes several in one transaction and one round trip: all of them or none. None is ever tried again here.
+    pub fn write_together(&self, statements: &[&Statement]) -> Outcome {
+        let until = self.latest();
+        match self.session(until) {
+            Ok(mut session) => session.write_together(statements, || self.deadline(until)),
+            Err(_) => Outcome::Unknown,
+        }
     }
 
     /// `ask` sends the statement, within a time, and looks at the connection before where it is told to.
@@ -241,6 +260,11 @@ impl Database {
                 }
             }
         }
+    }
+
+    /// Whether there is a pooler in between, as far as is known: then nothing is gained by asking together.
+    pub fn is_pooled(&self) -> bool {
+        self.health.is_pooled()
     }
 
     /// What the pool is doing.

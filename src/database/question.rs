@@ -7,51 +7,94 @@ use postgres::Row;
 use super::{Database, Failure, Param};
 use crate::error::Error;
 
-/// A statement that changes nothing and takes next to no time. Several of these share a connection and a round trip.
-pub struct Lookup {
+/// A statement that takes next to no time. Several of these share a connection and a round trip: those that look something up
+/// among themselves, and those that change something.
+pub struct Statement {
     pub(super) sql: Cow<'static, str>,
     pub(super) params: Vec<Param>,
+    effect: Effect,
 }
 
-impl Lookup {
-    /// This statement with these parameters.
-    pub fn new(sql: impl Into<Cow<'static, str>>, params: Vec<Param>) -> Self {
-        Self { sql: sql.into(), params }
+/// What a statement changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    Nothing,
+    /// It adds a row.
+    Adds,
+    /// The row with this number.
+    Changes(i32),
+}
+
+impl Statement {
+    /// A statement that changes nothing.
+    pub fn lookup(sql: impl Into<Cow<'static, str>>, params: Vec<Param>) -> Self {
+        Self { sql: sql.into(), params, effect: Effect::Nothing }
+    }
+
+    /// A statement that adds a row.
+    pub fn insert(sql: &'static str, params: Vec<Param>) -> Self {
+        Self { sql: sql.into(), params, effect: Effect::Adds }
+    }
+
+    /// A statement that changes the row with this number, or deletes it.
+    pub fn change(sql: &'static str, params: Vec<Param>, row: i32) -> Self {
+        Self { sql: sql.into(), params, effect: Effect::Changes(row) }
+    }
+
+    /// Whether it changes anything.
+    pub fn writes(&self) -> bool {
+        self.effect != Effect::Nothing
+    }
+
+    /// The number of the row that it locks, if it locks one that is there already.
+    pub fn locks(&self) -> Option<i32> {
+        match self.effect {
+            Effect::Changes(row) => Some(row),
+            Effect::Nothing | Effect::Adds => None,
+        }
     }
 }
 
-/// What is made of the rows that a lookup finds.
-pub type Answer<'q, T> = Box<dyn FnOnce(Vec<Row>) -> Result<T, Error> + 'q>;
+/// What a statement returns.
+pub type Rows = Vec<Row>;
 
-/// A lookup, and what is made of what it finds.
+/// What is made of the rows that a statement returns.
+pub type Answer<'q, T> = Box<dyn FnOnce(Rows) -> Result<T, Error> + 'q>;
+
+/// A statement, and what is made of what it returns.
 pub struct Question<'q, T> {
-    lookup: Lookup,
+    statement: Statement,
     answer: Answer<'q, T>,
 }
 
 impl<'q, T: 'q> Question<'q, T> {
     /// A question that `answer` answers.
-    pub fn new(lookup: Lookup, answer: impl FnOnce(Vec<Row>) -> Result<T, Error> + 'q) -> Self {
-        Self { lookup, answer: Box::new(answer) }
+    pub fn new(statement: Statement, answer: impl FnOnce(Rows) -> Result<T, Error> + 'q) -> Self {
+        Self { statement, answer: Box::new(answer) }
     }
 
     /// The same question with another answer.
     pub fn and_then<U>(self, then: impl FnOnce(T) -> Result<U, Error> + 'q) -> Question<'q, U> {
-        let Self { lookup, answer } = self;
-        Question { lookup, answer: Box::new(move |rows| then(answer(rows)?)) }
+        let Self { statement, answer } = self;
+        Question { statement, answer: Box::new(move |rows| then(answer(rows)?)) }
     }
 
-    /// What is to be looked up, and the answer.
-    pub fn apart(self) -> (Lookup, Answer<'q, T>) {
-        (self.lookup, self.answer)
+    /// What is asked.
+    pub fn statement(&self) -> &Statement {
+        &self.statement
     }
 
-    /// Asks by itself.
+    /// What is asked, and the answer.
+    pub fn apart(self) -> (Statement, Answer<'q, T>) {
+        (self.statement, self.answer)
+    }
+
+    /// Asks by itself what changes nothing.
     ///
     /// # Errors
     /// As for [`Database::fold`], or what the answer fails with.
     pub fn ask(self, database: &Database) -> Result<T, Error> {
-        let found = database.look_up(&[self.lookup], |_, rows| rows).pop().ok_or(Error::Internal)?;
+        let found = database.look_up(&[&self.statement], |_, rows| rows).pop().ok_or(Error::Internal)?;
         (self.answer)(found.map_err(Failure::tell)?)
     }
 }

@@ -10,18 +10,20 @@ use std::time::{Duration, Instant};
 
 use log::warn;
 use postgres::types::Type;
-use postgres::{Row, SimpleQueryMessage, Statement};
+use postgres::{Row, SimpleQueryMessage};
 use r2d2::ManageConnection;
 use r2d2_postgres::PostgresConnectionManager;
 use tokio::runtime::Runtime;
-use tokio_postgres::Config;
+use tokio_postgres::{Config, Statement as Prepared};
 
-use super::client::{self, Answers, Client, Query};
+use super::client::{self, Client, Query};
 use super::failure::{Cause, is_lost, is_outdated, is_passing, is_read_only, is_refusal, is_tls_error};
 use super::health::Health;
 use super::transport::{Deadline, Peer, Tls, Transport};
 use super::url::DatabaseUrl;
-use super::{Limits, Lookup, Param, schema};
+use super::{Limits, Param, schema};
+
+mod together;
 
 /// While an attempt to connect is under way and does not end, or the database is away, another attempt begins so often:
 /// one that a cut network swallowed does not hold up the next.
@@ -101,7 +103,7 @@ impl ManageConnection for Sessions {
         }
         let began = Instant::now();
         self.first_of_several(began + self.opener.limits.connect_timeout)
-            .inspect(|_| self.health.connected())
+            .inspect(|session| self.health.connected(session.statements.is_none()))
             .inspect_err(|error| self.health.not_connected(began, error, error.is_refusal))
     }
 
@@ -184,8 +186,10 @@ impl Opener {
         let answers = client.simple_query("set time zone 'UTC'; select pg_backend_pid()")?;
         let is_direct = backend_of(&answers).is_some_and(|backend| peer.is_backend(backend));
         if is_direct {
-            let milliseconds = self.limits.statement_timeout.as_millis();
-            client.simple_query(&format!("set statement_timeout = {milliseconds}"))?;
+            // The second is for a transaction that was sent by half when this process or the network stopped: it has rows locked.
+            let [statement, idle] = ["statement_timeout", "idle_in_transaction_session_timeout"]
+                .map(|limit| format!("set {limit} = {}", self.limits.statement_timeout.as_millis()));
+            client.simple_query(&format!("{statement}; {idle}"))?;
         }
         if !self.table_is_there.load(Ordering::Relaxed) {
             schema::apply(&mut client, || !self.table_is_there.swap(true, Ordering::Relaxed))?;
@@ -242,7 +246,7 @@ pub struct Session {
     health: Arc<Health>,
     /// What was prepared on it: as many as `store.rs` has texts. `None` behind a pooler, which gives each statement whatever
     /// backend is free: there a name may be unknown, or another client's.
-    statements: Option<HashMap<String, Statement>>,
+    statements: Option<HashMap<String, Prepared>>,
     opened_at: Instant,
     heard_at: Instant,
     /// It is not to be used again.
@@ -256,66 +260,6 @@ impl Session {
         let is_direct = self.statements.is_some();
         let was_not_taken = !self.peer.has_sent() || is_direct && self.peer.began_with_error();
         is_outdated(error) || is_lost(error) && was_not_taken
-    }
-
-    /// Looks these up in one round trip; behind a pooler, which takes no more at once, in one each. Each answer must come before
-    /// what `until` says when the one before has come.
-    /// `read` makes something of each.
-    pub fn look_up<T>(
-        &mut self,
-        lookups: &[&Lookup],
-        until: impl Fn() -> Instant,
-        look: bool,
-        read: impl FnMut(usize, Vec<Row>) -> T,
-    ) -> Answers<T> {
-        self.begin(until(), look);
-        let Answers { answers, end } = self.send(lookups, until, read);
-        let failures = || answers.iter().flatten().filter_map(|answer| answer.as_ref().err()).chain(&end);
-        self.end(!failures().any(is_passing));
-        // Where some were answered before the time was up, the server is slow and not away.
-        let is_lost = self.client.is_closed() && answers.iter().all(Option::is_none);
-        failures().for_each(|error| self.learn(error, is_lost));
-        Answers { answers, end }
-    }
-
-    fn send<T>(
-        &mut self,
-        lookups: &[&Lookup],
-        until: impl Fn() -> Instant,
-        mut read: impl FnMut(usize, Vec<Row>) -> T,
-    ) -> Answers<T> {
-        let mut all = Answers { answers: lookups.iter().map(|_| None).collect(), end: None };
-        let (mut queries, mut places) =
-            (Vec::with_capacity(lookups.len()), Vec::with_capacity(lookups.len()));
-        for (place, Lookup { sql, params }) in lookups.iter().enumerate() {
-            match self.prepared(sql, params) {
-                Ok(prepared) => {
-                    queries.push(Query { prepared, sql, params });
-                    places.push(place);
-                }
-                Err(error) if self.client.is_closed() => {
-                    all.end = Some(error);
-                    return all;
-                }
-                Err(error) => {
-                    all.answers[place] = Some(Err(error));
-                    self.deadline.set(until());
-                }
-            }
-        }
-        let at_once = if self.statements.is_some() { queries.len().max(1) } else { 1 };
-        for (queries, places) in queries.chunks(at_once).zip(places.chunks(at_once)) {
-            let Answers { answers, end } = self.client.query_all(queries, |index, answer| {
-                self.deadline.set(until());
-                answer.map(|rows| read(places[index], rows))
-            });
-            places.iter().zip(answers).for_each(|(place, answer)| all.answers[*place] = answer);
-            all.end = end;
-            if all.end.is_some() {
-                break;
-            }
-        }
-        all
     }
 
     /// Runs one statement in one round trip; in two when it is prepared on this connection first. With `look` only after a look
@@ -348,7 +292,7 @@ impl Session {
     }
 
     /// The statement of this text, prepared when it is first used; `None` where nothing is.
-    fn prepared(&mut self, sql: &str, params: &[Param]) -> Result<Option<Statement>, postgres::Error> {
+    fn prepared(&mut self, sql: &str, params: &[Param]) -> Result<Option<Prepared>, postgres::Error> {
         let Some(statements) = &mut self.statements else { return Ok(None) };
         if let Some(statement) = statements.get(sql) {
             return Ok(Some(statement.clone()));

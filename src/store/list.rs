@@ -9,7 +9,7 @@ use postgres::Row;
 use postgres::types::Type;
 
 use super::{Tasks, flag, id_of, number, read_task, text};
-use crate::database::{Lookup, Param, Question, judge};
+use crate::database::{Param, Question, Statement, judge};
 use crate::error::Error;
 use crate::listing::{Listing, MAX_LIMIT, Page as Part, Sort};
 use crate::task::Task;
@@ -193,7 +193,7 @@ impl Tasks<'_> {
     pub fn brief_list(&self, listing: Listing) -> Question<'static, Page> {
         let part = listing.page.unwrap_or_default();
         let (sql, params) = self.part(&listing, part);
-        Question::new(Lookup::new(sql, params), move |rows| {
+        Question::new(Statement::lookup(sql, params), move |rows| {
             let mut page = Page::beginning_with(b"[");
             let add = |row| page.add_counted(row, &listing);
             rows.iter().try_for_each(add).map_err(|error| judge(&error))?;

@@ -307,6 +307,11 @@ impl Server {
     pub fn send(&self, method: &str, target: &str, token: &str) -> TcpStream {
         http::try_send_on(self.port, method, target, Some(token), None).unwrap()
     }
+
+    /// The same with a body.
+    pub fn send_json(&self, method: &str, target: &str, token: &str, body: &str) -> TcpStream {
+        http::try_send_on(self.port, method, target, Some(token), Some(body)).unwrap()
+    }
 }
 
 /// Where a server has its log.

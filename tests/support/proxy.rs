@@ -26,7 +26,10 @@ pub fn listen_before(database: u16, forward: impl Fn(TcpStream, TcpStream) + Sen
     listen(move |client| {
         let database = TcpStream::connect(("127.0.0.1", database)).unwrap();
         let (mut from, mut to) = (database.try_clone().unwrap(), client.try_clone().unwrap());
-        thread::spawn(move || io::copy(&mut from, &mut to));
+        thread::spawn(move || {
+            let _ = io::copy(&mut from, &mut to);
+            to.shutdown(Shutdown::Both)
+        });
         forward(client, database);
     })
 }
@@ -133,5 +136,46 @@ fn forward(mut from: &TcpStream, mut to: &TcpStream, delay: Duration, is_cut: &i
             let _ = from.shutdown(Shutdown::Both);
             return;
         }
+    }
+}
+
+/// A network that takes its time on the way to the database, in which others come in, and counts how often something is sent.
+pub struct Distance {
+    pub port: u16,
+    sent: Arc<AtomicUsize>,
+}
+
+impl Distance {
+    /// How long the way is.
+    const DELAY: Duration = Duration::from_millis(30);
+
+    pub fn start(database: u16) -> Self {
+        let sent = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&sent);
+        let port = listen_before(database, move |server, database| {
+            for_each_piece(server, |piece| {
+                counter.fetch_add(1, Ordering::SeqCst);
+                thread::sleep(Self::DELAY);
+                (&database).write_all(piece).unwrap();
+            });
+        });
+        Self { port, sent }
+    }
+
+    pub fn url(&self) -> String {
+        format!("postgresql://todo@127.0.0.1:{}/postgres?sslmode=disable", self.port)
+    }
+
+    /// How often the server has sent something.
+    pub fn sent(&self) -> usize {
+        self.sent.load(Ordering::SeqCst)
+    }
+}
+
+/// Hands over what comes, until nothing comes any more.
+pub fn for_each_piece(mut from: TcpStream, mut take: impl FnMut(&[u8])) {
+    let mut buffer = [0; 64 * 1024];
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        take(&buffer[..length]);
     }
 }

@@ -1,0 +1,428 @@
+//! Writes that wait for a worker share a transaction, and nothing else: each gets its own answer, and none fails with another.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::locks::{blocked_statements, wait_until_blocked};
+use support::proxy::{Distance, for_each_piece, listen, listen_before};
+use support::{Answer, Cluster, Server, token, wait_until};
+
+/// The most writes that share a transaction.
+const MOST: usize = 16;
+
+fn create(server: &Server, user: &str, title: &str) -> i64 {
+    let body = format!(r#"{{"title":"{title}"}}"#);
+    let created = server.request("POST", "/api/tasks", Some(&token(user)), Some(&body));
+    assert_eq!(created.status, 201, "{created:?}");
+    created.json()["id"].as_i64().unwrap()
+}
+
+fn count(cluster: &Cluster, sql: &str) -> i64 {
+    cluster.client().query_one(sql, &[]).unwrap().get(0)
+}
+
+#[test]
+fn writes_that_wait_share_a_transaction_and_each_gets_its_own() {
+    const USERS: usize = 16;
+    let cluster = Cluster::start();
+    let distance = Distance::start(cluster.port);
+    let server = Server::start_with(&distance.url(), &[("DB_POOL_SIZE", "1")]);
+    let near = Server::start(&cluster.url());
+    let users: Vec<_> = (0..USERS).map(|number| format!("user-{number}")).collect();
+    let ids: Vec<_> = users.iter().map(|user| create(&near, user, "first")).collect();
+    let [doomed, changed, foreign] = ["doomed", "changed", "foreign"].map(|title| {
+        let owner = |user: &String| if title == "foreign" { "eve".to_owned() } else { user.clone() };
+        users.iter().map(|user| create(&near, &owner(user), title)).collect::<Vec<_>>()
+    });
+    let prepare = [("POST", "/api/tasks".to_owned(), r#"{"title":"first of all"}"#)].into_iter().chain(
+        [("PATCH", "/complete", "{}"), ("PUT", "", r#"{"title":"x"}"#), ("DELETE", "", "")]
+            .map(|(method, rest, body)| (method, format!("/api/tasks/2147483647{rest}"), body)),
+    );
+    for (method, target, body) in prepare {
+        server.request(method, &target, Some(&token("nobody")), Some(body));
+    }
+
+    let before = distance.sent();
+    let mut asked = Vec::new();
+    for (number, user) in users.iter().enumerate() {
+        let [own, doomed, changed, foreign] = [&ids, &doomed, &changed, &foreign].map(|ids| ids[number]);
+        let token = token(user);
+        let mut ask = |status, method, target: &str, token: &str, body: &str| {
+            asked.push((user, status, server.send_json(method, target, token, body)));
+        };
+        ask(201, "POST", "/api/tasks", &token, r#"{"title":"second","description":"of mine"}"#);
+        ask(200, "PATCH", &format!("/api/tasks/{own}/complete"), &token, r#"{"completed":true}"#);
+        ask(404, "PATCH", &format!("/api/tasks/{foreign}/complete"), &token, r#"{"completed":true}"#);
+        ask(422, "POST", "/api/tasks", &token, r#"{"title":""}"#);
+        ask(401, "POST", "/api/tasks", "no.such.token", r#"{"title":"of nobody"}"#);
+        let stale = format!("{token}\r\nIf-Match: \"00\"");
+        ask(412, "PUT", &format!("/api/tasks/{changed}"), &stale, r#"{"title":"stale"}"#);
+        ask(204, "DELETE", &format!("/api/tasks/{doomed}"), &token, "");
+    }
+    for (user, expected, stream) in asked {
+        let answer = Answer::read(stream);
+        assert_eq!(answer.status, expected, "{user}: {answer:?}");
+        if let 200 | 201 = expected {
+            let task = answer.json();
+            let (title, completed) = if expected == 200 { ("first", true) } else { ("second", false) };
+            assert_eq!((&task["user_id"], &task["title"]), (&user.as_str().into(), &title.into()));
+            assert_eq!(task["completed"], completed);
+            assert!(answer.header("etag").is_some());
+        }
+    }
+    let (writes, sent) = (USERS * 5, distance.sent() - before); // those with 401 and 422 ask nothing
+    println!("{writes} writes in {sent} round trips of one connection");
+    // Some go alone while there are few.
+    assert!(sent >= writes / MOST && sent <= writes / 2, "{sent}");
+    assert_eq!(count(&cluster, "select count(*) from tasks where title = 'doomed' or title = 'stale'"), 0);
+    assert_eq!(
+        count(&cluster, "select count(*) from tasks where title = 'first' and completed"),
+        USERS as i64
+    );
+    let created = "from tasks where title = 'second' and description = 'of mine'";
+    assert_eq!(count(&cluster, &format!("select count(*) {created}")), USERS as i64);
+    let transactions = count(&cluster, &format!("select count(distinct xmin::text) {created}"));
+    assert!(transactions < USERS as i64, "{transactions}");
+}
+
+#[test]
+fn what_fails_fails_alone() {
+    let cluster = Cluster::start();
+    let distance = Distance::start(cluster.port);
+    let log = cluster.server_log();
+    let settings = [("DB_POOL_SIZE", "1"), ("RUST_LOG", "info")];
+    let server = Server::start_telling(log.create(), &distance.url(), &settings);
+    create(&server, "ada", "so that there is a table");
+    let rules = "create function refuse() returns trigger language plpgsql as \
+                 $$ begin raise exception 'not this one'; end $$; \
+                 create trigger at_once before insert on tasks for each row when (new.title = 'bad') \
+                 execute function refuse(); \
+                 create constraint trigger at_the_end after insert on tasks deferrable initially deferred \
+                 for each row when (new.title = 'worse') execute function refuse()";
+    cluster.client().batch_execute(rules).unwrap();
+    for bad in ["bad", "worse"] {
+        let titles: Vec<_> = (0..8).map(|number| format!("{bad} {number}")).collect();
+        let mut sent = Vec::new();
+        for (number, title) in titles.iter().enumerate() {
+            let title = if number == 5 { bad } else { title };
+            let token = format!("{}\r\nX-Request-Id: the-{title}", token(&format!("user-{number}")));
+            sent.push(server.send_json("POST", "/api/tasks", &token, &format!(r#"{{"title":"{title}"}}"#)));
+        }
+        for (number, stream) in sent.into_iter().enumerate() {
+            let answer = Answer::read(stream);
+            assert_eq!(answer.status, if number == 5 { 500 } else { 201 }, "{bad} {number}: {answer:?}");
+        }
+        let made = format!("select count(*) from tasks where title like '{bad}%'");
+        assert_eq!(count(&cluster, &made), 7, "each once");
+    }
+    let log = log.wait_until("both failures", |log| log.matches("a statement failed").count() == 2);
+    let failures: Vec<_> = log.lines().filter(|line| line.contains("a statement failed")).collect();
+    assert!(failures[0].ends_with("request_id=the-bad"), "{failures:?}");
+    assert!(failures[1].ends_with("request_id=the-worse"), "{failures:?}");
+    assert_eq!((log.matches("does not answer").count(), log.matches("gives statements up").count()), (0, 0));
+}
+
+#[test]
+fn who_waits_for_a_lock_holds_up_nobody_else() {
+    let cluster = Cluster::start();
+    let distance = Distance::start(cluster.port);
+    let log = cluster.server_log();
+    let settings = [("DB_POOL_SIZE", "2"), ("RUST_LOG", "warn")];
+    let server = Server::start_telling(log.create(), &distance.url(), &settings);
+    let users = ["ada", "bob", "carol", "eve", "dave", "frank", "grace"];
+    let ids = users.map(|user| create(&server, user, "a task"));
+    let (mut locker, mut watcher) = (cluster.client(), cluster.client());
+    let mut lock = locker.transaction().unwrap();
+    lock.execute("select from tasks where user_id = 'eve' for update", &[]).unwrap();
+    // The first two keep the workers busy while the others come in.
+    let toggle = |user: &str, id| server.send("PATCH", &format!("/api/tasks/{id}/complete"), &token(user));
+    let begun = Instant::now();
+    let mut others = vec![toggle("ada", ids[0]), toggle("bob", ids[1])];
+    let of_eve = toggle("eve", ids[3]);
+    others
+        .extend(users.iter().zip(ids).filter(|(user, _)| **user != "eve").map(|(user, id)| toggle(user, id)));
+    for stream in others {
+        assert_eq!(Answer::read(stream).status, 200);
+    }
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(2), "a lock held others up for {took:?}");
+    wait_until_blocked(&mut watcher, "the one that waits, alone", 1);
+    lock.rollback().unwrap();
+    assert_eq!(Answer::read(of_eve).status, 200);
+    assert_eq!(blocked_statements(&mut watcher), 0);
+    assert_eq!(log.wait_until("", |_| true), "", "nothing that a lock does is news");
+}
+
+#[test]
+fn each_state_of_a_task_has_a_transaction_and_a_tag_of_its_own() {
+    const TOGGLES: usize = 21;
+    let cluster = Cluster::start();
+    let distance = Distance::start(cluster.port);
+    let server = Server::start_with(&distance.url(), &[("DB_POOL_SIZE", "2")]);
+    let id = create(&server, "ada", "on and off");
+    let target = format!("/api/tasks/{id}/complete");
+    let sent: Vec<_> = (0..TOGGLES).map(|_| server.send("PATCH", &target, &token("ada"))).collect();
+    let answers: Vec<_> = sent.into_iter().map(Answer::read).collect();
+    let tags: BTreeSet<_> = answers.iter().map(|answer| answer.header("etag").unwrap().to_owned()).collect();
+    assert_eq!(tags.len(), TOGGLES, "{answers:?}");
+    let completed = answers.iter().filter(|answer| answer.json()["completed"] == true).count();
+    assert_eq!(completed, TOGGLES.div_ceil(2), "one after the other, it is on every second time");
+}
+
+#[test]
+fn transactions_with_the_same_tasks_wait_for_each_other_and_never_in_a_circle() {
+    const USERS: usize = 8;
+    let cluster = Cluster::start_with(&["deadlock_timeout=10ms"], |_| {});
+    let distance = Distance::start(cluster.port);
+    let servers = [1, 2].map(|_| Server::start_with(&distance.url(), &[("DB_POOL_SIZE", "2")]));
+    let ids: Vec<_> = (0..USERS).map(|user| create(&servers[0], &format!("user-{user}"), "a task")).collect();
+    let slow = "create function wait() returns trigger language plpgsql as \
+                $$ begin perform pg_sleep(0.003); return new; end $$; \
+                create trigger wait before update on tasks for each row execute function wait()";
+    cluster.client().batch_execute(slow).unwrap();
+    for round in 0..5 {
+        let mut sent = Vec::new();
+        for number in 0..USERS * 4 {
+            let user = (number + round) % USERS;
+            for (server, user) in servers.iter().zip([user, USERS - 1 - user]) {
+                let target = format!("/api/tasks/{}/complete", ids[user]);
+                sent.push(server.send("PATCH", &target, &token(&format!("user-{user}"))));
+            }
+        }
+        for stream in sent {
+            assert_eq!(Answer::read(stream).status, 200);
+        }
+    }
+    let deadlocks = "select deadlocks from pg_stat_database where datname = 'postgres'";
+    assert_eq!(count(&cluster, deadlocks), 0);
+    assert_eq!(count(&cluster, "select count(*) from tasks where completed"), 0, "each was toggled 40 times");
+}
+
+#[test]
+fn what_ends_before_its_commit_was_not_done_and_is_done_after_all() {
+    const USERS: usize = 9;
+    /// Neither the first, which goes alone, nor one of the last.
+    const SLOW: usize = 2;
+    let cluster = Cluster::start();
+    let distance = Distance::start(cluster.port);
+    let server = Server::start_with(&distance.url(), &[("DB_POOL_SIZE", "1")]);
+    create(&server, "ada", "so that there is a table");
+    let slow = "create function wait() returns trigger language plpgsql as \
+                $$ begin perform pg_sleep(1); return new; end $$; \
+                create trigger wait before insert on tasks for each row when (new.title = 'slow') \
+                execute function wait()";
+    cluster.client().batch_execute(slow).unwrap();
+    let sent: Vec<_> = (0..USERS)
+        .map(|number| {
+            let title = if number == SLOW { "slow" } else { "quick" };
+            let body = format!(r#"{{"title":"{title}"}}"#);
+            server.send_json("POST", "/api/tasks", &token(&format!("user-{number}")), &body)
+        })
+        .collect();
+    let mut watcher = cluster.client();
+    let sleeping = "select count(*) from pg_stat_activity where wait_event = 'PgSleep'";
+    wait_until("the slow one", || watcher.query_one(sleeping, &[]).unwrap().get::<_, i64>(0) == 1);
+    assert_eq!(cluster.end_connections(), 1);
+    for stream in sent {
+        let answer = Answer::read(stream);
+        assert_eq!(answer.status, 201, "{answer:?}");
+    }
+    let created = "select count(*) from tasks where title in ('quick', 'slow')";
+    assert_eq!(count(&cluster, created), USERS as i64, "each once");
+}
+
+#[test]
+fn half_a_transaction_locks_nothing_for_long() {
+    const USERS: usize = 8;
+    let cluster = Cluster::start();
+    let (is_narrow, is_cut) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let flags = (Arc::clone(&is_narrow), Arc::clone(&is_cut));
+    let port = listen_before(cluster.port, move |server, database| {
+        let (is_narrow, is_cut) = &flags;
+        for_each_piece(server, |piece| {
+            thread::sleep(Duration::from_millis(30));
+            // The first large piece gets through by half, and nothing after it.
+            let is_last = is_narrow.load(Ordering::SeqCst) && piece.len() > 250;
+            let length = if is_last { piece.len() / 2 } else { piece.len() };
+            if !is_cut.fetch_or(is_last, Ordering::SeqCst) {
+                (&database).write_all(&piece[..length]).unwrap();
+            }
+        });
+    });
+    let url = format!("postgresql://todo@127.0.0.1:{port}/postgres?sslmode=disable");
+    let server = Server::start_with(&url, &[("DB_POOL_SIZE", "1"), ("DB_STATEMENT_TIMEOUT_MS", "1000")]);
+    let ids: Vec<_> = (0..USERS).map(|user| create(&server, &format!("user-{user}"), "a task")).collect();
+    let complete = || {
+        let send = |user: usize| {
+            let target = format!("/api/tasks/{}/complete", ids[user]);
+            server.send_json("PATCH", &target, &token(&format!("user-{user}")), r#"{"completed":true}"#)
+        };
+        (0..USERS).map(send).collect::<Vec<TcpStream>>()
+    };
+    complete().into_iter().for_each(|stream| assert_eq!(Answer::read(stream).status, 200)); // prepares all that
+    cluster.client().batch_execute("update tasks set completed = false").unwrap();
+    is_narrow.store(true, Ordering::SeqCst);
+    let sent = complete();
+    let mut watcher = cluster.client();
+    let open = "select count(*) from pg_stat_activity where state = 'idle in transaction'";
+    wait_until("half a transaction", || watcher.query_one(open, &[]).unwrap().get::<_, i64>(0) == 1);
+    let begun = Instant::now();
+    watcher.batch_execute("set lock_timeout = '10s'").unwrap();
+    watcher.execute("update tasks set title = 'free again'", &[]).unwrap();
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(3), "rows were locked for {took:?}");
+    let statuses: Vec<_> = sent.into_iter().map(|stream| Answer::read(stream).status).collect();
+    let done = count(&cluster, "select count(*) from tasks where completed");
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count() as i64, done, "{statuses:?}");
+    assert!(statuses.iter().all(|status| [200, 503].contains(status)), "{statuses:?}");
+}
+
+#[test]
+fn what_is_slow_is_slow_beside_the_others_and_not_before_them() {
+    const WORKERS: usize = 4;
+    const USERS: usize = 6 * WORKERS;
+    let cluster = Cluster::start();
+    let server = Server::start_with(&cluster.url(), &[("DB_POOL_SIZE", &WORKERS.to_string())]);
+    create(&server, "ada", "so that there is a table");
+    let slow = "create function wait() returns trigger language plpgsql as \
+                $$ begin perform pg_sleep(0.5); return new; end $$; \
+                create trigger wait before insert on tasks for each row execute function wait()";
+    cluster.client().batch_execute(slow).unwrap();
+    let begun = Instant::now();
+    let post =
+        |user| server.send_json("POST", "/api/tasks", &token(&format!("user-{user}")), r#"{"title":"slow"}"#);
+    let sent: Vec<_> = (0..USERS).map(post).collect();
+    for stream in sent {
+        assert_eq!(Answer::read(stream).status, 201);
+    }
+    // 3 s where each goes alone from the beginning.
+    assert!(begun.elapsed() < Duration::from_millis(4_500), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_task_that_is_changed_as_it_is_made_has_two_states_with_two_tags() {
+    const ROUNDS: i64 = 8;
+    const TASKS: i64 = 4;
+    let cluster = Cluster::start();
+    let distance = Distance::start(cluster.port);
+    let server = Server::start_with(&distance.url(), &[("DB_POOL_SIZE", "1")]);
+    let mut next = create(&server, "ada", "prepares the statements") + 1;
+    server.request("PATCH", "/api/tasks/2147483647/complete", Some(&token("ada")), None);
+    let (mut tags, mut changed) = (BTreeSet::new(), 0);
+    for _ in 0..ROUNDS {
+        let mut sent = vec![server.send_json("POST", "/api/tasks", &token("bob"), r#"{"title":"first"}"#)];
+        for guessed in next..=next + TASKS {
+            sent.push(server.send("PATCH", &format!("/api/tasks/{guessed}/complete"), &token("ada")));
+            sent.push(server.send_json("POST", "/api/tasks", &token("ada"), r#"{"title":"guessed"}"#));
+        }
+        for answer in sent.into_iter().map(Answer::read).filter(|answer| answer.status != 404) {
+            let task = answer.json();
+            next = next.max(task["id"].as_i64().unwrap() + 1);
+            changed += u32::from(answer.status == 200);
+            let tag = (task["id"].as_i64(), answer.header("etag").unwrap().to_owned());
+            assert!(tags.insert(tag), "another state has this tag: {answer:?}");
+        }
+    }
+    println!("{changed} of {} tasks were changed as they were made", ROUNDS * (TASKS + 1));
+}
+
+#[test]
+fn what_somebody_cancels_is_not_done_twice() {
+    const CLIENTS: usize = 24;
+    let cluster = Cluster::start();
+    let log = cluster.server_log();
+    let settings = [("DB_POOL_SIZE", "2"), ("RUST_LOG", "error")];
+    let server = Server::start_telling(log.create(), &cluster.url(), &settings);
+    create(&server, "ada", "so that there is a table");
+    let is_over = AtomicBool::new(false);
+    let cancel = "do $$ declare backends int[]; begin \
+                  select array_agg(pid) into backends from pg_stat_activity \
+                  where application_name = 'todo-backend'; \
+                  for turn in 1..1000 loop \
+                  perform pg_cancel_backend(backend) from unnest(backends) as backend; perform pg_sleep(0.0002); \
+                  end loop; end $$";
+    let acknowledged: usize = thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|client| {
+                let (server, is_over) = (&server, &is_over);
+                scope.spawn(move || {
+                    let token = token(&format!("user-{client}"));
+                    let post = |number| {
+                        let body = format!(r#"{{"title":"{client} {number}"}}"#);
+                        server.request("POST", "/api/tasks", Some(&token), Some(&body)).status == 201
+                    };
+                    (0..)
+                        .take_while(|_| !is_over.load(Ordering::SeqCst))
+                        .filter(|number| post(*number))
+                        .count()
+                })
+            })
+            .collect();
+        let begun = Instant::now();
+        let mut canceller = cluster.client();
+        while begun.elapsed() < Duration::from_secs(8) {
+            canceller.batch_execute(cancel).unwrap();
+        }
+        is_over.store(true, Ordering::SeqCst);
+        clients.into_iter().map(|client| client.join().unwrap()).sum()
+    });
+    let twice = "select count(*) from (select from tasks group by title having count(*) > 1) as twice";
+    assert_eq!(count(&cluster, twice), 0, "of {acknowledged}");
+    assert!(count(&cluster, "select count(*) from tasks") > acknowledged as i64);
+    assert_eq!(log.wait_until("", |_| true), "", "no connection was left in the middle of a transaction");
+}
+
+#[test]
+fn what_may_be_on_the_disk_when_postgresql_panics_is_not_done_again() {
+    const USERS: usize = 9;
+    let cluster = Cluster::start();
+    let is_armed = Arc::new(AtomicBool::new(false));
+    let (armed, database) = (Arc::clone(&is_armed), cluster.port);
+    let port = listen(move |server| {
+        let database = TcpStream::connect(("127.0.0.1", database)).unwrap();
+        let (answers, client, armed) =
+            (database.try_clone().unwrap(), server.try_clone().unwrap(), Arc::clone(&armed));
+        thread::spawn(move || {
+            for_each_piece(answers, |piece| {
+                // The answer to a `commit`, of which nothing is known but that PostgreSQL has said something else.
+                let commit = piece.windows(7).position(|word| word == b"COMMIT\0").map(|word| word - 5);
+                match commit.filter(|_| armed.swap(false, Ordering::SeqCst)) {
+                    Some(at) => {
+                        let said = b"SPANIC\0VPANIC\0C58030\0Mcould not fsync file\0\0";
+                        let length = (said.len() as u32 + 4).to_be_bytes();
+                        let instead = [&piece[..at], b"E", &length, said].concat();
+                        let _ = (&client).write_all(&instead);
+                        let _ = client.shutdown(Shutdown::Both);
+                    }
+                    None => drop((&client).write_all(piece)),
+                }
+            });
+            let _ = client.shutdown(Shutdown::Both);
+        });
+        for_each_piece(server, |piece| {
+            thread::sleep(Duration::from_millis(30));
+            let _ = (&database).write_all(piece);
+        });
+        let _ = database.shutdown(Shutdown::Both);
+    });
+    let url = format!("postgresql://todo@127.0.0.1:{port}/postgres?sslmode=disable");
+    let server = Server::start_with(&url, &[("DB_POOL_SIZE", "1")]);
+    create(&server, "ada", "so that there is a table");
+    let post = |user| {
+        let body = format!(r#"{{"title":"of {user}"}}"#);
+        server.send_json("POST", "/api/tasks", &token(&format!("user-{user}")), &body)
+    };
+    is_armed.store(true, Ordering::SeqCst);
+    let sent: Vec<_> = (0..USERS).map(post).collect();
+    let statuses: Vec<_> = sent.into_iter().map(|stream| Answer::read(stream).status).collect();
+    let unknown = statuses.iter().filter(|status| **status == 503).count();
+    assert!(unknown > 1 && statuses.iter().all(|status| [201, 503].contains(status)), "{statuses:?}");
+    assert_eq!(count(&cluster, "select count(*) from tasks where title like 'of %'"), USERS as i64);
+}
