@@ -16,7 +16,7 @@ use crate::auth::{Identity, KeySource, Patience, Refusal, Trust, Verifier};
 use crate::error::Error;
 use crate::http::{Response, conditions, read_body, sole_header, split_target};
 use crate::metrics::Metrics;
-use crate::queue::Queue;
+use crate::queue::{Queue, Share};
 use crate::router::{self, Match, PRIVATE, PUBLIC, Private, Public};
 use crate::seal::Seal;
 use crate::store::Store;
@@ -111,12 +111,11 @@ impl App {
         pages: usize,
     ) -> Self {
         let (tags, seal) = (visit::Tags::new(&trust.secrets), Seal::new(&trust.secrets));
-        let most = Company::ALL.map(|company| if company == Company::None { 1 } else { MAX_TOGETHER });
         Self {
             cors,
             verifier: Verifier::new(trust, keys, (workers / WORKERS_PER_WAIT_FOR_KEYS).max(1)),
             store,
-            queue: Queue::new(QUEUE_REQUESTS, most),
+            queue: Queue::new(QUEUE_REQUESTS, Company::ALL.map(share)),
             turns: Turns::new(workers, pages, LINE_REQUESTS),
             metrics: Metrics::default(),
             tags,
@@ -341,6 +340,15 @@ impl App {
             &database,
             &self.verifier.key_status(),
         )
+    }
+}
+
+/// How many that wait a worker takes at once. Of reads it leaves half to other connections; writes all wait for the same disk.
+fn share(company: Company) -> Share {
+    match company {
+        Company::Reads => Share { most: MAX_TOGETHER, one_in: 2 },
+        Company::Writes => Share { most: MAX_TOGETHER, one_in: 1 },
+        Company::None => Share { most: 1, one_in: 1 },
     }
 }
 

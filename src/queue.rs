@@ -13,7 +13,16 @@ pub struct Queue<T, const LANES: usize> {
     state: Mutex<State<T, LANES>>,
     filled: Condvar,
     capacity: usize,
-    most: [usize; LANES],
+    shares: [Share; LANES],
+}
+
+/// How many items of a lane are taken at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Share {
+    /// So many at most.
+    pub most: usize,
+    /// One in so many of those that wait, rounded up: another taker finds the rest.
+    pub one_in: usize,
 }
 
 struct State<T, const LANES: usize> {
@@ -28,11 +37,11 @@ struct State<T, const LANES: usize> {
 }
 
 impl<T, const LANES: usize> Queue<T, LANES> {
-    /// A queue of at most `capacity` items; of each lane no more than its `most` are taken at once.
-    pub fn new(capacity: usize, most: [usize; LANES]) -> Self {
+    /// A queue of at most `capacity` items.
+    pub fn new(capacity: usize, shares: [Share; LANES]) -> Self {
         let lanes = std::array::from_fn(|_| VecDeque::new());
         let state = State { first: VecDeque::new(), lanes, waiting: 0, is_waking: false };
-        Self { state: Mutex::new(state), filled: Condvar::new(), capacity, most }
+        Self { state: Mutex::new(state), filled: Condvar::new(), capacity, shares }
     }
 
     /// Puts an item at the end of a lane.
@@ -56,12 +65,12 @@ impl<T, const LANES: usize> Queue<T, LANES> {
         self.wake_one(state);
     }
 
-    /// Takes the first item; waits for one. Those behind it in its lane come along, but no more than half of what waits there,
-    /// so that another taker finds some, too. What was pushed before others comes alone.
+    /// Takes the first item; waits for one. Those behind it in its lane come along, as many as are that lane's share. What was
+    /// pushed before others comes alone.
     pub fn pop(&self) -> Vec<T> {
         let mut state = self.lock();
         loop {
-            let taken = state.take(&self.most);
+            let taken = state.take(&self.shares);
             if !taken.is_empty() {
                 if state.len() > 0 {
                     self.wake_one(state);
@@ -107,13 +116,13 @@ impl<T, const LANES: usize> Queue<T, LANES> {
 }
 
 impl<T, const LANES: usize> State<T, LANES> {
-    fn take(&mut self, most: &[usize; LANES]) -> Vec<T> {
+    fn take(&mut self, shares: &[Share; LANES]) -> Vec<T> {
         if let Some(item) = self.first.pop_front() {
             return vec![item];
         }
         let Some(lane) = self.longest() else { return Vec::new() };
-        let (items, most) = (&mut self.lanes[lane], most[lane]);
-        items.drain(..items.len().div_ceil(2).min(most)).map(|(_, item)| item).collect()
+        let (items, Share { most, one_in }) = (&mut self.lanes[lane], shares[lane]);
+        items.drain(..items.len().div_ceil(one_in).min(most)).map(|(_, item)| item).collect()
     }
 
     /// The lane whose first item has waited for the longest.
@@ -138,9 +147,11 @@ mod tests {
 
     use super::*;
 
+    const ONE: Share = Share { most: 1, one_in: 1 };
+
     #[test]
     fn it_is_bounded_and_first_in_is_first_out() {
-        let queue = Queue::new(2, [1, 1]);
+        let queue = Queue::new(2, [ONE; 2]);
         assert_eq!((queue.push(0, 1), queue.push(1, 2), queue.push(0, 3)), (Ok(()), Ok(()), Err(3)));
         assert_eq!((queue.pop(), queue.push(0, 4)), (vec![1], Ok(())));
         assert_eq!((queue.pop(), queue.pop()), (vec![2], vec![4]));
@@ -148,8 +159,8 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_along_is_of_the_same_lane_and_nobody_takes_more_than_half() {
-        let queue = Queue::new(20, [1, 3, 16]);
+    fn who_comes_along_is_of_the_same_lane_and_no_more_than_its_share() {
+        let queue = Queue::new(20, [ONE, Share { most: 3, one_in: 2 }, Share { most: 16, one_in: 2 }]);
         let pop = || queue.pop();
         for (lane, item) in [(2, 20), (1, 10), (0, 1), (2, 21), (1, 11), (0, 2), (2, 22), (2, 23), (2, 24)] {
             queue.push(lane, item).unwrap();
@@ -168,7 +179,8 @@ mod tests {
     #[test]
     fn nobody_sleeps_while_there_is_something_to_do() {
         const ITEMS: usize = 20_000;
-        let (queue, taken, is_over) = (Queue::new(ITEMS, [3]), AtomicUsize::new(0), AtomicBool::new(false));
+        let (queue, taken, is_over) =
+            (Queue::new(ITEMS, [Share { most: 3, one_in: 2 }]), AtomicUsize::new(0), AtomicBool::new(false));
         let all_are_taken = || taken.load(Ordering::SeqCst) == ITEMS;
         let in_time = thread::scope(|scope| {
             for _ in 0..4 {
@@ -201,7 +213,7 @@ mod tests {
 
     #[test]
     fn what_goes_first_goes_alone_and_finds_room() {
-        let queue = Queue::new(2, [16]);
+        let queue = Queue::new(2, [Share { most: 16, one_in: 1 }]);
         assert_eq!(
             (queue.push(0, 1), queue.push(0, 2), queue.push_first(3), queue.len()),
             (Ok(()), Ok(()), (), 3)
@@ -212,7 +224,7 @@ mod tests {
 
     #[test]
     fn what_waited_too_long_can_be_taken_back() {
-        let queue = Queue::new(2, [1]);
+        let queue = Queue::new(2, [ONE]);
         queue.push(0, 1).unwrap();
         assert_eq!(queue.pop_older_than(Duration::from_secs(60)), None);
         assert_eq!(queue.pop_older_than(Duration::ZERO), Some(1));
