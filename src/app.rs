@@ -69,19 +69,16 @@ struct Call {
     identity: Option<Result<Identity, Error>>,
 }
 
-/// Requests that a worker answers: of a user whose turn it is, or one of nobody.
+/// Requests that a worker answers: of a user whose turn it is, one or several that go together; or one of nobody.
 struct Held<'a> {
     turn: Option<Turn<'a, Call>>,
     calls: Vec<Call>,
 }
 
 impl Held<'_> {
-    /// Whom all of these go with.
+    /// Whom these go with.
     fn company(&self) -> Company {
-        match &self.calls[..] {
-            [first, ..] if self.calls.iter().all(|call| first.goes_with(call)) => first.company,
-            _ => Company::None,
-        }
+        self.calls.first().map_or(Company::None, |call| call.company)
     }
 }
 
@@ -216,7 +213,10 @@ impl App {
         let user = self.turns.key(identity.user.as_str());
         for Held { turn, calls } in held.iter_mut() {
             if let Some(turn) = turn.as_ref().filter(|turn| turn.is_of(user)) {
-                return calls.push(turn.share(call));
+                return match turn.share(call, |next| calls.iter().all(|call| call.goes_with(next))) {
+                    Ok(shares) => calls.extend(shares),
+                    Err(call) => self.refuse(call),
+                };
             }
         }
         match self.turns.begin(user, call, Instant::now()) {

@@ -77,11 +77,8 @@ impl<T> Turns<T> {
             user.working += 1;
             let first = user.exchange(request);
             Ok(Some((Turn { turns: self, key, is_over: false }, first)))
-        } else if user.waiting.len() < self.max_waiting {
-            user.waiting.push_back(request);
-            Ok(None)
         } else {
-            Err(request)
+            user.wait(request, self.max_waiting).map(|_| None)
         }
     }
 
@@ -144,13 +141,20 @@ impl<T> Turn<'_, T> {
         self.key == key
     }
 
-    /// Lets another request of the same user in: the one that may be answered with those that have the turn, which is not this one
-    /// where others of theirs wait already.
-    pub fn share(&self, request: T) -> T {
+    /// Lets another request of the same user share the turn: the one that waits the longest, which may be this one, if it
+    /// `goes_along`; else this one waits, too.
+    ///
+    /// # Errors
+    /// The request, when too many wait.
+    pub fn share(&self, request: T, goes_along: impl Fn(&T) -> bool) -> Result<Option<T>, T> {
         let mut state = self.turns.lock();
-        match state.users.iter_mut().find(|user| user.key == self.key) {
-            Some(user) => user.exchange(request),
-            None => request,
+        let Some(user) = state.users.iter_mut().find(|user| user.key == self.key) else {
+            return Ok(Some(request));
+        };
+        if goes_along(user.waiting.front().unwrap_or(&request)) {
+            Ok(Some(user.exchange(request)))
+        } else {
+            user.wait(request, self.turns.max_waiting)
         }
     }
 
@@ -190,6 +194,15 @@ impl<T> User<T> {
             }
             None => request,
         }
+    }
+
+    /// Lets a request wait; gives it back when too many do.
+    fn wait(&mut self, request: T, max_waiting: usize) -> Result<Option<T>, T> {
+        if self.waiting.len() >= max_waiting {
+            return Err(request);
+        }
+        self.waiting.push_back(request);
+        Ok(None)
     }
 
     fn take(&mut self, most: usize, may_share: impl Fn(&T, &T) -> bool) -> Vec<T> {
@@ -275,14 +288,19 @@ mod tests {
         let mut held = ask(&turns, "ada", 1, now);
         let (turn, _) = held.pop().unwrap();
         assert!(turn.is_of(turns.key("ada")) && !turn.is_of(turns.key("eve")));
-        assert_eq!(turn.share(9), 9, "nobody waits");
+        let may_share = |request: &u32| *request >= 10;
+        assert_eq!(turn.share(19, may_share), Ok(Some(19)), "nobody waits");
+        assert_eq!(turn.share(9, may_share), Ok(None), "it waits until it can go alone");
+        assert_eq!(turn.share(18, may_share), Ok(None), "nobody overtakes");
+        let (mut turn, next) = turn.pass_on(now, 1, |_, _| true).expect("one waits");
+        assert_eq!(next, [9]);
         for request in [10, 11, 12, 1, 2, 13] {
             assert!(turns.begin(turns.key("ada"), request, now).unwrap().is_none());
         }
-        assert_eq!(turn.share(14), 10, "who came first goes first");
-        let mut turn = turn;
+        assert_eq!(turn.share(14, may_share), Ok(Some(18)), "who came first goes first");
+        assert_eq!(turns.waiting(), 7);
         for (most, expected) in
-            [(16, vec![11, 12]), (16, vec![1]), (16, vec![2]), (1, vec![13]), (16, vec![14])]
+            [(16, vec![10, 11, 12]), (16, vec![1]), (16, vec![2]), (1, vec![13]), (16, vec![14])]
         {
             let next;
             (turn, next) = turn.pass_on(now, most, |first, next| first.min(next) >= &10).expect("some wait");

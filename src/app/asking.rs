@@ -20,14 +20,12 @@ impl App {
         if !reads.is_empty() {
             self.look_up(reads);
         }
-        let (together, alone): (Vec<_>, Vec<_>) =
-            writes.into_iter().partition(|(call, _)| call.company == Company::Writes);
-        alone.into_iter().for_each(|write| self.write(write));
-        let (mut together, later) = one_of_each(together, |(_, question)| question.statement().locks());
+        let (writes, later) = one_of_each(writes, |(_, question)| question.statement().locks());
         later.into_iter().for_each(|(call, _)| self.once_more(call));
-        match together.len() {
-            0 | 1 => together.drain(..).for_each(|write| self.write(write)),
-            _ => self.write_together(together),
+        if writes.len() > 1 {
+            self.write_together(writes);
+        } else {
+            writes.into_iter().for_each(|write| self.write(write));
         }
     }
 
