@@ -78,7 +78,7 @@ impl<T> Turns<T> {
             let first = user.exchange(request);
             Ok(Some((Turn { turns: self, key, is_over: false }, first)))
         } else {
-            user.wait(request, self.max_waiting).map(|_| None)
+            user.wait(request, self.max_waiting).map(|()| None)
         }
     }
 
@@ -154,7 +154,7 @@ impl<T> Turn<'_, T> {
         if goes_along(user.waiting.front().unwrap_or(&request)) {
             Ok(Some(user.exchange(request)))
         } else {
-            user.wait(request, self.turns.max_waiting)
+            user.wait(request, self.turns.max_waiting).map(|()| None)
         }
     }
 
@@ -197,12 +197,12 @@ impl<T> User<T> {
     }
 
     /// Lets a request wait; gives it back when too many do.
-    fn wait(&mut self, request: T, max_waiting: usize) -> Result<Option<T>, T> {
+    fn wait(&mut self, request: T, max_waiting: usize) -> Result<(), T> {
         if self.waiting.len() >= max_waiting {
             return Err(request);
         }
         self.waiting.push_back(request);
-        Ok(None)
+        Ok(())
     }
 
     fn take(&mut self, most: usize, may_share: impl Fn(&T, &T) -> bool) -> Vec<T> {

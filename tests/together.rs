@@ -17,13 +17,6 @@ fn let_them_queue() {
     thread::sleep(Duration::from_millis(200));
 }
 
-fn create(server: &Server, user: &str) -> i64 {
-    let body = format!(r#"{{"title":"of {user}"}}"#);
-    let created = server.request("POST", "/api/tasks", Some(&token(user)), Some(&body));
-    assert_eq!(created.status, 201, "{created:?}");
-    created.json()["id"].as_i64().unwrap()
-}
-
 #[test]
 fn reads_that_wait_share_a_round_trip_and_each_gets_its_own() {
     const USERS: usize = 24;
@@ -32,7 +25,7 @@ fn reads_that_wait_share_a_round_trip_and_each_gets_its_own() {
     let server = Server::start_with(&distance.url(), &[("DB_POOL_SIZE", "1")]);
     let near = Server::start(&cluster.url());
     let users: Vec<_> = (0..USERS).map(|number| format!("user-{number}")).collect();
-    let ids: Vec<_> = users.iter().map(|user| create(&near, user)).collect();
+    let ids: Vec<_> = users.iter().map(|user| near.create(user, &format!("of {user}"))).collect();
     for target in [format!("/api/tasks/{}", ids[0]), "/api/tasks?limit=5".to_owned()] {
         server.request("GET", &target, Some(&token(&users[0])), None); // prepares the statement
     }
@@ -79,7 +72,7 @@ fn reads_that_wait_share_a_round_trip_and_each_gets_its_own() {
 fn what_is_lost_together_is_asked_again() {
     let cluster = Cluster::start();
     let server = Server::start_with(&cluster.url(), &[("DB_POOL_SIZE", "1")]);
-    let id = create(&server, "ada");
+    let id = server.create("ada", "of ada");
     let target = format!("/api/tasks/{id}");
     server.request("GET", &target, Some(&token("ada")), None); // prepares the statement
     let (mut first, mut second, mut watcher) = (cluster.client(), cluster.client(), cluster.client());
@@ -113,7 +106,8 @@ fn what_is_slow_holds_up_nobody_elses_turn() {
     let distance = Distance::start(cluster.port);
     let server = Server::start_with(&distance.url(), &[("DB_POOL_SIZE", "2")]);
     let near = Server::start(&cluster.url());
-    let [carol, dave, eve, ada] = ["carol", "dave", "eve", "ada"].map(|user| create(&near, user));
+    let [carol, dave, eve, ada] =
+        ["carol", "dave", "eve", "ada"].map(|user| near.create(user, &format!("of {user}")));
     let (mut first, mut second, mut watcher) = (cluster.client(), cluster.client(), cluster.client());
     let lock_row = "select from tasks where user_id = any(string_to_array($1, ',')) for update";
     let mut both = first.transaction().unwrap();
@@ -186,7 +180,7 @@ fn connections_that_end_together_are_one_line_in_the_log() {
     let log = cluster.server_log();
     let settings = [("DB_POOL_SIZE", "4"), ("RUST_LOG", "info")];
     let server = Server::start_telling(log.create(), &distance.url(), &settings);
-    let id = create(&server, "ada");
+    let id = server.create("ada", "of ada");
     let (mut locker, mut watcher) = (cluster.client(), cluster.client());
     let mut lock_out = |watcher: &mut postgres::Client, meanwhile: &mut dyn FnMut(&mut postgres::Client)| {
         let lock = lock_tasks(&mut locker);
@@ -218,7 +212,7 @@ fn each_has_the_time_of_a_statement() {
     let cluster = Cluster::start();
     let settings = [("DB_POOL_SIZE", "1"), ("DB_STATEMENT_TIMEOUT_MS", "1000")];
     let server = Server::start_with(&cluster.url(), &settings);
-    let target = format!("/api/tasks/{}", create(&server, "ada"));
+    let target = format!("/api/tasks/{}", server.create("ada", "of ada"));
     let mut watcher = cluster.client();
     let lock = || {
         let mut client = cluster.client();
@@ -261,7 +255,7 @@ fn a_database_that_gives_statements_up_is_not_taken_for_one_that_is_away() {
         ("RUST_LOG", "info"),
     ];
     let server = Server::start_telling(log.create(), &cluster.url(), &settings);
-    let target = format!("/api/tasks/{}", create(&server, "ada"));
+    let target = format!("/api/tasks/{}", server.create("ada", "of ada"));
     assert_eq!(server.request("GET", &target, Some(&token("ada")), None).status, 200);
     let mut locker = cluster.client();
     let lock = lock_tasks(&mut locker);

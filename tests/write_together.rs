@@ -17,15 +17,18 @@ use support::{Answer, Cluster, Server, token, wait_until};
 /// The most writes that share a transaction.
 const MOST: usize = 16;
 
-fn create(server: &Server, user: &str, title: &str) -> i64 {
-    let body = format!(r#"{{"title":"{title}"}}"#);
-    let created = server.request("POST", "/api/tasks", Some(&token(user)), Some(&body));
-    assert_eq!(created.status, 201, "{created:?}");
-    created.json()["id"].as_i64().unwrap()
-}
-
 fn count(cluster: &Cluster, sql: &str) -> i64 {
     cluster.client().query_one(sql, &[]).unwrap().get(0)
+}
+
+/// Has each of these events of the table wait for so many seconds.
+fn slow_down(cluster: &Cluster, seconds: f64, events: &str) {
+    let slow = format!(
+        "create function wait() returns trigger language plpgsql as \
+         $$ begin perform pg_sleep({seconds}); return new; end $$; \
+         create trigger wait before {events} execute function wait()"
+    );
+    cluster.client().batch_execute(&slow).unwrap();
 }
 
 #[test]
@@ -36,10 +39,10 @@ fn writes_that_wait_share_a_transaction_and_each_gets_its_own() {
     let server = Server::start_with(&distance.url(), &[("DB_POOL_SIZE", "1")]);
     let near = Server::start(&cluster.url());
     let users: Vec<_> = (0..USERS).map(|number| format!("user-{number}")).collect();
-    let ids: Vec<_> = users.iter().map(|user| create(&near, user, "first")).collect();
+    let ids: Vec<_> = users.iter().map(|user| near.create(user, "first")).collect();
     let [doomed, changed, foreign] = ["doomed", "changed", "foreign"].map(|title| {
         let owner = |user: &String| if title == "foreign" { "eve".to_owned() } else { user.clone() };
-        users.iter().map(|user| create(&near, &owner(user), title)).collect::<Vec<_>>()
+        users.iter().map(|user| near.create(&owner(user), title)).collect::<Vec<_>>()
     });
     let prepare = [("POST", "/api/tasks".to_owned(), r#"{"title":"first of all"}"#)].into_iter().chain(
         [("PATCH", "/complete", "{}"), ("PUT", "", r#"{"title":"x"}"#), ("DELETE", "", "")]
@@ -99,7 +102,7 @@ fn what_fails_fails_alone() {
     let log = cluster.server_log();
     let settings = [("DB_POOL_SIZE", "1"), ("RUST_LOG", "info")];
     let server = Server::start_telling(log.create(), &distance.url(), &settings);
-    create(&server, "ada", "so that there is a table");
+    server.create("ada", "so that there is a table");
     let rules = "create function refuse() returns trigger language plpgsql as \
                  $$ begin raise exception 'not this one'; end $$; \
                  create trigger at_once before insert on tasks for each row when (new.title = 'bad') \
@@ -137,7 +140,7 @@ fn who_waits_for_a_lock_holds_up_nobody_else() {
     let settings = [("DB_POOL_SIZE", "2"), ("RUST_LOG", "warn")];
     let server = Server::start_telling(log.create(), &distance.url(), &settings);
     let users = ["ada", "bob", "carol", "eve", "dave", "frank", "grace"];
-    let ids = users.map(|user| create(&server, user, "a task"));
+    let ids = users.map(|user| server.create(user, "a task"));
     let (mut locker, mut watcher) = (cluster.client(), cluster.client());
     let mut lock = locker.transaction().unwrap();
     lock.execute("select from tasks where user_id = 'eve' for update", &[]).unwrap();
@@ -166,7 +169,7 @@ fn each_state_of_a_task_has_a_transaction_and_a_tag_of_its_own() {
     let cluster = Cluster::start();
     let distance = Distance::start(cluster.port);
     let server = Server::start_with(&distance.url(), &[("DB_POOL_SIZE", "2")]);
-    let id = create(&server, "ada", "on and off");
+    let id = server.create("ada", "on and off");
     let target = format!("/api/tasks/{id}/complete");
     let sent: Vec<_> = (0..TOGGLES).map(|_| server.send("PATCH", &target, &token("ada"))).collect();
     let answers: Vec<_> = sent.into_iter().map(Answer::read).collect();
@@ -182,11 +185,8 @@ fn transactions_with_the_same_tasks_wait_for_each_other_and_never_in_a_circle() 
     let cluster = Cluster::start_with(&["deadlock_timeout=10ms"], |_| {});
     let distance = Distance::start(cluster.port);
     let servers = [1, 2].map(|_| Server::start_with(&distance.url(), &[("DB_POOL_SIZE", "2")]));
-    let ids: Vec<_> = (0..USERS).map(|user| create(&servers[0], &format!("user-{user}"), "a task")).collect();
-    let slow = "create function wait() returns trigger language plpgsql as \
-                $$ begin perform pg_sleep(0.003); return new; end $$; \
-                create trigger wait before update on tasks for each row execute function wait()";
-    cluster.client().batch_execute(slow).unwrap();
+    let ids: Vec<_> = (0..USERS).map(|user| servers[0].create(&format!("user-{user}"), "a task")).collect();
+    slow_down(&cluster, 0.003, "update on tasks for each row");
     for round in 0..5 {
         let mut sent = Vec::new();
         for number in 0..USERS * 4 {
@@ -213,12 +213,8 @@ fn what_ends_before_its_commit_was_not_done_and_is_done_after_all() {
     let cluster = Cluster::start();
     let distance = Distance::start(cluster.port);
     let server = Server::start_with(&distance.url(), &[("DB_POOL_SIZE", "1")]);
-    create(&server, "ada", "so that there is a table");
-    let slow = "create function wait() returns trigger language plpgsql as \
-                $$ begin perform pg_sleep(1); return new; end $$; \
-                create trigger wait before insert on tasks for each row when (new.title = 'slow') \
-                execute function wait()";
-    cluster.client().batch_execute(slow).unwrap();
+    server.create("ada", "so that there is a table");
+    slow_down(&cluster, 1.0, "insert on tasks for each row when (new.title = 'slow')");
     let sent: Vec<_> = (0..USERS)
         .map(|number| {
             let title = if number == SLOW { "slow" } else { "quick" };
@@ -258,7 +254,7 @@ fn half_a_transaction_locks_nothing_for_long() {
     });
     let url = format!("postgresql://todo@127.0.0.1:{port}/postgres?sslmode=disable");
     let server = Server::start_with(&url, &[("DB_POOL_SIZE", "1"), ("DB_STATEMENT_TIMEOUT_MS", "1000")]);
-    let ids: Vec<_> = (0..USERS).map(|user| create(&server, &format!("user-{user}"), "a task")).collect();
+    let ids: Vec<_> = (0..USERS).map(|user| server.create(&format!("user-{user}"), "a task")).collect();
     let complete = || {
         let send = |user: usize| {
             let target = format!("/api/tasks/{}/complete", ids[user]);
@@ -290,11 +286,8 @@ fn what_is_slow_is_slow_beside_the_others_and_not_before_them() {
     const USERS: usize = 6 * WORKERS;
     let cluster = Cluster::start();
     let server = Server::start_with(&cluster.url(), &[("DB_POOL_SIZE", &WORKERS.to_string())]);
-    create(&server, "ada", "so that there is a table");
-    let slow = "create function wait() returns trigger language plpgsql as \
-                $$ begin perform pg_sleep(0.5); return new; end $$; \
-                create trigger wait before insert on tasks for each row execute function wait()";
-    cluster.client().batch_execute(slow).unwrap();
+    server.create("ada", "so that there is a table");
+    slow_down(&cluster, 0.5, "insert on tasks for each row");
     let begun = Instant::now();
     let post =
         |user| server.send_json("POST", "/api/tasks", &token(&format!("user-{user}")), r#"{"title":"slow"}"#);
@@ -313,7 +306,7 @@ fn a_task_that_is_changed_as_it_is_made_has_two_states_with_two_tags() {
     let cluster = Cluster::start();
     let distance = Distance::start(cluster.port);
     let server = Server::start_with(&distance.url(), &[("DB_POOL_SIZE", "1")]);
-    let mut next = create(&server, "ada", "prepares the statements") + 1;
+    let mut next = server.create("ada", "prepares the statements") + 1;
     server.request("PATCH", "/api/tasks/2147483647/complete", Some(&token("ada")), None);
     let (mut tags, mut changed) = (BTreeSet::new(), 0);
     for _ in 0..ROUNDS {
@@ -340,7 +333,7 @@ fn what_somebody_cancels_is_not_done_twice() {
     let log = cluster.server_log();
     let settings = [("DB_POOL_SIZE", "2"), ("RUST_LOG", "error")];
     let server = Server::start_telling(log.create(), &cluster.url(), &settings);
-    create(&server, "ada", "so that there is a table");
+    server.create("ada", "so that there is a table");
     let is_over = AtomicBool::new(false);
     let cancel = "do $$ declare backends int[]; begin \
                   select array_agg(pid) into backends from pg_stat_activity \
@@ -414,7 +407,7 @@ fn what_may_be_on_the_disk_when_postgresql_panics_is_not_done_again() {
     });
     let url = format!("postgresql://todo@127.0.0.1:{port}/postgres?sslmode=disable");
     let server = Server::start_with(&url, &[("DB_POOL_SIZE", "1")]);
-    create(&server, "ada", "so that there is a table");
+    server.create("ada", "so that there is a table");
     let post = |user| {
         let body = format!(r#"{{"title":"of {user}"}}"#);
         server.send_json("POST", "/api/tasks", &token(&format!("user-{user}")), &body)

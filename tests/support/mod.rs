@@ -303,6 +303,14 @@ impl Server {
         request_on(self.port, method, target, token, body)
     }
 
+    /// Creates a task of this user; its id.
+    pub fn create(&self, user: &str, title: &str) -> i64 {
+        let body = format!(r#"{{"title":"{title}"}}"#);
+        let created = self.request("POST", "/api/tasks", Some(&token(user)), Some(&body));
+        assert_eq!(created.status, 201, "{created:?}");
+        created.json()["id"].as_i64().unwrap()
+    }
+
     /// Sends one without a body, and leaves the answer for later (`Answer::read`).
     pub fn send(&self, method: &str, target: &str, token: &str) -> TcpStream {
         http::try_send_on(self.port, method, target, Some(token), None).unwrap()
