@@ -112,7 +112,7 @@ def wrk(server, requests, connections, seconds, expected=200):
 
 PARAMETERS = {
     "get": {"$1": ":user", "$2": ":id"},
-    "page": {"$1": ":user", "$4": str(PAGE), "$5": "0"},
+    "page": {"$1": ":user", "$4": str(PAGE)},
     "insert": {"$1": ":user", "$2": ":title", "$3": ":description", "$4": ":completed"},
     "set_completed": {"$1": ":user", "$2": ":id", "$3": ":completed"},
 }

@@ -20,6 +20,9 @@ pub const MAX_PAGE_TASKS: i64 = MAX_LIMIT;
 /// A page of so many bytes of JSON takes no further task.
 pub const MAX_PAGE_BYTES: usize = 256 * 1024;
 
+/// What a short page mostly has room in, in bytes.
+const START_BYTES: usize = 8 * 1024;
+
 /// One row more than a page has, which tells that there are more.
 const FIRST: &str = concat!(
     "select ",
@@ -69,9 +72,14 @@ fn first_sql(sort: Sort, descending: bool, is_filtered: bool) -> String {
     format!("select {columns} {from} {order} limit {}", MAX_PAGE_TASKS + 1)
 }
 
-/// The first page of a part of the list, and in each row how long the whole list is; a part without tasks is one row without a
-/// task.
+/// The first page of a part of the list, and in each row how long the whole list is.
 fn part_sql(sort: Sort, descending: bool, is_filtered: bool) -> String {
+    let (columns, from, order) = (columns(sort), from(is_filtered), order_by(sort, descending));
+    format!("select {columns}, (select count(*) {from}) as total {from} {order} limit $4")
+}
+
+/// The same after some tasks. A part without any is one row without a task, so that it tells the length all the same.
+fn part_after_sql(sort: Sort, descending: bool, is_filtered: bool) -> String {
     let (columns, from, order) = (columns(sort), from(is_filtered), order_by(sort, descending));
     format!(
         "with matching as not materialized (select {columns} {from}), \
@@ -138,7 +146,9 @@ impl Key {
 
 impl Page {
     fn beginning_with(opening: &[u8]) -> Self {
-        Self { json: opening.to_vec(), total: None, rest: None, tasks: 0 }
+        let mut json = Vec::with_capacity(START_BYTES);
+        json.extend_from_slice(opening);
+        Self { json, total: None, rest: None, tasks: 0 }
     }
 
     /// Adds a task, if there is a place for it. The first that finds none is where the next page begins; those behind it are
@@ -161,9 +171,14 @@ impl Page {
         Ok(())
     }
 
+    /// The beginning of a part, of a list without tasks as long as no row says otherwise.
+    fn of_part() -> Self {
+        Self { total: Some(0), ..Self::beginning_with(b"[") }
+    }
+
     /// The same for a row that also tells the length of the whole list, and may have no task.
     fn add_counted(&mut self, row: &Row, listing: &Listing) -> Result<(), postgres::Error> {
-        if self.total.is_none() {
+        if self.total == Some(0) {
             self.total = row.try_get("total")?;
         }
         match row.try_get::<_, Option<i32>>(0)? {
@@ -194,7 +209,7 @@ impl Tasks<'_> {
         let part = listing.page.unwrap_or_default();
         let (sql, params) = self.part(&listing, part);
         Question::new(Statement::lookup(sql, params), move |rows| {
-            let mut page = Page::beginning_with(b"[");
+            let mut page = Page::of_part();
             let add = |row| page.add_counted(row, &listing);
             rows.iter().try_for_each(add).map_err(|error| judge(&error))?;
             Ok(page.finish(part.limit))
@@ -204,8 +219,14 @@ impl Tasks<'_> {
     fn part(&self, listing: &Listing, Part { limit, offset }: Part) -> (String, Vec<Param>) {
         let Listing { completed, search, sort, descending, .. } = listing;
         let rows = limit.unwrap_or(MAX_PAGE_TASKS + 1);
-        let params = self.bind([flag(*completed), text(search.as_deref()), number(rows), number(offset)]);
-        (part_sql(*sort, *descending, listing.is_filtered()), params)
+        let mut params = self.bind([flag(*completed), text(search.as_deref()), number(rows)]);
+        let sql = if offset == 0 {
+            part_sql
+        } else {
+            params.push(number(offset));
+            part_after_sql
+        };
+        (sql(*sort, *descending, listing.is_filtered()), params)
     }
 
     /// The first page of a list.
@@ -221,7 +242,7 @@ impl Tasks<'_> {
             }
             Some(part) => {
                 let (sql, params) = self.part(listing, *part);
-                self.fold(&sql, &params, start, |page, row| page.add_counted(row, listing))
+                self.fold(&sql, &params, Page::of_part, |page, row| page.add_counted(row, listing))
             }
         }?;
         Ok(page.finish(part.and_then(|part| part.limit)))
@@ -254,19 +275,22 @@ mod tests {
         let mut texts = vec![FIRST.to_owned()];
         for sort in [Sort::CreatedAt, Sort::UpdatedAt, Sort::Title] {
             for (descending, is_filtered) in [(false, false), (false, true), (true, false), (true, true)] {
-                texts.extend([first_sql, part_sql, next_sql].map(|text| text(sort, descending, is_filtered)));
+                let all = [first_sql, part_sql, part_after_sql, next_sql];
+                texts.extend(all.map(|text| text(sort, descending, is_filtered)));
             }
         }
         for sql in texts {
-            assert_eq!(sql.matches("from tasks where user_id = $1").count(), 1, "{sql}");
+            let bound = sql.matches("from tasks where user_id = $1").count();
+            assert!(bound > 0 && bound == sql.matches("tasks").count(), "{sql}");
             assert!(!sql.contains("$1 or ") && !sql.contains("$10"), "{sql}");
-            assert_eq!(sql.matches("tasks").count(), 1, "{sql}");
-            // Of what follows nothing can widen it: `or` stands in parentheses only.
-            let mut depth = 0;
+            // Of what follows nothing can widen it: `or` stands in parentheses of its own only.
+            let (mut depth, mut from) = (0, 0);
             for (at, character) in sql.char_indices() {
                 depth += i32::from(character == '(') - i32::from(character == ')');
-                let outside = sql.starts_with("with") && depth == 1 || depth == 0;
-                assert!(!outside || !sql[at..].starts_with(" or "), "{sql}");
+                if sql[at..].starts_with("from tasks") {
+                    from = depth;
+                }
+                assert!(depth > from || !sql[at..].starts_with(" or "), "{sql}");
             }
         }
     }

@@ -32,6 +32,12 @@ use task::{Completion, NewTask, Task};
 
 const GET: &str = include_str!("../../../sql/get.sql");
 const PAGE: &str = include_str!("../../../sql/page.sql");
+// Without a task it is one row, which tells the length of the list all the same.
+const PAGE_AFTER: &str = "with matching as not materialized (
+select id, user_id, title, description, completed, created_at, updated_at from tasks where user_id = $1),
+page as (select * from matching order by created_at desc, id desc limit $4 offset $5)
+select page.*, total from (select count(*) as total from matching) as counted left join page on true
+order by created_at desc, id desc";
 const INSERT: &str = include_str!("../../../sql/insert.sql");
 const SET_COMPLETED: &str = include_str!("../../../sql/set_completed.sql");
 
@@ -103,12 +109,13 @@ async fn list(State(app): State<Arc<App>>, user: User, Query(page): Query<Page>)
         return Err(Error::Invalid("limit"));
     }
     let types = [Type::TEXT, Type::BOOL, Type::TEXT, Type::INT8, Type::INT8];
-    let rows =
-        app.query(PAGE, &types, &[&user.id, &None::<bool>, &None::<&str>, &page.limit, &page.offset]).await?;
+    let values: [&(dyn ToSql + Sync); 5] =
+        [&user.id, &None::<bool>, &None::<&str>, &page.limit, &page.offset];
+    let (sql, count) = if page.offset == 0 { (PAGE, 4) } else { (PAGE_AFTER, 5) };
+    let rows = app.query(sql, &types[..count], &values[..count]).await?;
     let total: i64 = rows.first().map_or(Ok(0), |row| row.try_get(7))?;
     let mut tasks = Vec::with_capacity(rows.len());
     for row in &rows {
-        // A page without tasks is one row without a task.
         if row.try_get::<_, Option<i32>>(0)?.is_some() {
             tasks.push(Task::read(row)?);
         }
