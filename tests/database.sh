@@ -80,6 +80,9 @@ check 'tasks can be created' 201 "$status"
 
 check 'it has made the table tasks, and no other: none of users' tasks \
     "$(sql "select string_agg(table_name, ',') from information_schema.tables where table_schema = 'public'")"
+check 'users are compared byte by byte, whatever the language of the database' C \
+    "$(sql "select collname from pg_attribute join pg_collation on pg_collation.oid = attcollation
+        where attrelid = 'tasks'::regclass and attname = 'user_id'")"
 check 'the table has these columns, and none that holds a credential' \
     "$(printf '%s\n' 'id integer NO' 'user_id text NO' 'title text NO' 'description text YES' 'completed boolean NO' \
         'created_at timestamp with time zone NO' 'updated_at timestamp with time zone NO')" \
