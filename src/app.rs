@@ -14,7 +14,7 @@ use tiny_http::{Method, Request, Server};
 use crate::api::{Company, Reply};
 use crate::auth::{Identity, KeySource, Patience, Refusal, Trust, Verifier};
 use crate::error::Error;
-use crate::http::{Response, conditions, read_body, sole_header, split_target};
+use crate::http::{Response, conditions, read_body, sole, split_target};
 use crate::metrics::Metrics;
 use crate::queue::{Queue, Share};
 use crate::router::{self, Match, PRIVATE, PUBLIC, Private, Public};
@@ -84,7 +84,7 @@ impl Held<'_> {
 
 impl Call {
     fn new(request: Request) -> Self {
-        let id = request_id::choose(sole_header(request.headers(), request_id::HEADER));
+        let id = request_id::choose(sole(request.header_values(request_id::HEADER)));
         let (path, query) = split_target(request.url());
         let visit = Visit::new(request.method(), path);
         let company = api::company(request.method(), path, query);
@@ -263,7 +263,7 @@ impl App {
             return None;
         }
         let _in_request = logging::enter_request(call.id.clone());
-        let authorization = sole_header(request.headers(), "Authorization");
+        let authorization = sole(request.header_values("Authorization"));
         let identify = || Ok(self.verifier.identify(authorization, now_seconds(), patience)?);
         Some(guarded(|| visit.auth.time(identify)))
     }
@@ -279,7 +279,7 @@ impl App {
 
     /// The answer to a preflight.
     fn preflight(&self, request: &Request) -> Option<Response> {
-        let asked = || sole_header(request.headers(), "Access-Control-Request-Headers").unwrap_or_default();
+        let asked = || sole(request.header_values("Access-Control-Request-Headers")).unwrap_or_default();
         is_preflight(request).then(|| cors::preflight(self.allowed_origin(request), asked()))
     }
 
@@ -296,7 +296,7 @@ impl App {
     }
 
     fn allowed_origin<'r>(&self, request: &'r Request) -> Option<&'r str> {
-        self.cors.judge(sole_header(request.headers(), "Origin").unwrap_or_default())
+        self.cors.judge(sole(request.header_values("Origin")).unwrap_or_default())
     }
 
     fn serve(&self, Call { request, body, visit, identity, .. }: &mut Call) -> Result<Reply<'_>, Error> {
@@ -355,7 +355,7 @@ fn share(company: Company) -> Share {
 /// Only `OPTIONS` with this header is one (Fetch standard, "CORS-preflight request").
 fn is_preflight(request: &Request) -> bool {
     *request.method() == Method::Options
-        && sole_header(request.headers(), "Access-Control-Request-Method") != Ok(None)
+        && sole(request.header_values("Access-Control-Request-Method")) != Ok(None)
 }
 
 /// The body, which is kept for when the request is tried once more.

@@ -115,25 +115,21 @@ impl Response {
 
     /// The same as `tiny_http` sends it.
     pub fn into_tiny_http(self) -> tiny_http::Response<Body> {
-        let headers = self
-            .headers
-            .iter()
-            .map(|(name, value)| {
-                Header::from_bytes(name.as_bytes(), value.as_bytes())
-                    .expect("names are ours, values are ours or were checked to be visible ASCII")
-            })
-            .collect();
         let length = self.body().map(<[u8]>::len);
         let held_bytes = self.body.held_bytes();
+        let header = |(name, value): (&str, Cow<str>)| {
+            Header::from_bytes(name, value.into_owned())
+                .expect("names are ours, values are ours or were checked to be visible ASCII")
+        };
+        let headers = self.headers.into_iter().map(header).collect();
         tiny_http::Response::new(StatusCode(self.status), headers, self.body, length, None)
             .with_held_bytes(held_bytes)
     }
 }
 
-/// The value of the only header of this name; `Err` when there are several.
-pub fn sole_header<'h>(headers: &'h [Header], name: &'static str) -> Result<Option<&'h str>, Repeated> {
-    let mut values = headers.iter().filter(|header| header.field.equiv(name));
-    let first = values.next().map(|header| header.value.as_str());
+/// The only one of a header's values, `?` where it is no text; `Err` when there are several.
+pub fn sole<'h>(mut values: impl Iterator<Item = &'h [u8]>) -> Result<Option<&'h str>, Repeated> {
+    let first = values.next().map(|value| str::from_utf8(value).unwrap_or("?"));
     if values.next().is_some() { Err(Repeated) } else { Ok(first) }
 }
 
@@ -147,8 +143,8 @@ pub struct Repeated;
 /// See [`Conditions::parse`].
 pub fn conditions(request: &Request, seal: &Seal) -> Result<Conditions, Error> {
     let list = |name| {
-        let values = request.headers().iter().filter(|header| header.field.equiv(name));
-        values.map(|header| header.value.as_str().to_owned()).reduce(|all, more| format!("{all},{more}"))
+        let values = request.header_values(name).map(|value| String::from_utf8_lossy(value).into_owned());
+        values.reduce(|all, more| format!("{all},{more}"))
     };
     Conditions::parse(list("If-Match").as_deref(), list("If-None-Match").as_deref(), seal)
 }
@@ -156,7 +152,8 @@ pub fn conditions(request: &Request, seal: &Seal) -> Result<Conditions, Error> {
 /// Path and query of a request target. A client behind a proxy may send the absolute form, with scheme and host
 /// (RFC 9112, section 3.2.2); the scheme's case does not matter (RFC 9110, section 4.2.3).
 pub fn split_target(target: &str) -> (&str, &str) {
-    let origin_form = match target.split_once("://") {
+    let absolute_form = if target.starts_with('/') { None } else { target.split_once("://") };
+    let origin_form = match absolute_form {
         Some((scheme, rest)) if ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
             rest.find(['/', '?']).map_or("/", |start| &rest[start..])
         }

@@ -20,7 +20,7 @@ use crate::auth::{JwksUrl, KeySource};
 use crate::config::Config;
 use crate::database::Database;
 use crate::error::Error;
-use crate::http::{Limits, sole_header};
+use crate::http::{Limits, sole};
 use crate::store::Store;
 use crate::{admin, cors, logging, request_id, visit};
 
@@ -124,11 +124,11 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), String> 
 
 /// The answer to a request that the engine refused, as a page can read it.
 fn reject(rejection: &Rejection, cors: &cors::Policy) -> ResponseBox {
-    let id = request_id::choose(sole_header(rejection.headers(), request_id::HEADER));
+    let id = request_id::choose(sole(rejection.header_values(request_id::HEADER)));
     let _in_request = logging::enter_request(id.clone());
     let (status, error_code) = (rejection.status_code().0, rejection.error_code());
     info!(target: visit::TARGET, status, error_code; "refused");
-    let origin = cors.judge(sole_header(rejection.headers(), "Origin").unwrap_or_default());
+    let origin = cors.judge(sole(rejection.header_values("Origin")).unwrap_or_default());
     let error = Error::Http(status, error_code, rejection.reason());
     finish(error.into(), origin, id).into_tiny_http().boxed()
 }

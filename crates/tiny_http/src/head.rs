@@ -103,6 +103,12 @@ impl Head {
         self.fields.iter().filter_map(header).collect()
     }
 
+    /// The values of the headers with this name, whatever its case.
+    pub(crate) fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        let of_name = |field: &&Field| self.slice(&field.name).eq_ignore_ascii_case(name.as_bytes());
+        self.fields.iter().filter(of_name).map(|field| self.slice(&field.value))
+    }
+
     fn slice(&self, range: &Range<u32>) -> &[u8] {
         &self.bytes[range.start as usize..range.end as usize]
     }

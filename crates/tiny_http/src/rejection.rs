@@ -45,9 +45,13 @@ impl Rejection {
         }
     }
 
-    /// The headers of the request; empty when its head could not be read.
-    pub fn headers(&self) -> &[Header] {
-        &self.headers
+    /// The values of the request's headers with this name; none when its head could not be read. As
+    /// [`Request::header_values`](crate::Request::header_values), but a byte past ASCII is `?`.
+    pub fn header_values(&self, name: &'static str) -> impl Iterator<Item = &[u8]> {
+        self.headers
+            .iter()
+            .filter(move |header| header.field.equiv(name))
+            .map(|header| header.value.as_bytes())
     }
 
     /// The answer where the program has no other: `{"detail": …, "error_code": …, "message": …}`.

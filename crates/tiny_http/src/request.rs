@@ -80,6 +80,12 @@ impl Request {
         self.headers.get_or_init(|| self.head.headers())
     }
 
+    /// The values of the headers with this name, whatever its case, in the order they came: as they were received, where
+    /// [`Request::headers`] first makes a copy of all. Not in the published crate.
+    pub fn header_values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        self.head.values(name)
+    }
+
     /// The version of HTTP: 1.1 or 1.0.
     pub fn http_version(&self) -> &HTTPVersion {
         &self.head.version

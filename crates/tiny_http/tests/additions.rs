@@ -44,9 +44,8 @@ fn exchange(address: SocketAddr, request: &str) -> String {
 fn the_hook_gives_the_answer_and_knows_the_headers() {
     let limits = Limits { max_body_bytes: 10, ..Limits::default() };
     let (_server, address) = start(limits, |rejection| {
-        let origin = rejection.headers().iter().find(|header| header.field.equiv("Origin"));
-        let words =
-            format!("{} {}", rejection.error_code(), origin.map_or("-", |header| header.value.as_str()));
+        let origin = rejection.header_values("origin").next().unwrap_or(b"-");
+        let words = format!("{} {}", rejection.error_code(), String::from_utf8_lossy(origin));
         Response::from_string(words).with_status_code(rejection.status_code()).boxed()
     });
     let too_large = "POST / HTTP/1.1\r\nHost: h\r\nOrigin: http://a\r\nContent-Length: 11\r\n\r\n";
@@ -57,6 +56,21 @@ fn the_hook_gives_the_answer_and_knows_the_headers() {
     assert!(exchange(address, "nonsense\r\n\r\n").ends_with("\r\n\r\nBAD_REQUEST -"));
     let head = exchange(address, &too_large.replace("POST", "HEAD"));
     assert!(head.contains("\r\nContent-Length: 26\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+}
+
+#[test]
+fn the_values_of_a_header_are_as_they_were_received() {
+    let (server, address) = start(Limits::default(), Rejection::to_response);
+    let mut client = connect(address);
+    client
+        .write_all(
+            b"GET / HTTP/1.1\r\nHost: h\r\nX-Name: \t a b \r\nX: 1\r\nx-name:\r\nX-NAME: \xe9\xff\r\n\r\n",
+        )
+        .expect("the server reads");
+    let request = server.recv().expect("a request comes");
+    let values = |name| request.header_values(name).collect::<Vec<_>>();
+    assert_eq!(values("X-Name"), [b"a b".as_slice(), b"", b"\xe9\xff"]);
+    assert_eq!((values("host"), values("Y").len()), (vec![b"h".as_slice()], 0));
 }
 
 #[test]
