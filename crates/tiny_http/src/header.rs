@@ -62,7 +62,8 @@ impl fmt::Display for Header {
 
 /// Whether `bytes` may stand in a header that we send: visible ASCII, space and tab.
 pub(crate) fn is_field_value(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t'))
+    // Looked at to the end in any case, which the compiler turns into a few instructions for 16 bytes and more.
+    bytes.iter().fold(true, |holds, byte| holds & matches!(byte, b' '..=b'~' | b'\t'))
 }
 
 /// The name of a header. Two names are equal whatever their case.
