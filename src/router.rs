@@ -125,9 +125,11 @@ pub fn find<'p, E: Copy>(routes: &[Route<E>], method: &Method, path: &'p str) ->
 
 /// The text in place of `{id}` (empty where the pattern has none), or `None` when the path is another.
 fn match_path<'p>(pattern: &str, path: &'p str) -> Option<&'p str> {
-    let Some((before, after)) = pattern.split_once("{id}") else {
+    // By characters, which are found much faster than texts: several patterns are tried for each request.
+    let Some((before, after)) = pattern.split_once('{') else {
         return (pattern.trim_end_matches('/') == path).then_some("");
     };
+    let (_, after) = after.split_once('}')?;
     let id = path.strip_prefix(before)?.strip_suffix(after)?;
     (!id.is_empty() && !id.contains('/')).then_some(id)
 }

@@ -7,7 +7,7 @@ mod buffer;
 mod line;
 
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, Write};
 use std::time::Duration;
 use std::{panic, thread};
 
@@ -25,6 +25,8 @@ pub enum Format {
     Json,
 }
 
+/// What a line mostly has room in, in bytes.
+const LINE_BYTES: usize = 320;
 /// How long [`finish`] waits for whoever reads the log.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -47,8 +49,9 @@ pub fn start(filter: &str, format: Format) -> io::Result<()> {
         .parse_filters(filter)
         .target(Target::Pipe(Box::new(&BUFFER)))
         .format(move |out, record| {
-            let time = out.timestamp_millis();
-            REQUEST_ID.with_borrow(|request_id| write(out, &time, record, request_id))
+            let (time, mut line) = (out.timestamp_millis(), Vec::with_capacity(LINE_BYTES));
+            REQUEST_ID.with_borrow(|request_id| write(&mut line, &time, record, request_id))?;
+            out.write_all(&line)
         })
         .init();
     thread::Builder::new()
