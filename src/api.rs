@@ -124,8 +124,10 @@ fn etag(tag: Tag, seal: &Seal) -> String {
 /// Which requests a request may be answered together with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Company {
-    /// Those that look up what takes next to no time.
+    /// Those that look up one task.
     Reads,
+    /// Those that look up a list which takes next to no time.
+    Lists,
     /// Those that change one task.
     Writes,
     /// None.
@@ -134,7 +136,7 @@ pub enum Company {
 
 impl Company {
     /// All there are, in the order of their discriminants.
-    pub const ALL: [Self; 3] = [Self::Reads, Self::Writes, Self::None];
+    pub const ALL: [Self; 4] = [Self::Reads, Self::Lists, Self::Writes, Self::None];
 }
 
 /// The company of a request with this method and target: one that has any is answered with a question, or fails before it comes
@@ -143,7 +145,7 @@ pub fn company(method: &Method, path: &str, query: &str) -> Company {
     match router::find(&PRIVATE, method, path).map(|found| found.endpoint) {
         Ok(Private::GetTask) => Company::Reads,
         Ok(Private::ListTasks) if Listing::parse(query).is_ok_and(|listing| listing.is_brief()) => {
-            Company::Reads
+            Company::Lists
         }
         Ok(Private::CreateTask | Private::UpdateTask | Private::CompleteTask | Private::DeleteTask) => {
             Company::Writes
@@ -188,13 +190,13 @@ mod tests {
 
     #[test]
     fn what_takes_next_to_no_time_has_company() {
-        use Company::{None, Reads, Writes};
+        use Company::{Lists, None, Reads, Writes};
         for (method, path, query, expected) in [
             (Method::Get, "/api/tasks/1", "", Reads),
             (Method::Get, "/api/tasks/abc", "", Reads),
             (Method::Head, "/api/tasks/1/", "", Reads),
-            (Method::Get, "/api/tasks", "limit=20", Reads),
-            (Method::Get, "/api/tasks", "limit=60&offset=40&order=asc", Reads),
+            (Method::Get, "/api/tasks", "limit=20", Lists),
+            (Method::Get, "/api/tasks", "limit=60&offset=40&order=asc", Lists),
             (Method::Get, "/api/tasks", "limit=60&offset=41", None),
             (Method::Get, "/api/tasks", "limit=101", None),
             (Method::Get, "/api/tasks", "limit=0", None),

@@ -34,6 +34,8 @@ const LINE_REQUESTS: usize = QUEUE_REQUESTS / 2;
 const WORKERS_PER_WAIT_FOR_KEYS: usize = 2;
 /// How many requests a worker answers together at most.
 const MAX_TOGETHER: usize = 16;
+/// The same of lists, each of which takes as long as several tasks.
+const MAX_LISTS_TOGETHER: usize = 8;
 /// How long a request may wait for a worker before it is answered 503.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -228,7 +230,8 @@ impl App {
 
     /// Answers all of these, and tells whose turn it is then. What several ask of the database they ask together.
     fn answer_all<'a>(&'a self, held: Vec<Held<'a>>) -> Vec<Held<'a>> {
-        let share = (MAX_TOGETHER / held.len()).max(1);
+        let most = held.first().map_or(1, |held| share(held.company()).most);
+        let share = (most / held.len()).max(1);
         let (mut turns, mut asking) = (Vec::with_capacity(held.len()), Vec::new());
         for Held { turn, calls } in held {
             for mut call in calls {
@@ -347,6 +350,7 @@ impl App {
 fn share(company: Company) -> Share {
     match company {
         Company::Reads => Share { most: MAX_TOGETHER, one_in: 2 },
+        Company::Lists => Share { most: MAX_LISTS_TOGETHER, one_in: 2 },
         Company::Writes => Share { most: MAX_TOGETHER, one_in: 1 },
         Company::None => Share { most: 1, one_in: 1 },
     }
