@@ -11,7 +11,7 @@ pub mod random;
 pub mod signer;
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 use serde_json::json;
 
 pub use http::{Answer, request_on};
@@ -60,8 +61,16 @@ pub fn free_port() -> u16 {
     let candidate = || 10_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 22_000;
     std::iter::repeat_with(candidate)
         .take(1_000)
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .find(|port| can_bind(*port).is_ok())
         .expect("one of a thousand ports is free")
+}
+
+/// Binds and does not listen: a process that another test is just starting has a copy of the socket until it runs its own
+/// program, and whoever connects meanwhile would reach that copy in place of the server.
+fn can_bind(port: u16) -> rustix::io::Result<()> {
+    let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    net::sockopt::set_socket_reuseaddr(&socket, true)?;
+    net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
 }
 
 /// A PostgreSQL cluster of its own.
