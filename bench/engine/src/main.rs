@@ -1,8 +1,8 @@
 //! Requests a second and processor time a request of this engine, the published `tiny_http` and axum.
 //!
 //! `cargo run --release` starts each server in turn, several times, loads it with `wrk` (which must be installed) at 16, 64 and
-//! 256 connections, and prints medians. All share the machine with the load, so only the ratios mean anything, and only
-//! those of one run.
+//! 256 connections, and prints medians, of the ratios those of each round. All share the machine with the load, so only the
+//! ratios mean anything, and only those of one run.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 7;
 const SECONDS: u32 = 3;
 const CONNECTIONS: [u32; 3] = [16, 64, 256];
 const SERVERS: [&str; 3] = ["ours", "published", "axum"];
@@ -120,30 +120,37 @@ fn compare() -> Result<()> {
         "connections  server      requests/s  CPU us/request  times axum's requests/s and CPU  times the published's"
     );
     for connections in CONNECTIONS {
-        let [axum, published] = ["axum", "published"].map(|server| median(&measured[&(connections, server)]));
         for server in SERVERS {
-            let own = median(&measured[&(connections, server)]);
+            let own = &measured[&(connections, server)];
+            let [to_axum, to_published] =
+                ["axum", "published"].map(|other| ratio(own, &measured[&(connections, other)]));
             println!(
                 "{connections:>11}  {server:<10} {:>11.0} {:>15.2} {:>25.2} {:>7.2} {:>14.2} {:>7.2}",
-                own.per_second,
-                own.cpu_us,
-                own.per_second / axum.per_second,
-                own.cpu_us / axum.cpu_us,
-                own.per_second / published.per_second,
-                own.cpu_us / published.cpu_us
+                median(own.iter().map(|own| own.per_second)),
+                median(own.iter().map(|own| own.cpu_us)),
+                to_axum.per_second,
+                to_axum.cpu_us,
+                to_published.per_second,
+                to_published.cpu_us
             );
         }
     }
     Ok(())
 }
 
-fn median(figures: &[Figures]) -> Figures {
-    let middle = |pick: fn(&Figures) -> f64| {
-        let mut values: Vec<f64> = figures.iter().map(pick).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    Figures { per_second: middle(|own| own.per_second), cpu_us: middle(|own| own.cpu_us) }
+/// The medians of the ratios in each round.
+fn ratio(own: &[Figures], other: &[Figures]) -> Figures {
+    let rounds = || own.iter().zip(other);
+    Figures {
+        per_second: median(rounds().map(|(own, other)| own.per_second / other.per_second)),
+        cpu_us: median(rounds().map(|(own, other)| own.cpu_us / other.cpu_us)),
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 /// A server process that ends with its value.
