@@ -230,8 +230,7 @@ impl App {
 
     /// Answers all of these, and tells whose turn it is then. What several ask of the database they ask together.
     fn answer_all<'a>(&'a self, held: Vec<Held<'a>>) -> Vec<Held<'a>> {
-        let most = held.first().map_or(1, |held| share(held.company()).most);
-        let share = (most / held.len()).max(1);
+        let share = (MAX_TOGETHER / held.len()).max(1);
         let (mut turns, mut asking) = (Vec::with_capacity(held.len()), Vec::new());
         for Held { turn, calls } in held {
             for mut call in calls {

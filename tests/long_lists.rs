@@ -22,8 +22,8 @@ const STALLED: usize = 50;
 /// More than the server keeps waiting (32 MiB), and what they may cost together.
 const CROWD: usize = 300;
 const MAX_CROWD_GROWTH_KIB: usize = 64 * 1024;
-/// Lists of 100 of the largest tasks at each of 8 workers: the rows of one (4 MB), and the first pages of 16.
-const MAX_TOGETHER_GROWTH_KIB: usize = 160 * 1024;
+/// Lists of 100 of the largest tasks at each of 8 workers: the rows of one (4 MB), and the first pages of 8.
+const MAX_TOGETHER_GROWTH_KIB: usize = 128 * 1024;
 /// What is instant, on a noisy machine.
 const INSTANT: Duration = Duration::from_millis(500);
 /// The version that an old client speaks, which knows nothing of chunks.

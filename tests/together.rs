@@ -9,8 +9,9 @@ use support::locks::{lock_tasks, wait_until_blocked};
 use support::proxy::Distance;
 use support::{Answer, Cluster, Server, token};
 
-/// The most reads that share a round trip.
+/// The most reads that share a round trip, and the most lists.
 const MOST: usize = 16;
+const MOST_LISTS: usize = 8;
 
 /// Time enough for what was sent to be in the queue.
 fn let_them_queue() {
@@ -140,7 +141,33 @@ fn what_is_slow_holds_up_nobody_elses_turn() {
 }
 
 #[test]
-fn what_cannot_be_prepared_fails_alone() {
+fn no_more_than_eight_lists_share_a_round_trip() {
+    const LISTS: usize = 16;
+    let cluster = Cluster::start();
+    let distance = Distance::start(cluster.port);
+    let server = Server::start_with(&distance.url(), &[("DB_POOL_SIZE", "2")]);
+    let task = format!("/api/tasks/{}", server.create("ada", "of ada"));
+    for target in [&*task, "/api/tasks?limit=1"] {
+        server.request("GET", target, Some(&token("ada")), None); // prepares the statement
+    }
+    let (mut locker, mut watcher) = (cluster.client(), cluster.client());
+    let lock = lock_tasks(&mut locker);
+    let before = distance.sent();
+    let mut sent = vec![server.send("GET", &task, &token("ada"))];
+    wait_until_blocked(&mut watcher, "the first read", 1);
+    // The other worker finds that they have to wait for her turn, of which she has one.
+    sent.extend((0..LISTS).map(|_| server.send("GET", "/api/tasks?limit=1", &token("ada"))));
+    let_them_queue();
+    lock.rollback().unwrap();
+    for stream in sent {
+        assert_eq!(Answer::read(stream).status, 200);
+    }
+    assert_eq!(distance.sent() - before, 1 + LISTS / MOST_LISTS);
+}
+
+#[test]
+fn what_cannot_be_prepared_together_fails_one_by_one() {
+    const READS: usize = 4;
     let cluster = Cluster::start();
     // A view has no `xmin`, so that lists can be read from it and single tasks cannot.
     let mut owner = cluster.client();
@@ -154,21 +181,29 @@ fn what_cannot_be_prepared_fails_alone() {
     let mut watcher = cluster.client();
     let mut lock = owner.transaction().unwrap();
     lock.batch_execute("lock table things").unwrap();
-    let mut sent = vec![server.send("GET", "/api/tasks?limit=1", &token("carol"))];
+    let mut lists = vec![server.send("GET", "/api/tasks?limit=1", &token("carol"))];
     wait_until_blocked(&mut watcher, "the first read", 1);
-    let eve = format!("{}\r\nX-Request-Id: of-eve", token("eve"));
-    let refused = server.send("GET", "/api/tasks/1", &eve);
-    let_them_queue();
-    sent.push(server.send("GET", "/api/tasks?limit=1", &token("ada")));
+    let read = |number| {
+        let user = format!("user-{number}");
+        server.send("GET", "/api/tasks/1", &format!("{}\r\nX-Request-Id: of-{user}", token(&user)))
+    };
+    let refused: Vec<_> = (0..READS).map(read).collect();
+    lists.push(server.send("GET", "/api/tasks?limit=1", &token("ada")));
     let_them_queue();
     lock.rollback().unwrap();
-    assert_eq!(Answer::read(refused).status, 500);
-    for stream in sent {
+    for stream in refused {
+        assert_eq!(Answer::read(stream).status, 500);
+    }
+    for stream in lists {
         assert_eq!(Answer::read(stream).status, 200);
     }
-    let log = log.wait_until("the line in the log", |log| log.contains("a statement failed"));
-    let line = log.lines().find(|line| line.contains("a statement failed")).unwrap();
-    assert!(line.ends_with("request_id=of-eve"), "{line}");
+    let log =
+        log.wait_until("the lines in the log", |log| log.matches("a statement failed").count() == READS);
+    for number in 0..READS {
+        let whose = format!("request_id=of-user-{number}");
+        let lines = log.lines().filter(|line| line.contains("a statement failed") && line.ends_with(&whose));
+        assert_eq!(lines.count(), 1, "{log}");
+    }
 }
 
 #[test]

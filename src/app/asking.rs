@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{App, Call, Job, guarded};
+use super::{App, Call, Job, guarded, share};
 use crate::api::Company;
 use crate::database::{Failure, Outcome, Question, Rows, Statement};
 use crate::error::Error;
@@ -15,10 +15,14 @@ type Asking<'q> = (Call, Question<'q, Response>);
 impl App {
     /// Asks all these questions, and answers the requests.
     pub(super) fn ask_all(&self, asking: Vec<Asking>) {
-        let (writes, reads): (Vec<_>, Vec<_>) =
+        let (writes, mut reads): (Vec<_>, Vec<_>) =
             asking.into_iter().partition(|(_, question)| question.statement().writes());
-        if !reads.is_empty() {
+        // Those of users whose turn it was may be more than were taken from the queue.
+        let most = reads.first().map_or(1, |(call, _)| share(call.company).most);
+        while !reads.is_empty() {
+            let later = reads.split_off(most.min(reads.len()));
             self.look_up(reads);
+            reads = later;
         }
         let (writes, later) = one_of_each(writes, |(_, question)| question.statement().locks());
         later.into_iter().for_each(|(call, _)| self.once_more(call));
