@@ -127,15 +127,18 @@ impl Response {
     }
 }
 
-/// The only one of a header's values, `?` where it is no text; `Err` when there are several.
-pub fn sole<'h>(mut values: impl Iterator<Item = &'h [u8]>) -> Result<Option<&'h str>, Repeated> {
-    let first = values.next().map(|value| str::from_utf8(value).unwrap_or("?"));
-    if values.next().is_some() { Err(Repeated) } else { Ok(first) }
+/// The only one of a header's values; `Err` when there are several, or it is not ASCII.
+pub fn sole<'h>(mut values: impl Iterator<Item = &'h [u8]>) -> Result<Option<&'h str>, Unclear> {
+    match (values.next(), values.next()) {
+        (Some(value), None) if value.is_ascii() => str::from_utf8(value).map(Some).map_err(|_| Unclear),
+        (None, _) => Ok(None),
+        _ => Err(Unclear),
+    }
 }
 
-/// A header stands more than once where one was expected.
+/// A header stands more than once where one was expected, or is not ASCII.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Repeated;
+pub struct Unclear;
 
 /// The conditions under which the request is to be carried out. Each header is a list and may stand more than once.
 ///
@@ -177,6 +180,15 @@ pub fn read_body(request: &mut Request) -> Result<String, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_header_is_clear_when_it_stands_once_and_in_ascii() {
+        let sole = |values: &[&'static [u8]]| sole(values.iter().copied());
+        assert_eq!((sole(&[]), sole(&[b""]), sole(&[b"a b"])), (Ok(None), Ok(Some("")), Ok(Some("a b"))));
+        for unclear in [[b"a".as_slice(), b"a"].as_slice(), &["a\u{a0}b".as_bytes()], &[b"a\xff"]] {
+            assert_eq!(sole(unclear), Err(Unclear), "{unclear:?}");
+        }
+    }
 
     #[test]
     fn a_target_is_split_into_path_and_query() {

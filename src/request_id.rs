@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::http::Repeated;
+use crate::http::Unclear;
 
 /// The header that carries it, both ways.
 pub const HEADER: &str = "X-Request-Id";
@@ -12,7 +12,7 @@ pub const HEADER: &str = "X-Request-Id";
 const MAX_BYTES: usize = 128;
 
 /// The id that the client sent, if it is well-formed and the only one; else one of our own.
-pub fn choose(sent: Result<Option<&str>, Repeated>) -> String {
+pub fn choose(sent: Result<Option<&str>, Unclear>) -> String {
     match sent {
         Ok(Some(id)) if is_well_formed(id) => id.to_owned(),
         _ => make(),
@@ -59,7 +59,7 @@ mod tests {
             let made = choose(Ok(Some(id)));
             assert!(made != id && made.len() == 16 && is_well_formed(&made), "{id:?}: {made}");
         }
-        assert!(is_well_formed(&choose(Ok(None))) && is_well_formed(&choose(Err(Repeated))));
+        assert!(is_well_formed(&choose(Ok(None))) && is_well_formed(&choose(Err(Unclear))));
     }
 
     #[test]

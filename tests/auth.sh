@@ -164,6 +164,10 @@ request GET /api/tasks --header "Authorization: Bearer $good" --header "Authoriz
 check 'two Authorization headers are refused' '401 INVALID_TOKEN' "$(refusal)"
 request GET /api/tasks --header "Authorization: Bearer $good" --header "Authorization: Bearer $good"
 check 'the same Authorization header twice is refused' '401 INVALID_TOKEN' "$(refusal)"
+request GET /api/tasks --header "Authorization: Bearer $(printf '\302\240')$good"
+check 'a token behind a blank that is not ASCII is refused' '401 INVALID_TOKEN' "$(refusal)"
+request GET /api/tasks --header "Authorization: Bearer $good$(printf '\377')"
+check 'a token with a byte that is no text is refused' '401 INVALID_TOKEN' "$(refusal)"
 
 # --- Authentication is judged first ---
 

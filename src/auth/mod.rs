@@ -20,7 +20,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 
-use crate::http::Repeated;
+use crate::http::Unclear;
 use crate::json::{Scalar, is_object};
 use claims::{Claims, Expected};
 use issuer::Issuer;
@@ -188,12 +188,12 @@ impl Verifier {
     /// See [`Refusal`].
     pub fn identify(
         &self,
-        authorization: Result<Option<&str>, Repeated>,
+        authorization: Result<Option<&str>, Unclear>,
         now: f64,
         patience: Patience,
     ) -> Result<Identity, Refusal> {
-        let authorization =
-            authorization.map_err(|Repeated| Refusal::Invalid("more than one Authorization header"))?;
+        let authorization = authorization
+            .map_err(|Unclear| Refusal::Invalid("more than one Authorization header, or not ASCII"))?;
         self.verify(bearer_token(authorization.unwrap_or_default())?, now, patience)
     }
 

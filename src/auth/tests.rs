@@ -267,7 +267,7 @@ fn what_is_sent_by_mail_is_no_login() {
 #[test]
 fn the_header_field_is_read_as_rfc_6750_has_it() {
     let good = token(&json!({"sub": "ada", "exp": NOW + 60.0}));
-    let identify = |authorization: Result<Option<&str>, Repeated>| {
+    let identify = |authorization: Result<Option<&str>, Unclear>| {
         verifier(&[SECRET]).identify(authorization, NOW, Patience::Some)
     };
     for value in [format!("Bearer {good}"), format!("bearer {good}"), format!("BEARER   {good} ")] {
@@ -277,7 +277,7 @@ fn the_header_field_is_read_as_rfc_6750_has_it() {
         assert_eq!(identify(Ok(Some(value))), Err(Refusal::Missing), "{value}");
     }
     assert_eq!(identify(Ok(None)), Err(Refusal::Missing));
-    assert!(refused(identify(Err(Repeated))));
+    assert!(refused(identify(Err(Unclear))));
     assert!(refused(identify(Ok(Some(&format!("Bearer {good} {good}"))))));
 }
 
