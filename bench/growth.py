@@ -104,7 +104,7 @@ def plan(size):
     user = f"'{FIRST_USER}'"
     asked = {
         "get": ("text, integer", f"{user}, {size.data.task(0, 7)}"),
-        "page": ("text, boolean, text, bigint, bigint", f"{user}, null, null, {PAGE}, 0"),
+        "page": ("text, boolean, text, bigint", f"{user}, null, null, {PAGE}"),
     }
     parts = [f"Plans at {size.data.rows:,} tasks:\n"]
     for kind, (types, values) in asked.items():

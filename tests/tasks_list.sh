@@ -135,6 +135,8 @@ listed 'a page of a filtered list' Apple '?status=completed&limit=1&offset=1'
 total 'X-Total-Count counts what the filter leaves' 2
 listed 'a page of what is not found' '' '?search=nothing&limit=5'
 total 'X-Total-Count of nothing is 0' 0
+as nobody GET '/api/tasks?limit=5'
+check 'a page of a list without tasks' '200 [] 0' "$status $body $(header X-Total-Count)"
 listed 'a page of a sorted list' banana,cherry '?sort=title&limit=2&offset=1'
 
 refused 'limit=0 is none' 'query.limit greater_than_equal' '?limit=0'

@@ -25,7 +25,7 @@ pub enum Format {
     Json,
 }
 
-/// What a line mostly has room in, in bytes.
+/// Room for most lines, in bytes.
 const LINE_BYTES: usize = 320;
 /// How long [`finish`] waits for whoever reads the log.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);

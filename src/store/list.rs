@@ -20,7 +20,7 @@ pub const MAX_PAGE_TASKS: i64 = MAX_LIMIT;
 /// A page of so many bytes of JSON takes no further task.
 pub const MAX_PAGE_BYTES: usize = 256 * 1024;
 
-/// What a short page mostly has room in, in bytes.
+/// Room for most short pages, in bytes.
 const START_BYTES: usize = 8 * 1024;
 
 /// One row more than a page has, which tells that there are more.
@@ -151,6 +151,11 @@ impl Page {
         Self { json, total: None, rest: None, tasks: 0 }
     }
 
+    /// A part before its first row: its list is empty unless a row says otherwise.
+    fn of_part() -> Self {
+        Self { total: Some(0), ..Self::beginning_with(b"[") }
+    }
+
     /// Adds a task, if there is a place for it. The first that finds none is where the next page begins; those behind it are
     /// passed over.
     fn add(&mut self, row: &Row, listing: &Listing, most: i64) -> Result<(), postgres::Error> {
@@ -169,11 +174,6 @@ impl Page {
         serde_json::to_writer(&mut self.json, &task).expect("our own types have string keys and serialise");
         self.tasks += 1;
         Ok(())
-    }
-
-    /// The beginning of a part, of a list without tasks as long as no row says otherwise.
-    fn of_part() -> Self {
-        Self { total: Some(0), ..Self::beginning_with(b"[") }
     }
 
     /// The same for a row that also tells the length of the whole list, and may have no task.

@@ -1,7 +1,7 @@
 //! Requests a second and processor time a request of this engine, the published `tiny_http` and axum.
 //!
 //! `cargo run --release` starts each server in turn, several times, loads it with `wrk` (which must be installed) at 16, 64 and
-//! 256 connections, and prints medians, of the ratios those of each round. All share the machine with the load, so only the
+//! 256 connections, and prints medians; a ratio is the median of the rounds' ratios. All share the machine with the load, so only the
 //! ratios mean anything, and only those of one run.
 
 use std::collections::BTreeMap;
