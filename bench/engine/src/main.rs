@@ -1,11 +1,13 @@
 //! Requests a second and processor time a request of this engine, the published `tiny_http` and axum.
 //!
 //! `cargo run --release` starts each server in turn, several times, loads it with `wrk` (which must be installed) at 16, 64 and
-//! 256 connections, and prints medians; a ratio is the median of the rounds' ratios. All share the machine with the load, so only the
-//! ratios mean anything, and only those of one run.
+//! 256 connections, and prints medians; a ratio is the median of the rounds' ratios. The server has one processor and `wrk` another:
+//! where they share both, `wrk` takes from the faster server what it gives to the slower one. Only ratios mean anything, and only
+//! those of one run.
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::ffi::OsStr;
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -166,7 +168,7 @@ impl Drop for Process {
 
 fn measure(server: &str, connections: u32) -> Result<Figures> {
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let process = Command::new(std::env::current_exe()?)
+    let process = on_processor(0, std::env::current_exe()?)
         .args(["serve", server, &address.to_string()])
         .stdout(Stdio::null())
         .spawn()
@@ -185,9 +187,16 @@ fn measure(server: &str, connections: u32) -> Result<Figures> {
     Ok(Figures { per_second, cpu_us: cpu * 1e6 / requests })
 }
 
+/// A program that runs on this processor alone.
+fn on_processor(processor: u32, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("taskset");
+    command.arg("--cpu-list").arg(processor.to_string()).arg(program);
+    command
+}
+
 /// Runs `wrk`; gives how many requests it made, in all and a second.
 fn load(address: SocketAddr, connections: u32, seconds: u32) -> Result<(f64, f64)> {
-    let mut wrk = Command::new("wrk");
+    let mut wrk = on_processor(1, "wrk");
     wrk.args(["-t1", &format!("-c{connections}"), &format!("-d{seconds}s")]);
     for header in HEADERS {
         wrk.args(["-H", header]);
