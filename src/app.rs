@@ -345,7 +345,7 @@ impl App {
     }
 }
 
-/// How many that wait a worker takes at once. Of reads it leaves half to other connections; writes all wait for the same disk.
+/// How many that wait a worker takes at once. Of what is read it leaves half to other connections; writes all wait for the same disk.
 fn share(company: Company) -> Share {
     match company {
         Company::Reads => Share { most: MAX_TOGETHER, one_in: 2 },
