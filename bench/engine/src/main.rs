@@ -1,9 +1,9 @@
 //! Requests a second and processor time a request of this engine, the published `tiny_http` and axum.
 //!
-//! `cargo run --release` starts each server in turn, several times, loads it with `wrk` (which must be installed) at 16, 64 and
-//! 256 connections, and prints medians; a ratio is the median of the rounds' ratios. The server has one processor and `wrk` another:
-//! where they share both, `wrk` takes from the faster server what it gives to the slower one. Only ratios mean anything, and only
-//! those of one run.
+//! `cargo run --release` starts each server in turn, several times, loads it with `wrk` at 16, 64 and 256 connections, and prints
+//! medians; a ratio is the median of the rounds' ratios. The server has one processor and `wrk` another: where they share both,
+//! `wrk` takes from the faster server what it gives to the slower one. Only ratios mean anything, and only those of one run.
+//! `wrk` and `taskset` must be installed, and there must be two processors.
 
 use std::collections::BTreeMap;
 use std::error::Error;
