@@ -2,11 +2,13 @@
 
 mod support;
 
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use support::locks::{lock_tasks, wait_until_blocked};
-use support::proxy::Distance;
+use support::proxy::{Distance, listen};
 use support::{Answer, Cluster, Server, token};
 
 /// The most reads that share a round trip, and the most lists.
@@ -204,6 +206,105 @@ fn what_cannot_be_prepared_together_fails_one_by_one() {
         let lines = log.lines().filter(|line| line.contains("a statement failed") && line.ends_with(&whose));
         assert_eq!(lines.count(), 1, "{log}");
     }
+}
+
+#[test]
+fn what_fails_on_the_way_fails_alone() {
+    const READS: usize = 12;
+    const BAD: usize = 2;
+    let cluster = Cluster::start();
+    let mut owner = cluster.client();
+    // A task that cannot be read, one that can be read when it is tried again, and each transaction has a moment of its own.
+    owner.batch_execute(include_str!("../schema.sql")).unwrap();
+    owner
+        .batch_execute(
+            "alter table tasks rename to things;
+             create sequence tries;
+             create function read(title text) returns text language plpgsql as $$ begin
+                 if title = 'bad' or title = 'of user-8' and nextval('tries') = 1 then
+                     raise exception using errcode = case when title = 'bad' then '22012' else '40001' end;
+                 end if;
+                 return title;
+             end $$;
+             create view tasks as select id, user_id, read(title) as title,
+             description, completed, created_at, now() as updated_at, things.xmin as xmin from things;
+             insert into things (user_id, title) select 'user-' || n, 'of user-' || n from generate_series(0, 11) as n",
+        )
+        .unwrap();
+    owner
+        .execute("update things set title = 'bad' where user_id = 'user-' || $1::int", &[&(BAD as i32)])
+        .unwrap();
+    let log = cluster.server_log();
+    let settings = [("DB_POOL_SIZE", "1"), ("RUST_LOG", "info")];
+    let server = Server::start_telling(log.create(), &cluster.url(), &settings);
+    let target = |number: usize| {
+        let sql = "select id from things where user_id = 'user-' || $1::int";
+        let id: i32 = cluster.client().query_one(sql, &[&(number as i32)]).unwrap().get(0);
+        format!("/api/tasks/{id}")
+    };
+    let targets: Vec<_> = (0..READS).map(target).collect();
+    let mut watcher = cluster.client();
+    let mut lock = owner.transaction().unwrap();
+    lock.batch_execute("lock table things").unwrap();
+    let first = server.send("GET", &targets[0], &token("carol"));
+    wait_until_blocked(&mut watcher, "the first read", 1);
+    let read =
+        |(number, target): (usize, &String)| server.send("GET", target, &token(&format!("user-{number}")));
+    let sent: Vec<_> = targets.iter().enumerate().map(read).collect();
+    let_them_queue();
+    lock.rollback().unwrap();
+    assert_eq!(Answer::read(first).status, 404);
+    let answers: Vec<_> = sent.into_iter().map(Answer::read).collect();
+    for (number, answer) in answers.iter().enumerate() {
+        if number == BAD {
+            assert_eq!(answer.status, 500);
+        } else {
+            assert_eq!((answer.status, &answer.json()["title"]), (200, &format!("of user-{number}").into()));
+        }
+    }
+    // Half of them went together: those before the bad one in one transaction, those behind it again and apart. Then half of the rest.
+    let moment = |number: usize| answers[number].json()["updated_at"].clone();
+    assert_eq!(moment(0), moment(1));
+    assert_ne!(moment(3), moment(4));
+    assert_eq!(moment(6), moment(7));
+    let log = log.wait_until("all answers", |log| log.matches("answered").count() == 1 + READS);
+    assert_eq!(log.matches("a statement failed").count(), 1, "{log}");
+    assert!(!log.contains("does not answer"), "{log}");
+}
+
+#[test]
+fn what_is_another_users_is_never_shown() {
+    let cluster = Cluster::start();
+    let near = Server::start(&cluster.url());
+    let id = near.create("ada", "of ada");
+    // A network that mixes up whose answer is whose.
+    let database = cluster.port;
+    let port = listen(move |client| {
+        let database = TcpStream::connect(("127.0.0.1", database)).unwrap();
+        let (mut from, mut to) = (client.try_clone().unwrap(), database.try_clone().unwrap());
+        thread::spawn(move || io::copy(&mut from, &mut to));
+        let (mut from, mut to, mut bytes) = (database, client, [0; 64 * 1024]);
+        while let Ok(length @ 1..) = from.read(&mut bytes) {
+            while let Some(at) = bytes[..length].windows(3).position(|bytes| bytes == b"ada") {
+                bytes[at..at + 3].copy_from_slice(b"eve");
+            }
+            to.write_all(&bytes[..length]).unwrap();
+        }
+    });
+    let log = cluster.server_log();
+    let url = format!("postgresql://todo@127.0.0.1:{port}/postgres");
+    let server = Server::start_telling(log.create(), &url, &[("RUST_LOG", "info")]);
+    for (method, target) in [
+        ("GET", format!("/api/tasks/{id}")),
+        ("GET", "/api/tasks?limit=5".to_owned()),
+        ("PATCH", format!("/api/tasks/{id}/complete")),
+    ] {
+        let answer = server.request(method, &target, Some(&token("ada")), None);
+        assert_eq!(answer.status, 500, "{method} {target}: {answer:?}");
+        assert!(!answer.body.contains("of "), "{answer:?}");
+    }
+    let log = log.wait_until("all answers", |log| log.matches("answered").count() == 3);
+    assert_eq!(log.matches("another user's task").count(), 3, "{log}");
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! The client that requests use: PostgreSQL's protocol by `tokio-postgres`, driven by the thread that waits for the answers.
 //!
 //! It does what `postgres` does, and one thing more: of several statements all are sent before the first answer is waited
-//! for. Together they cost one round trip, and PostgreSQL wakes once for them. Each stands by itself all the same, and is a
-//! transaction of its own where no other says `begin`.
+//! for. Together they cost one round trip, and PostgreSQL wakes once for them. Each is a transaction of its own, unless another
+//! says `begin` or they go as a [`Bundle`](super::bundle::Bundle).
 
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream as _;
@@ -16,7 +17,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::{Client as Handle, Config, Connection, RowStream};
 
 use super::Param;
-use super::transport::{Stream, Transport};
+use super::transport::{Peer, Stream, Transport};
 
 /// A statement, and how it is sent: by the name that it is prepared under on this connection, or where there is none as its text.
 pub struct Query<'q> {
@@ -28,11 +29,11 @@ pub struct Query<'q> {
     pub params: &'q [Param],
 }
 
-/// The answers to several statements, as many as came before the connection ended, and why it did.
+/// The answers to several statements, as many as there are.
 pub struct Answers<T> {
-    /// In the order of the statements.
+    /// In the order of the statements. Those behind one that failed in a bundle have none.
     pub answers: Vec<Option<Result<T, Error>>>,
-    /// Why the others have none.
+    /// Why the connection ended, where that is why the others have none.
     pub end: Option<Error>,
 }
 
@@ -48,6 +49,7 @@ pub fn runtime() -> io::Result<Runtime> {
 pub struct Client {
     handle: Handle, // goes first, which tells the connection to take leave
     driver: Driver,
+    peer: Arc<Peer>,
 }
 
 struct Driver {
@@ -61,8 +63,9 @@ impl Client {
     /// # Errors
     /// When that fails, or takes longer than the transport allows.
     pub fn connect(runtime: Runtime, config: &Config, transport: Transport) -> Result<Self, Error> {
+        let peer = transport.peer();
         let (handle, connection) = runtime.block_on(config.connect(transport))?;
-        Ok(Self { handle, driver: Driver { runtime, connection } })
+        Ok(Self { handle, driver: Driver { runtime, connection }, peer })
     }
 
     /// Whether the connection has ended, as far as is known.
@@ -99,16 +102,17 @@ impl Client {
     }
 
     /// Sends all of these, and waits for the answers, which come in the same order. `read` makes something of each when it comes, so
-    /// that the rows of one of them are in memory and not those of all.
+    /// that the rows of one of them are in memory and not those of all. `as_bundle` is for what may be one transaction, and be asked again.
     pub fn query_all<T>(
         &mut self,
         queries: &[Query],
+        as_bundle: bool,
         mut read: impl FnMut(usize, Result<Vec<Row>, Error>) -> Result<T, Error>,
     ) -> Answers<T> {
         let handle = &self.handle;
         let mut waiting: Vec<_> = queries.iter().map(|query| Box::pin(collect(handle, query))).collect();
         let mut answers: Vec<_> = queries.iter().map(|_| None).collect();
-        let (mut is_sent, mut next) = (false, 0);
+        let (mut is_sent, mut next, mut is_broken) = (false, 0, false);
         let end = self.driver.drive(|cx| {
             if !std::mem::replace(&mut is_sent, true) {
                 for (index, (waiting, answer)) in waiting.iter_mut().zip(&mut answers).enumerate() {
@@ -116,10 +120,17 @@ impl Client {
                         *answer = Some(read(index, failure));
                     }
                 }
+                let sent = answers.iter().filter(|answer| answer.is_none()).count();
+                self.peer.bundle(if as_bundle { sent } else { 0 });
             }
             while let (Some(waiting), Some(answer)) = (waiting.get_mut(next), answers.get_mut(next)) {
                 if answer.is_none() {
-                    *answer = Some(read(next, ready!(waiting.as_mut().poll(cx))));
+                    let found = ready!(waiting.as_mut().poll(cx));
+                    // Those behind one that failed were not carried out.
+                    if !is_broken {
+                        is_broken = as_bundle && found.is_err();
+                        *answer = Some(read(next, found));
+                    }
                 }
                 next += 1;
             }

@@ -69,6 +69,11 @@ pub fn is_outdated(error: &postgres::Error) -> bool {
     error.code().is_some_and(|code| outdated.contains(code))
 }
 
+/// Whether it came to nothing only because of what others did at the same time.
+pub fn is_conflict(error: &postgres::Error) -> bool {
+    error.code().is_some_and(|code| code.code().starts_with("40"))
+}
+
 /// Whether the server said no, rather than nothing.
 pub fn is_refusal(error: &postgres::Error) -> bool {
     error.code().is_some_and(|code| !code.code().starts_with("57"))

@@ -3,6 +3,7 @@
 //! Nothing here waits without a limit. While the database is known to be away no request waits for it: the pool tries to
 //! reach it in the background, and until it does every answer is "not now".
 
+mod bundle;
 mod check;
 mod client;
 mod failure;
@@ -25,7 +26,7 @@ use r2d2::{NopErrorHandler, Pool, PooledConnection};
 use crate::error::Error;
 pub use check::{Finding, check};
 use client::Answers;
-use failure::{Cause, is_lost, is_outdated};
+use failure::{Cause, is_conflict, is_lost, is_outdated};
 pub use failure::{Failure, judge};
 use health::{AWAY_AFTER, Health};
 pub use question::{Answer, Question, Rows, Statement};
@@ -126,8 +127,8 @@ impl Database {
         Self { pool, limits, health, readiness: Mutex::default() }
     }
 
-    /// Looks all of this up in one round trip; `read` makes something of each. When the connection was lost, what is still open
-    /// again on another.
+    /// Looks all of this up in one round trip; `read` makes something of each. What is open then, because the connection was lost or
+    /// another one failed, is looked up once more.
     ///
     /// # Errors
     /// Of each: [`Failure::Passing`] when there is no connection in time, and at once while the database is known to be away;
@@ -149,13 +150,16 @@ impl Database {
             let Answers { answers, end } = session.look_up(
                 &asked,
                 || self.deadline(until),
-                tries > 1,
+                tries == 1,
                 |index, rows| read(open[index], rows),
             );
             for (index, answer) in open.into_iter().zip(answers) {
                 found[index] = match answer.as_ref().map_or(end.as_ref(), |answer| answer.as_ref().err()) {
-                    Some(error) if tries < MAX_TRIES && (is_lost(error) || is_outdated(error)) => {
-                        debug!("once more, on another connection: {}", Cause(error));
+                    Some(error)
+                        if tries < MAX_TRIES
+                            && (is_lost(error) || is_outdated(error) || is_conflict(error)) =>
+                    {
+                        debug!("once more: {}", Cause(error));
                         None
                     }
                     Some(error) => Some(Err(Failure::of(error))),

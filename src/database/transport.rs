@@ -8,7 +8,7 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Sleep;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::bundle::Bundle;
 use super::login::Login;
 
 /// Whether the connection is encrypted. Where it is, the server's chain and name are always checked.
@@ -121,6 +122,8 @@ pub struct Peer {
     must_look: AtomicBool,
     has_sent: AtomicBool,
     first_letter: AtomicU8,
+    /// How many statements are sent next, and in one go.
+    bundled: AtomicUsize,
 }
 
 impl Peer {
@@ -141,6 +144,11 @@ impl Peer {
         self.must_look.store(look, Ordering::Relaxed);
         self.has_sent.store(false, Ordering::Relaxed);
         self.first_letter.store(0, Ordering::Relaxed);
+    }
+
+    /// This many statements are sent next, as a [`Bundle`].
+    pub fn bundle(&self, statements: usize) {
+        self.bundled.store(statements, Ordering::Relaxed);
     }
 
     /// Whether anything was sent since then.
@@ -301,6 +309,11 @@ pub struct Stream {
     layer: Box<dyn Layer>,
     peer: Arc<Peer>,
     login: Option<Login>,
+    bundle: Bundle,
+    /// What the server is still to receive of a bundle.
+    unsent: Vec<u8>,
+    /// What the client is still to hear of one.
+    unheard: Vec<u8>,
 }
 
 trait Layer: TlsStream + Send + Unpin {}
@@ -309,7 +322,8 @@ impl<T: TlsStream + Send + Unpin> Layer for T {}
 impl Stream {
     fn new(layer: impl Layer + 'static, peer: Arc<Peer>) -> Self {
         let login = Some(Login::new(Arc::clone(&peer)));
-        Self { layer: Box::new(layer), peer, login }
+        let layer = Box::new(layer);
+        Self { layer, peer, login, bundle: Bundle::default(), unsent: Vec::new(), unheard: Vec::new() }
     }
 }
 
@@ -325,13 +339,24 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut *self.layer).poll_read(cx, buffer))?;
-        let bytes = &buffer.filled()[before..];
-        self.peer.hear(bytes);
-        if self.login.as_mut().is_some_and(|login| login.is_over(bytes)) {
-            self.login = None;
+        let Self { layer, peer, login, bundle, unheard, .. } = &mut *self;
+        if unheard.is_empty() {
+            let before = buffer.filled().len();
+            ready!(Pin::new(&mut **layer).poll_read(cx, buffer))?;
+            let bytes = &buffer.filled()[before..];
+            peer.hear(bytes);
+            if login.as_mut().is_some_and(|login| login.is_over(bytes)) {
+                *login = None;
+            }
+            if !bundle.is_open() {
+                return Poll::Ready(Ok(()));
+            }
+            bundle.hear(bytes, unheard);
+            buffer.set_filled(before);
         }
+        let heard = buffer.remaining().min(unheard.len());
+        buffer.put_slice(&unheard[..heard]);
+        unheard.drain(..heard);
         Poll::Ready(Ok(()))
     }
 }
@@ -344,12 +369,27 @@ impl AsyncWrite for Stream {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        self.peer.has_sent.store(true, Ordering::Relaxed);
-        Pin::new(&mut *self.layer).poll_write(cx, bytes)
+        let Self { layer, peer, bundle, unsent, .. } = &mut *self;
+        bundle.begin(peer.bundled.swap(0, Ordering::Relaxed));
+        if bundle.is_open() {
+            bundle.send(bytes, unsent); // goes with the flush, in one piece
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        peer.has_sent.store(true, Ordering::Relaxed);
+        Pin::new(&mut **layer).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.layer).poll_flush(cx)
+        let Self { layer, peer, unsent, .. } = &mut *self;
+        while !unsent.is_empty() {
+            peer.has_sent.store(true, Ordering::Relaxed);
+            let sent = ready!(Pin::new(&mut **layer).poll_write(cx, unsent))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            unsent.drain(..sent);
+        }
+        Pin::new(&mut **layer).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -16,17 +16,17 @@ const PATIENCE: &str = "set local statement_timeout = '100ms'";
 
 impl Session {
     /// Looks these up in one round trip; behind a pooler, which takes no more at once, in one each. Each answer must come before
-    /// what `until` says when the one before has come.
-    /// `read` makes something of each.
+    /// what `until` says when the one before has come. At first they go as a bundle, which ends with one that fails; then each
+    /// for itself, and after a look at the connection. `read` makes something of each.
     pub fn look_up<T>(
         &mut self,
         lookups: &[&Statement],
         until: impl Fn() -> Instant,
-        look: bool,
+        is_first: bool,
         read: impl FnMut(usize, Vec<Row>) -> T,
     ) -> Answers<T> {
-        self.begin(until(), look);
-        let Answers { answers, end } = self.send(lookups, until, read);
+        self.begin(until(), !is_first);
+        let Answers { answers, end } = self.send(lookups, until, is_first, read);
         let failures = || answers.iter().flatten().filter_map(|answer| answer.as_ref().err()).chain(&end);
         self.end(!failures().any(is_passing));
         // Where some were answered before the time was up, the server is slow and not away.
@@ -39,6 +39,7 @@ impl Session {
         &mut self,
         lookups: &[&Statement],
         until: impl Fn() -> Instant,
+        as_bundle: bool,
         mut read: impl FnMut(usize, Vec<Row>) -> T,
     ) -> Answers<T> {
         let mut all = Answers { answers: lookups.iter().map(|_| None).collect(), end: None };
@@ -62,7 +63,7 @@ impl Session {
         }
         let at_once = if self.statements.is_some() { queries.len().max(1) } else { 1 };
         for (queries, places) in queries.chunks(at_once).zip(places.chunks(at_once)) {
-            let Answers { answers, end } = self.client.query_all(queries, |index, answer| {
+            let Answers { answers, end } = self.client.query_all(queries, as_bundle, |index, answer| {
                 self.deadline.set(until());
                 answer.map(|rows| read(places[index], rows))
             });
@@ -111,7 +112,7 @@ impl Session {
             let prepared = self.prepared(sql, params).map_err(|error| (error, true))?;
             queries.push(Query { prepared, sql, params });
         }
-        let Answers { answers, end } = self.client.query_all(&queries, |_, answer| {
+        let Answers { answers, end } = self.client.query_all(&queries, false, |_, answer| {
             self.deadline.set(until());
             answer
         });
