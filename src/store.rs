@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use log::error;
 use postgres::Row;
 use postgres::types::{FromSql, Type, accepts};
 use serde_json::Value;
@@ -191,8 +192,17 @@ fn read_tagged(row: &Row) -> Result<Tagged, postgres::Error> {
     Ok(Tagged { task, tag })
 }
 
-fn one(rows: &[Row]) -> Result<Tagged, Error> {
-    read_tagged(rows.first().ok_or(Error::UnknownTask)?).map_err(|error| judge(&error))
+/// What requests ask together is told apart by nothing but the order of the answers. Whatever may go wrong there, nobody is shown
+/// another's task.
+fn check_owner(rows: &[Row], user: &UserId) -> Result<(), Error> {
+    for row in rows {
+        let owner: Option<&str> = row.try_get(1).map_err(|error| judge(&error))?;
+        if owner.is_some_and(|owner| owner != user.as_str()) {
+            error!("the answer to a statement has another user's task");
+            return Err(Error::Internal);
+        }
+    }
+    Ok(())
 }
 
 /// What each row of a lookup holds.
@@ -273,12 +283,12 @@ impl Tasks<'_> {
     pub fn create(&self, new: &NewTask) -> Question<'static, Tagged> {
         let description = new.description.as_ref().map(Description::as_str);
         let values = [text(Some(new.title.as_str())), text(description), flag(Some(new.completed))];
-        Question::new(Statement::insert(INSERT, self.bind(values)), |rows| one(&rows))
+        Question::new(Statement::insert(INSERT, self.bind(values)), self.one())
     }
 
     /// The task with this id. [`Error::UnknownTask`] also when it is somebody else's, as in all that follow.
     pub fn get(&self, id: TaskId) -> Question<'static, Tagged> {
-        Question::new(Statement::lookup(GET, self.bind([id_of(id.get())])), |rows| one(&rows))
+        Question::new(Statement::lookup(GET, self.bind([id_of(id.get())])), self.one())
     }
 
     /// Changes what the change names. When it names nothing, nothing happens, and `updated_at` stays as it is.
@@ -298,7 +308,7 @@ impl Tasks<'_> {
         let description = change.description.as_ref().and_then(Option::as_ref).map(Description::as_str);
         let has_description = change.description.is_some();
         let values = [text(title), flag(Some(has_description)), text(description), flag(change.completed)];
-        self.change(&UPDATE, id, values, &conditions).and_then(|rows| one(&rows))
+        self.change(&UPDATE, id, values, &conditions).and_then(self.one())
     }
 
     /// Sets or toggles whether a task is completed.
@@ -312,7 +322,7 @@ impl Tasks<'_> {
             Completion::Set(value) => self.change(&SET_COMPLETED, id, [flag(Some(value))], conditions),
             Completion::Toggle => self.change(&TOGGLE_COMPLETED, id, [], conditions),
         };
-        changed.and_then(|rows| one(&rows))
+        changed.and_then(self.one())
     }
 
     /// Deletes a task.
@@ -344,6 +354,15 @@ impl Tasks<'_> {
                 Some(_) => Ok(rows),
             }
         })
+    }
+
+    /// What is made of the row of a single task.
+    fn one(&self) -> impl Fn(Vec<Row>) -> Result<Tagged, Error> + 'static {
+        let user = self.user.clone();
+        move |rows| {
+            check_owner(&rows, &user)?;
+            read_tagged(rows.first().ok_or(Error::UnknownTask)?).map_err(|error| judge(&error))
+        }
     }
 
     fn fold<T>(

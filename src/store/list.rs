@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use postgres::Row;
 use postgres::types::Type;
 
-use super::{Tasks, flag, id_of, number, read_task, text};
+use super::{Tasks, check_owner, flag, id_of, number, read_task, text};
 use crate::database::{Param, Question, Statement, judge};
 use crate::error::Error;
 use crate::listing::{Listing, MAX_LIMIT, Page as Part, Sort};
@@ -208,7 +208,9 @@ impl Tasks<'_> {
     pub fn brief_list(&self, listing: Listing) -> Question<'static, Page> {
         let part = listing.page.unwrap_or_default();
         let (sql, params) = self.part(&listing, part);
+        let user = self.user.clone();
         Question::new(Statement::lookup(sql, params), move |rows| {
+            check_owner(&rows, &user)?;
             let mut page = Page::of_part();
             let add = |row| page.add_counted(row, &listing);
             rows.iter().try_for_each(add).map_err(|error| judge(&error))?;
