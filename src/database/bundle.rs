@@ -1,26 +1,37 @@
 //! Several statements that PostgreSQL answers in one go.
 //!
 //! `tokio-postgres` ends each statement by a `Sync`, at which PostgreSQL ends the transaction, sends what it has, and says that it is
-//! ready: half of what a short statement costs it. The protocol needs one `Sync` after any number of them (PostgreSQL's
+//! ready: a third to a half of what a short statement costs it. The protocol needs one `Sync` after any number of them (PostgreSQL's
 //! documentation, 55.2.4, "Pipelining"). So where statements are sent together, of these only the last is passed on, and the client
 //! hears after each statement that the server is ready, as it would have heard from the server.
 //!
 //! One that fails ends the bundle: PostgreSQL passes over those behind it. For each of them the client hears nothing but that the server
 //! is ready.
 
+use std::io;
+
 /// The length of a message's head: a letter, and the number of bytes that follow the letter.
 const HEAD_BYTES: usize = 5;
 const SYNC: &[u8] = b"S\0\0\0\x04";
+/// Has the server send what it has.
+const FLUSH: &[u8] = b"H\0\0\0\x04";
 /// `ReadyForQuery`. Nobody looks at the state of the transaction that it tells.
 const READY: &[u8] = b"Z\0\0\0\x05I";
 
-/// The statements that are under way together. None, unless there are more than one.
+/// What is said on a connection after login, as far as bundles depend on it.
 #[derive(Debug, Default)]
 pub struct Bundle {
+    /// How often the server is still to say that it is ready.
+    awaited: usize,
     /// How many `Sync`s are still to be left out.
     left_out: usize,
-    /// How many statements the client has not heard the end of.
+    /// How many that are when half of the bundle is sent. What has been answered then comes at once: slow statements get as much
+    /// time together as when each had a `Sync`, which is what a request has.
+    half: usize,
+    /// How many statements of the bundle the client has not heard the end of.
     open: usize,
+    /// One of them has failed.
+    is_broken: bool,
     /// What has come of the head of the message that comes next, or is under way.
     head: Vec<u8>,
     /// How much of its content is still to come, in bytes.
@@ -28,26 +39,27 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// This many statements are sent next, and in one go. While there is an end of others to be heard they are sent as they are.
+    /// This many statements are sent next, and in one go. Where the client has not heard the end of what was sent before, which it
+    /// does not always wait for, they are sent as they are.
     pub fn begin(&mut self, statements: usize) {
-        if statements > 1 && !self.is_open() {
-            *self = Self { left_out: statements - 1, open: statements, ..Self::default() };
+        if statements > 1 && self.awaited == 0 && self.head.is_empty() {
+            (self.open, self.left_out, self.half) = (statements, statements - 1, (statements - 1) / 2);
+            self.is_broken = false;
         }
-    }
-
-    /// Whether there is anything to leave out or to add.
-    pub fn is_open(&self) -> bool {
-        self.open > 0
     }
 
     /// Adds to `sent` what the server is to receive of these messages of the client, which are whole.
     pub fn send(&mut self, mut messages: &[u8], sent: &mut Vec<u8>) {
-        while let Some((&[_, a, b, c, d], _)) = messages.split_first_chunk() {
+        while let Some((&[letter, a, b, c, d], _)) = messages.split_first_chunk() {
             let length = 1 + u32::from_be_bytes([a, b, c, d]) as usize;
             let (message, rest) = messages.split_at(length.min(messages.len()));
             if self.left_out > 0 && message == SYNC {
                 self.left_out -= 1;
+                if self.left_out == self.half {
+                    sent.extend_from_slice(FLUSH);
+                }
             } else {
+                self.awaited += usize::from(matches!(letter, b'S' | b'Q')); // `Sync`, or a simple query
                 sent.extend_from_slice(message);
             }
             messages = rest;
@@ -55,14 +67,19 @@ impl Bundle {
         sent.extend_from_slice(messages);
     }
 
-    /// Adds to `heard` what the client is to hear of these bytes of the server: all of them, and what stands for what was
-    /// left out.
-    pub fn hear(&mut self, mut bytes: &[u8], heard: &mut Vec<u8>) {
-        while !bytes.is_empty() {
+    /// Hears what the server says. In a bundle, which this tells, the client hears what is added to `heard`: the same, and what stands
+    /// for what was left out.
+    ///
+    /// # Errors
+    /// When the server is ready without having answered.
+    pub fn hear(&mut self, bytes: &[u8], heard: &mut Vec<u8>) -> io::Result<bool> {
+        let is_bundle = self.open > 0;
+        let (mut at, mut passed_on) = (0, 0);
+        while at < bytes.len() {
             let is_head = self.head.len() < HEAD_BYTES;
             let wanted = if is_head { HEAD_BYTES - self.head.len() } else { self.missing };
-            let (part, rest) = bytes.split_at(wanted.min(bytes.len()));
-            heard.extend_from_slice(part);
+            let part = &bytes[at..(at + wanted).min(bytes.len())];
+            at += part.len();
             if is_head {
                 self.head.extend_from_slice(part);
                 if let Some(&[a, b, c, d]) = self.head.get(1..HEAD_BYTES) {
@@ -72,26 +89,43 @@ impl Bundle {
                 self.missing -= part.len();
             }
             if self.head.len() == HEAD_BYTES && self.missing == 0 {
-                self.end_message(heard);
+                let left_out = self.end_message()?;
+                if left_out > 0 {
+                    heard.extend_from_slice(&bytes[passed_on..at]);
+                    heard.extend_from_slice(&READY.repeat(left_out));
+                    passed_on = at;
+                }
             }
-            bytes = rest;
         }
+        if is_bundle {
+            heard.extend_from_slice(&bytes[passed_on..]);
+        }
+        Ok(is_bundle)
     }
 
-    fn end_message(&mut self, heard: &mut Vec<u8>) {
-        match self.head[0] {
-            // `CommandComplete`, `ErrorResponse`; behind the last statement the server says itself that it is ready
-            b'C' | b'E' if self.open > 1 => {
-                heard.extend_from_slice(READY);
-                self.open -= 1;
+    /// How often the server would have said behind this message that it is ready, had nothing been left out.
+    fn end_message(&mut self) -> io::Result<usize> {
+        let letter = self.head[0];
+        self.head.clear();
+        match letter {
+            // `CommandComplete`, `ErrorResponse`; behind the last statement the server says it itself
+            b'C' | b'E' if self.open > 0 => {
+                self.is_broken |= letter == b'E';
+                let is_left_out = self.open > 1;
+                self.open -= usize::from(is_left_out);
+                Ok(usize::from(is_left_out))
             }
             b'Z' => {
-                (1..self.open).for_each(|_| heard.extend_from_slice(READY));
-                self.open = 0;
+                self.awaited = self.awaited.saturating_sub(1);
+                let unanswered = std::mem::take(&mut self.open).saturating_sub(1);
+                if unanswered > 0 && !self.is_broken {
+                    let message = "the database is ready without having answered";
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+                }
+                Ok(unanswered)
             }
-            _ => {}
+            _ => Ok(0),
         }
-        self.head.clear();
     }
 }
 
@@ -106,10 +140,16 @@ mod tests {
     const REFUSED: &[u8] = b"E\0\0\0\x05\0";
     const NOTICE: &[u8] = b"N\0\0\0\x05\0";
 
-    fn begun(statements: usize) -> Bundle {
-        let mut bundle = Bundle::default();
+    fn one() -> Vec<u8> {
+        [STATEMENT, SYNC].concat()
+    }
+
+    /// A bundle of so many statements, and what the server has received of it.
+    fn sent(statements: usize) -> (Bundle, Vec<u8>) {
+        let (mut bundle, mut sent) = (Bundle::default(), Vec::new());
         bundle.begin(statements);
-        bundle
+        bundle.send(&one().repeat(statements), &mut sent);
+        (bundle, sent)
     }
 
     /// What the client hears of a bundle of three, in whatever two pieces this comes.
@@ -117,13 +157,16 @@ mod tests {
         let bytes = messages.concat();
         let mut all: Vec<_> = (0..=bytes.len())
             .map(|cut| {
-                let (mut bundle, mut heard) = (begun(3), Vec::new());
+                let ((mut bundle, _), mut heard) = (sent(3), Vec::new());
                 for piece in [&bytes[..cut], &bytes[cut..]] {
                     let before = heard.len();
-                    bundle.hear(piece, &mut heard);
+                    bundle.hear(piece, &mut heard).unwrap();
                     assert!(heard.len() - before >= piece.len(), "what is withheld would look like the end");
                 }
-                assert!(!bundle.is_open(), "{messages:?} cut at {cut}");
+                assert!(
+                    !bundle.hear(NOTICE, &mut heard).unwrap(),
+                    "{messages:?} cut at {cut}: it is not over"
+                );
                 heard
             })
             .collect();
@@ -133,18 +176,20 @@ mod tests {
     }
 
     #[test]
-    fn of_the_syncs_only_the_last_is_sent() {
-        let sent = |statements, messages: &[&[u8]]| {
-            let (mut bundle, mut sent) = (begun(statements), Vec::new());
-            messages.iter().for_each(|messages| bundle.send(messages, &mut sent));
-            sent
-        };
-        let one = [STATEMENT, SYNC].concat();
-        assert_eq!(sent(3, &[&one, &one, &one]), [STATEMENT, STATEMENT, STATEMENT, SYNC].concat());
-        assert_eq!(sent(3, &[&one.repeat(3)]), [STATEMENT, STATEMENT, STATEMENT, SYNC].concat());
-        assert_eq!(sent(2, &[&one.repeat(3)]), [STATEMENT, STATEMENT, SYNC, &one].concat());
-        assert_eq!(sent(1, &[&one.repeat(2)]), one.repeat(2));
-        assert_eq!(sent(2, &[SYNC, b"Q\0\0\0"]), b"Q\0\0\0", "what is no message is sent as it is");
+    fn of_the_syncs_the_last_is_sent_and_in_the_middle_a_flush() {
+        assert_eq!(sent(1).1, one());
+        assert_eq!(sent(3).1, [STATEMENT, FLUSH, STATEMENT, STATEMENT, SYNC].concat());
+        let eight = STATEMENT.repeat(8);
+        assert_eq!(sent(16).1, [&eight, FLUSH, &eight, SYNC].concat());
+
+        let (mut bundle, mut sent) = (Bundle::default(), Vec::new());
+        bundle.begin(2);
+        for _ in 0..3 {
+            bundle.send(&one(), &mut sent);
+        }
+        bundle.send(b"Q\0\0\0", &mut sent);
+        let as_it_is = b"Q\0\0\0".as_slice();
+        assert_eq!(sent, [STATEMENT, FLUSH, STATEMENT, SYNC, STATEMENT, SYNC, as_it_is].concat());
     }
 
     #[test]
@@ -166,11 +211,28 @@ mod tests {
 
     #[test]
     fn nothing_is_bundled_before_the_end_of_what_was() {
-        let mut bundle = begun(2);
+        let simple = b"Q\0\0\0\x05\0".as_slice();
+        for (before, heard) in
+            [(&*one(), [].as_slice()), (&one(), REFUSED), (simple, COMPLETE), (b"", &NOTICE[..2])]
+        {
+            let (mut bundle, mut sent) = (Bundle::default(), Vec::new());
+            bundle.send(before, &mut sent);
+            assert!(!bundle.hear(heard, &mut Vec::new()).unwrap());
+            bundle.begin(2);
+            bundle.send(&one().repeat(2), &mut sent);
+            assert_eq!(sent, [before, &one(), &one()].concat());
+            // And so the end of what was is none of theirs.
+            assert!(!bundle.hear(READY, &mut Vec::new()).unwrap());
+        }
+        let (mut bundle, _) = sent(2);
         bundle.begin(3);
-        let mut heard = Vec::new();
-        bundle.hear(&[COMPLETE, COMPLETE, READY, COMPLETE, READY].concat(), &mut heard);
-        assert_eq!(heard, [COMPLETE, READY, COMPLETE, READY, COMPLETE, READY].concat());
-        assert!(!bundle.is_open() && !begun(1).is_open() && !begun(0).is_open());
+        bundle.hear(&[COMPLETE, COMPLETE, READY].concat(), &mut Vec::new()).unwrap();
+        assert!(!bundle.hear(COMPLETE, &mut Vec::new()).unwrap());
+    }
+
+    #[test]
+    fn a_server_that_is_ready_too_early_is_not_trusted() {
+        let (mut bundle, _) = sent(3);
+        assert!(bundle.hear(&[COMPLETE, READY].concat(), &mut Vec::new()).is_err());
     }
 }

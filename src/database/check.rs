@@ -7,7 +7,8 @@ use postgres::{Client, SimpleQueryMessage};
 
 use super::failure::{Cause, is_tls_error};
 use super::session::{backend_of, connect};
-use super::transport::{Deadline, Peer};
+use super::stream::Peer;
+use super::transport::Deadline;
 use super::url::DatabaseUrl;
 use super::{Limits, schema};
 

@@ -17,7 +17,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::{Client as Handle, Config, Connection, RowStream};
 
 use super::Param;
-use super::transport::{Peer, Stream, Transport};
+use super::stream::{Peer, Stream};
+use super::transport::Transport;
 
 /// A statement, and how it is sent: by the name that it is prepared under on this connection, or where there is none as its text.
 pub struct Query<'q> {
@@ -120,6 +121,7 @@ impl Client {
                         *answer = Some(read(index, failure));
                     }
                 }
+                // What is sent has no answer before the connection is asked for it.
                 let sent = answers.iter().filter(|answer| answer.is_none()).count();
                 self.peer.bundle(if as_bundle { sent } else { 0 });
             }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::transport::Peer;
+use super::stream::Peer;
 
 /// The longest message that is listened to while the server lets us in, in bytes.
 const MAX_LOGIN_MESSAGE_BYTES: usize = 64 * 1024;
@@ -20,6 +20,11 @@ impl Login {
         Self { unread: Vec::new(), peer }
     }
 
+    /// What has come since the login was over.
+    pub fn rest(&self) -> &[u8] {
+        &self.unread
+    }
+
     /// Hears more bytes; says whether there is nothing more to hear.
     pub fn is_over(&mut self, bytes: &[u8]) -> bool {
         self.unread.extend_from_slice(bytes);
@@ -29,14 +34,13 @@ impl Login {
                 // No login message is long; one that seems so is none.
                 return length > MAX_LOGIN_MESSAGE_BYTES;
             };
-            match (letter, content.first_chunk()) {
-                (b'K', Some(number)) => {
-                    self.peer.announce(u32::from_be_bytes(*number));
-                }
-                (b'Z', _) => return true,
-                _ => {}
+            if let (b'K', Some(number)) = (letter, content.first_chunk()) {
+                self.peer.announce(u32::from_be_bytes(*number));
             }
             self.unread.drain(..1 + length);
+            if letter == b'Z' {
+                return true;
+            }
         }
         false
     }
@@ -53,7 +57,8 @@ mod tests {
             let peer = Arc::new(Peer::default());
             let mut listener = Login::new(Arc::clone(&peer));
             assert!(!listener.is_over(&login[..cut]), "{cut}");
-            assert!(listener.is_over(&login[cut..]), "{cut}");
+            assert!(listener.is_over(&[&login[cut..], b"N\0"].concat()), "{cut}");
+            assert_eq!(listener.rest(), b"N\0", "{cut}");
             assert!(peer.is_backend(0x0001_0203), "{cut}");
         }
     }

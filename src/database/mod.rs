@@ -12,6 +12,7 @@ mod login;
 mod question;
 mod schema;
 mod session;
+mod stream;
 pub mod transport;
 pub mod url;
 
@@ -35,7 +36,7 @@ use url::DatabaseUrl;
 
 /// How much longer than PostgreSQL works on a statement we wait for it, so that it can say that it gave up.
 const ANSWER_MARGIN: Duration = Duration::from_secs(1);
-/// How often a statement is tried at most: one connection may be dead, and another die meanwhile.
+/// How often a statement is tried at most: one connection may be dead, and another die meanwhile; or another statement end their bundle.
 const MAX_TRIES: u32 = 3;
 /// The longest pause between two attempts of the pool to connect; it grows up to half of this.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);

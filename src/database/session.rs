@@ -19,7 +19,8 @@ use tokio_postgres::{Config, Statement as Prepared};
 use super::client::{self, Client, Query};
 use super::failure::{Cause, is_lost, is_outdated, is_passing, is_read_only, is_refusal, is_tls_error};
 use super::health::Health;
-use super::transport::{Deadline, Peer, Tls, Transport};
+use super::stream::Peer;
+use super::transport::{Deadline, Tls, Transport};
 use super::url::DatabaseUrl;
 use super::{Limits, Param, schema};
 

@@ -8,7 +8,6 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -23,8 +22,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Sleep;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::bundle::Bundle;
-use super::login::Login;
+use super::stream::{Peer, Stream};
 
 /// Whether the connection is encrypted. Where it is, the server's chain and name are always checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,67 +111,6 @@ impl Deadline {
     }
 }
 
-/// Who is at the other end of a connection, and whether anything was sent there.
-#[derive(Debug, Default)]
-pub struct Peer {
-    backend: AtomicU32,
-    is_encrypted: AtomicBool,
-    /// The next byte is sent only once it is known what the server has said until then.
-    must_look: AtomicBool,
-    has_sent: AtomicBool,
-    first_letter: AtomicU8,
-    /// How many statements are sent next, and in one go.
-    bundled: AtomicUsize,
-}
-
-impl Peer {
-    /// Whether this is the number of the backend that was announced at login. A pooler announces one of its own making, so
-    /// when another one answers, there is a pooler in between.
-    pub fn is_backend(&self, number: u32) -> bool {
-        self.backend.load(Ordering::Relaxed) == number
-    }
-
-    /// The server announced the number of its backend.
-    pub fn announce(&self, backend: u32) {
-        self.backend.store(backend, Ordering::Relaxed);
-    }
-
-    /// A statement is about to be sent. With `look` only if the server has not ended the connection already, as far as has
-    /// become known here: that asks nobody.
-    pub fn begin(&self, look: bool) {
-        self.must_look.store(look, Ordering::Relaxed);
-        self.has_sent.store(false, Ordering::Relaxed);
-        self.first_letter.store(0, Ordering::Relaxed);
-    }
-
-    /// This many statements are sent next, as a [`Bundle`].
-    pub fn bundle(&self, statements: usize) {
-        self.bundled.store(statements, Ordering::Relaxed);
-    }
-
-    /// Whether anything was sent since then.
-    pub fn has_sent(&self) -> bool {
-        self.has_sent.load(Ordering::Relaxed)
-    }
-
-    /// Whether the first thing that the server said since then is an error. Then it has not even bound the statement: what
-    /// PostgreSQL binds it confirms before it executes, so before it commits, and the confirmation comes first.
-    pub fn began_with_error(&self) -> bool {
-        self.first_letter.load(Ordering::Relaxed) == b'E'
-    }
-
-    fn hear(&self, bytes: &[u8]) {
-        if let (Some(letter), 0) = (bytes.first(), self.first_letter.load(Ordering::Relaxed)) {
-            self.first_letter.store(*letter, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether TLS is spoken.
-    pub fn is_encrypted(&self) -> bool {
-        self.is_encrypted.load(Ordering::Relaxed)
-    }
-}
-
 /// How one connection is made.
 #[derive(Clone)]
 pub struct Transport {
@@ -231,7 +168,7 @@ impl Handshake {
                 let connect = MakeTlsConnect::<Timed>::make_tls_connect(&mut rustls, &self.host)
                     .map_err(io::Error::other)?;
                 let encrypted = connect.connect(socket).await?;
-                peer.is_encrypted.store(true, Ordering::Relaxed);
+                peer.encrypt();
                 Ok(Stream::new(encrypted, peer))
             }
             (b'N', TlsMode::Prefer) => Ok(Stream::new(socket, peer)),
@@ -301,98 +238,5 @@ impl AsyncWrite for Timed {
 impl TlsStream for Timed {
     fn channel_binding(&self) -> ChannelBinding {
         ChannelBinding::none()
-    }
-}
-
-/// What the client speaks through: the socket, as it is or by TLS.
-pub struct Stream {
-    layer: Box<dyn Layer>,
-    peer: Arc<Peer>,
-    login: Option<Login>,
-    bundle: Bundle,
-    /// What the server is still to receive of a bundle.
-    unsent: Vec<u8>,
-    /// What the client is still to hear of one.
-    unheard: Vec<u8>,
-}
-
-trait Layer: TlsStream + Send + Unpin {}
-impl<T: TlsStream + Send + Unpin> Layer for T {}
-
-impl Stream {
-    fn new(layer: impl Layer + 'static, peer: Arc<Peer>) -> Self {
-        let login = Some(Login::new(Arc::clone(&peer)));
-        let layer = Box::new(layer);
-        Self { layer, peer, login, bundle: Bundle::default(), unsent: Vec::new(), unheard: Vec::new() }
-    }
-}
-
-impl TlsStream for Stream {
-    fn channel_binding(&self) -> ChannelBinding {
-        self.layer.channel_binding()
-    }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let Self { layer, peer, login, bundle, unheard, .. } = &mut *self;
-        if unheard.is_empty() {
-            let before = buffer.filled().len();
-            ready!(Pin::new(&mut **layer).poll_read(cx, buffer))?;
-            let bytes = &buffer.filled()[before..];
-            peer.hear(bytes);
-            if login.as_mut().is_some_and(|login| login.is_over(bytes)) {
-                *login = None;
-            }
-            if !bundle.is_open() {
-                return Poll::Ready(Ok(()));
-            }
-            bundle.hear(bytes, unheard);
-            buffer.set_filled(before);
-        }
-        let heard = buffer.remaining().min(unheard.len());
-        buffer.put_slice(&unheard[..heard]);
-        unheard.drain(..heard);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.peer.must_look.swap(false, Ordering::Relaxed) {
-            // The client reads before it writes, but knows only what the last look at its sockets told. Woken at once, it has
-            // another look, and reads again before it comes back here.
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let Self { layer, peer, bundle, unsent, .. } = &mut *self;
-        bundle.begin(peer.bundled.swap(0, Ordering::Relaxed));
-        if bundle.is_open() {
-            bundle.send(bytes, unsent); // goes with the flush, in one piece
-            return Poll::Ready(Ok(bytes.len()));
-        }
-        peer.has_sent.store(true, Ordering::Relaxed);
-        Pin::new(&mut **layer).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { layer, peer, unsent, .. } = &mut *self;
-        while !unsent.is_empty() {
-            peer.has_sent.store(true, Ordering::Relaxed);
-            let sent = ready!(Pin::new(&mut **layer).poll_write(cx, unsent))?;
-            if sent == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            unsent.drain(..sent);
-        }
-        Pin::new(&mut **layer).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.layer).poll_shutdown(cx)
     }
 }

@@ -1,4 +1,4 @@
-//! Several statements at once on one connection: reads, each for itself, and writes, as one transaction.
+//! Several statements at once on one connection: reads, each of which fails by itself, and writes, of which all are done or none.
 
 use std::time::Instant;
 
@@ -15,8 +15,8 @@ use crate::database::{Outcome, Rows, Statement};
 const PATIENCE: &str = "set local statement_timeout = '100ms'";
 
 impl Session {
-    /// Looks these up in one round trip; behind a pooler, which takes no more at once, in one each. Each answer must come before
-    /// what `until` says when the one before has come. At first they go as a bundle, which ends with one that fails; then each
+    /// Looks these up in one round trip; behind a pooler, which takes no more at once, in one each. The next answer must come before
+    /// what `until` says when one has come. The first time they go as a bundle, which ends with one that fails; after that each
     /// for itself, and after a look at the connection. `read` makes something of each.
     pub fn look_up<T>(
         &mut self,
