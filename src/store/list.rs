@@ -3,6 +3,7 @@
 //! A page ends after [`MAX_PAGE_TASKS`], or with the task that makes it longer than [`MAX_PAGE_BYTES`]. The first row that has
 //! no place any more says where the next page begins; so nothing is counted, and what is deleted meanwhile shifts nothing.
 
+use std::borrow::Cow;
 use std::time::SystemTime;
 
 use postgres::Row;
@@ -28,6 +29,14 @@ const FIRST: &str = concat!(
     "select ",
     columns!(),
     " from tasks where user_id = $1 order by created_at desc, id desc limit 1001"
+);
+
+/// The part that is asked for most: of the list as such, from its start. As [`part_sql`] would put it together.
+const PART: &str = concat!(
+    "select ",
+    columns!(),
+    ", (select count(*) from tasks where user_id = $1) as total from tasks where user_id = $1 \
+     order by created_at desc, id desc limit $4"
 );
 
 /// All tasks of the user. With the filters there, and null, no generic plan could count them by the index alone.
@@ -218,17 +227,19 @@ impl Tasks<'_> {
         })
     }
 
-    fn part(&self, listing: &Listing, Part { limit, offset }: Part) -> (String, Vec<Param>) {
+    fn part(&self, listing: &Listing, part: Part) -> (Cow<'static, str>, Vec<Param>) {
         let Listing { completed, search, sort, descending, .. } = listing;
-        let rows = limit.unwrap_or(MAX_PAGE_TASKS + 1);
+        let rows = part.limit.unwrap_or(MAX_PAGE_TASKS + 1);
         let mut params = self.bind([flag(*completed), text(search.as_deref()), number(rows)]);
-        let sql = if offset == 0 {
-            part_sql
-        } else {
-            params.push(number(offset));
-            part_after_sql
+        let sql = match (part.offset, *sort, descending, listing.is_filtered()) {
+            (0, Sort::CreatedAt, true, false) => PART.into(),
+            (0, ..) => part_sql(*sort, *descending, listing.is_filtered()).into(),
+            (offset, ..) => {
+                params.push(number(offset));
+                part_after_sql(*sort, *descending, listing.is_filtered()).into()
+            }
         };
-        (sql(*sort, *descending, listing.is_filtered()), params)
+        (sql, params)
     }
 
     /// The first page of a list.
@@ -273,7 +284,8 @@ mod tests {
     #[test]
     fn every_statement_is_bound_to_the_user() {
         let code = include_str!("list.rs").split("#[cfg(test)]").next().unwrap();
-        assert_eq!(code.matches("from tasks").count(), 3, "a statement that this test does not know");
+        assert_eq!(code.matches("from tasks").count(), 5, "a statement that this test does not know");
+        assert_eq!(PART, part_sql(Sort::CreatedAt, true, false));
         let mut texts = vec![FIRST.to_owned()];
         for sort in [Sort::CreatedAt, Sort::UpdatedAt, Sort::Title] {
             for (descending, is_filtered) in [(false, false), (false, true), (true, false), (true, true)] {
