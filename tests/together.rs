@@ -2,13 +2,13 @@
 
 mod support;
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use support::locks::{lock_tasks, wait_until_blocked};
-use support::proxy::{Distance, listen};
+use support::proxy::{Distance, for_each_piece, listen};
 use support::{Answer, Cluster, Server, token};
 
 /// The most reads that share a round trip, and the most lists.
@@ -217,15 +217,15 @@ fn what_is_another_users_is_never_shown() {
     let database = cluster.port;
     let port = listen(move |client| {
         let database = TcpStream::connect(("127.0.0.1", database)).unwrap();
-        let (mut from, mut to) = (client.try_clone().unwrap(), database.try_clone().unwrap());
-        thread::spawn(move || io::copy(&mut from, &mut to));
-        let (mut from, mut to, mut bytes) = (database, client, [0; 64 * 1024]);
-        while let Ok(length @ 1..) = from.read(&mut bytes) {
-            while let Some(at) = bytes[..length].windows(3).position(|bytes| bytes == b"ada") {
-                bytes[at..at + 3].copy_from_slice(b"eve");
+        let (mut asked, mut asking) = (client.try_clone().unwrap(), database.try_clone().unwrap());
+        thread::spawn(move || io::copy(&mut asked, &mut asking));
+        for_each_piece(database, |piece| {
+            let mut piece = piece.to_vec();
+            while let Some(at) = piece.windows(3).position(|name| name == b"ada") {
+                piece[at..at + 3].copy_from_slice(b"eve");
             }
-            to.write_all(&bytes[..length]).unwrap();
-        }
+            (&client).write_all(&piece).unwrap();
+        });
     });
     let log = cluster.server_log();
     let url = format!("postgresql://todo@127.0.0.1:{port}/postgres");
