@@ -25,7 +25,9 @@ class Contender:
     environment: tuple = ()
 
     def start(self, stage, pool_size):
-        return stage.start(self.name, self.command, cwd=self.cwd, DB_POOL_SIZE=str(pool_size), **dict(self.environment))
+        """One of several servers, each with a log of its own."""
+        name = f"{self.name}-{pool_size}"
+        return stage.start(name, self.command, cwd=self.cwd, DB_POOL_SIZE=str(pool_size), **dict(self.environment))
 
 
 def build_program(name):

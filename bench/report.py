@@ -102,7 +102,7 @@ def document(written):
 {written["rows"]:,} tasks of {written["users"]:,} users; {written["connections"]} connections;
 medians of {written["rounds"]} rounds of {written["seconds"]} s. Load, servers and PostgreSQL share the machine,
 so only ratios say anything, and only those of one run.
-Connections to the database, the best of those that were tried: {sizes}. CPU is processor time a request, user and system. RSS of several processes is added up.
+Connections to the database, the best of those that were tried, the fewest of equals: {sizes}. CPU is processor time a request, user and system. RSS of several processes is added up.
 {others_share(written)}
 
 {table(written)}
