@@ -17,7 +17,6 @@ use crate::budget::Budget;
 use crate::clock::{Clock, ticks_in};
 use crate::connection::{Connection, Outcome, Received};
 use crate::head::{Fault, Head};
-use crate::header::Header;
 use crate::limits::Limits;
 use crate::lock;
 use crate::queue::Queue;
@@ -249,25 +248,20 @@ impl Engine {
 
     /// The answer to a request that is not served.
     pub(crate) fn refuse(&self, fault: Fault, head: Option<&Head>) -> Answer {
-        let headers = head.map(Head::headers).unwrap_or_default();
         let exchange = match head {
             Some(head) => Exchange { keep_alive: false, ..self.exchange(head) },
             None => Exchange::UNKNOWN,
         };
-        self.render(fault, headers, &exchange)
-    }
-
-    pub(crate) fn render(&self, fault: Fault, headers: Vec<Header>, exchange: &Exchange) -> Answer {
         let counter = if fault.status == 503 { &self.counters.shed } else { &self.counters.rejected };
         counter.fetch_add(1, Ordering::Relaxed);
-        let rejection = Rejection::new(fault.status, fault.reason, headers);
+        let rejection = Rejection::new(fault, head.cloned());
         let date = self.clock.date();
         // The hook is the program's: it may panic, or give what cannot be sent.
         let hooked =
-            catch_unwind(AssertUnwindSafe(|| Answer::new((self.on_reject)(&rejection), exchange, &date)));
+            catch_unwind(AssertUnwindSafe(|| Answer::new((self.on_reject)(&rejection), &exchange, &date)));
         match hooked {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) | Err(_) => Answer::new(rejection.to_response(), exchange, &date)
+            Ok(Err(_)) | Err(_) => Answer::new(rejection.to_response(), &exchange, &date)
                 .expect("the default answer has a final status, plain headers and a body in memory"),
         }
     }

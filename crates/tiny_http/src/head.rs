@@ -59,14 +59,14 @@ impl From<Fault> for Refused {
 }
 
 /// Where a name and its value stand in [`Head::bytes`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Field {
     name: Range<u32>,
     value: Range<u32>,
 }
 
 /// A validated request head.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Head {
     bytes: Vec<u8>,
     target: Range<u32>,

@@ -2,6 +2,7 @@
 
 use std::io::Cursor;
 
+use crate::head::{Fault, Head};
 use crate::header::Header;
 use crate::message::StatusCode;
 use crate::response::{Response, ResponseBox};
@@ -10,29 +11,28 @@ use crate::response::{Response, ResponseBox};
 /// [`Server::with_limits`](crate::Server::with_limits) makes an answer of. Afterwards the connection closes.
 #[derive(Debug)]
 pub struct Rejection {
-    status: StatusCode,
-    reason: &'static str,
-    headers: Vec<Header>,
+    fault: Fault,
+    head: Option<Head>,
 }
 
 impl Rejection {
-    pub(crate) fn new(status: u16, reason: &'static str, headers: Vec<Header>) -> Rejection {
-        Rejection { status: StatusCode(status), reason, headers }
+    pub(crate) fn new(fault: Fault, head: Option<Head>) -> Rejection {
+        Rejection { fault, head }
     }
 
     /// 400, 408, 413, 414, 431, 500, 501, 503 or 505.
     pub fn status_code(&self) -> StatusCode {
-        self.status
+        StatusCode(self.fault.status)
     }
 
     /// One sentence for people. It never holds a byte of the client's, and nothing to escape in JSON.
     pub fn reason(&self) -> &'static str {
-        self.reason
+        self.fault.reason
     }
 
     /// The word for programs, such as `PAYLOAD_TOO_LARGE`.
     pub fn error_code(&self) -> &'static str {
-        match self.status.0 {
+        match self.fault.status {
             408 => "REQUEST_TIMEOUT",
             413 => "PAYLOAD_TOO_LARGE",
             414 => "URI_TOO_LONG",
@@ -45,26 +45,23 @@ impl Rejection {
         }
     }
 
-    /// The values of the request's headers with this name; none when its head could not be read. As
-    /// [`Request::header_values`](crate::Request::header_values), but a byte past ASCII is `?`.
-    pub fn header_values(&self, name: &'static str) -> impl Iterator<Item = &[u8]> {
-        self.headers
-            .iter()
-            .filter(move |header| header.field.equiv(name))
-            .map(|header| header.value.as_bytes())
+    /// The values of the request's headers with this name, as [`Request::header_values`](crate::Request::header_values) gives
+    /// them; none when its head could not be read.
+    pub fn header_values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        self.head.iter().flat_map(move |head| head.values(name))
     }
 
     /// The answer where the program has no other: `{"detail": …, "error_code": …, "message": …}`.
     pub fn to_response(&self) -> ResponseBox {
-        let (reason, code) = (self.reason, self.error_code());
+        let (reason, code) = (self.reason(), self.error_code());
         let body = format!(r#"{{"detail":"{reason}","error_code":"{code}","message":"{reason}"}}"#);
         let length = body.len();
         let header =
             |name, value| Header::from_bytes(name, value).expect("a token and visible ASCII make a header");
         let mut headers = vec![header("Content-Type", "application/json")];
-        if self.status == 503 {
+        if self.fault.status == 503 {
             headers.push(header("Retry-After", "1"));
         }
-        Response::new(self.status, headers, Cursor::new(body.into_bytes()), Some(length), None).boxed()
+        Response::new(self.status_code(), headers, Cursor::new(body.into_bytes()), Some(length), None).boxed()
     }
 }

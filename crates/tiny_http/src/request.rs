@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::answer::{Answer, Exchange};
+use crate::answer::Answer;
 use crate::budget::Counted;
 use crate::connection::Received;
 use crate::engine::Engine;
@@ -146,8 +146,7 @@ impl Request {
 
     fn reject_once(&mut self, fault: Fault) {
         if let Some((engine, token)) = self.reply.take() {
-            let exchange = Exchange { keep_alive: false, ..engine.exchange(&self.head) };
-            let answer = engine.render(fault, self.head.headers(), &exchange);
+            let answer = engine.refuse(fault, Some(&self.head));
             // The client may be gone, and then it needs no answer.
             let _ = engine.send(token, answer);
         }
