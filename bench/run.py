@@ -33,8 +33,8 @@ def parse_arguments():
         "remote: a database that is milliseconds away",
     )
     parser.add_argument("--quick", action="store_true", help="one short round, for trying out: its figures say nothing")
-    parser.add_argument("--rounds", type=int, default=5, choices=range(1, 101), metavar="1..100")
-    parser.add_argument("--seconds", type=int, default=4, choices=range(1, 61), metavar="1..60", help="of one turn")
+    parser.add_argument("--rounds", type=int, default=9, choices=range(1, 101), metavar="1..100")
+    parser.add_argument("--seconds", type=int, default=2, choices=range(1, 61), metavar="1..60", help="of one turn")
     parser.add_argument("--rows", type=rows, default=100_000, help="tasks in the table, for compare")
     parser.add_argument("--full", action="store_true", help="growth: up to ten million tasks, which takes long")
     return parser.parse_args()
