@@ -23,6 +23,8 @@ CONNECTIONS = 64
 CONNECTION_COUNTS = (2, 4, 16, 64, 256, 1_024)
 LIST_LENGTHS = (1, 100, 1_000, 10_000, 100_000)
 STALLED_READERS = 50
+# Sizes take turns so short, and so many of them, for from one turn to the next the machine is a tenth faster or slower.
+TURN_SECONDS, TURNS_A_ROUND = 1, 3
 # How far the cost at a larger size may lie above that at the smallest.
 SPREAD = 0.10
 # A whole list may need so much more memory, in bytes.
@@ -53,13 +55,11 @@ class Size:
             self.files[workload.name] = stage.folder / f"{rows}.{workload.name}.requests"
             write_requests(self.files[workload.name], workload, self.data, stage.token)
 
-    def turn(self, workload, seconds):
+    def turn(self, workload):
         """Requests a second, and processor time a request of server and PostgreSQL together."""
-        file = self.files[workload.name]
-        wrk(self.server, file, CONNECTIONS, 1)
         pids = (self.server.pid, self.database.pid)
         before = sum(map(cpu_seconds, pids))
-        result = wrk(self.server, file, CONNECTIONS, seconds)
+        result = wrk(self.server, self.files[workload.name], CONNECTIONS, TURN_SECONDS)
         result["cpu_us"] = (sum(map(cpu_seconds, pids)) - before) * 1e6 / result["requests"]
         result["per_second"] = result["requests"] / result["seconds"]
         self.server.check_log()
@@ -68,15 +68,18 @@ class Size:
         return result
 
 
-def table_sizes(stage, sizes, rounds, seconds):
+def table_sizes(stage, sizes, rounds):
     stages = [Size(stage, rows) for rows in sizes]
     workloads = [workload for workload in WORKLOADS if workload.name in MEASURED]
     figures = {(workload.name, size.data.rows): [] for workload in workloads for size in stages}
-    for number in range(rounds):
-        wait_for_calm(say)
+    for number in range(1 + TURNS_A_ROUND * rounds):
+        if number % TURNS_A_ROUND == 0:
+            wait_for_calm(say)
         for workload in workloads:
             for size in stages[number % len(stages) :] + stages[: number % len(stages)]:
-                figures[workload.name, size.data.rows].append(size.turn(workload, seconds))
+                result = size.turn(workload)
+                if number > 0:  # the first ones warm up
+                    figures[workload.name, size.data.rows].append(result)
     lines = [
         "| workload | tasks | requests/s | CPU µs, with PostgreSQL's | to the smallest: requests/s | CPU | |",
         "|---|--:|--:|--:|--:|--:|---|",
@@ -223,7 +226,7 @@ def stalled_readers(stage, size):
 def growth(rounds, seconds, full, results):
     with Stage() as stage:
         stage.start_database()
-        parts = [table_sizes(stage, FULL_SIZES if full else SIZES, rounds, seconds)]
+        parts = [table_sizes(stage, FULL_SIZES if full else SIZES, rounds)]
         size = Size(stage, 100_000)
         wait_for_calm(say)
         parts.append(connection_counts(stage, size, seconds))
