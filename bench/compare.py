@@ -18,7 +18,7 @@ from workloads import WARM_UP_SECONDS, WORKLOADS, Data, pgbench, write_requests,
 
 CONNECTIONS = 64
 POOL_SIZES = (4, 8, 16)
-# How often each pool size is tried.
+# How often each of several pool sizes is tried.
 TRIALS = 3
 # What medians of trials of the same may differ by; of sizes that are so close the smallest is taken.
 NOISE = 0.03
@@ -33,7 +33,6 @@ class Plan:
     seconds: int
     rows: int
     pool_sizes: tuple = POOL_SIZES
-    trials: int = TRIALS
     workloads: tuple = tuple(WORKLOADS)
     tasks_of_one: int = 100
 
@@ -102,7 +101,7 @@ def calibrate(turns, contenders):
     servers = {contender.name: {size: contender.start(turns.stage, size) for size in sizes} for contender in contenders}
     names = [*servers, LIMIT]
     given = {name: {size: [] for size in sizes} for name in names}
-    for _ in range(turns.plan.trials):
+    for _ in range(TRIALS if len(sizes) > 1 else 0):
         for size in sizes:
             for name in names:
                 result = turns.query(mix, size) if name == LIMIT else turns.serve(servers[name][size], mix)
@@ -148,15 +147,13 @@ def run_rounds(turns, servers, limit_clients):
     return figures
 
 
-def log_off(turns, contenders, best):
+def log_off(turns, contenders, servers, best):
     """What ours gives without a line a request in its log, beside itself with it."""
     workload = next(workload for workload in WORKLOADS if workload.name == QUIET_WORKLOAD)
     contender = next(contender for contender in contenders if contender.name == "ours")
     quiet = dataclasses.replace(contender, name="ours-quiet", environment=(("RUST_LOG", "warn"),))
-    servers = [one.start(turns.stage, best["ours"]) for one in (contender, quiet)]
-    pairs = [[turns.serve(server, workload) for server in servers] for _ in range(turns.plan.rounds)]
-    for server in servers:
-        server.stop()
+    both = (servers["ours"], quiet.start(turns.stage, best["ours"]))
+    pairs = [[turns.serve(server, workload) for server in both] for _ in range(turns.plan.rounds)]
     rate = statistics.median(off["per_second"] / on["per_second"] for on, off in pairs)
     cpu = statistics.median(on["cpu_us"] - off["cpu_us"] for on, off in pairs)
     return f"without the log's line a request ({workload.title}): {rate:.2f} times as many requests, {cpu:.1f} µs less of CPU each"
@@ -177,7 +174,7 @@ def compare(plan, results):
         wait_for_calm(say)
         best, servers = calibrate(turns, contenders)
         figures = run_rounds(turns, servers, best[LIMIT])
-        quiet = log_off(turns, contenders, best)
+        quiet = log_off(turns, contenders, servers, best)
     written = {
         "machine": describe(),
         "versions": versions(),

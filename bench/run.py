@@ -5,7 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
-from compare import POOL_SIZES, TRIALS, Plan, compare
+from compare import POOL_SIZES, Plan, compare
 from growth import growth
 from machine import BenchError
 from remote import remote
@@ -54,8 +54,8 @@ def main():
     try:
         match arguments.what:
             case "compare":
-                sizes, trials = (POOL_SIZES[1:2], 0) if arguments.quick else (POOL_SIZES, TRIALS)
-                compare(Plan(rounds, seconds, arguments.rows, sizes, trials), RESULTS)
+                sizes = POOL_SIZES[1:2] if arguments.quick else POOL_SIZES
+                compare(Plan(rounds, seconds, arguments.rows, sizes), RESULTS)
             case "small":
                 small(seconds, RESULTS)
             case "growth":
