@@ -6,17 +6,20 @@ use std::borrow::Cow;
 use std::io::{self, Cursor, Read};
 
 use serde::Serialize;
-use tiny_http::{Header, Request, StatusCode};
+use tiny_http::{Field, Request, StatusCode};
 pub use tiny_http::{Limits, Method};
 
 use crate::conditions::Conditions;
 use crate::error::Error;
 use crate::seal::Seal;
 
+/// Room for most tasks and errors as JSON, in bytes.
+const JSON_BYTES: usize = 512;
+
 /// An answer: status, headers, and a body: JSON, a page, or none.
 pub struct Response {
     status: u16,
-    headers: Vec<(&'static str, Cow<'static, str>)>,
+    headers: Vec<Field>,
     body: Body,
 }
 
@@ -67,7 +70,8 @@ impl Response {
 
     /// An answer whose body is `value` as JSON.
     pub fn json(status: u16, value: &impl Serialize) -> Self {
-        let body = serde_json::to_vec(value).expect("our own types have string keys and serialise");
+        let mut body = Vec::with_capacity(JSON_BYTES);
+        serde_json::to_writer(&mut body, value).expect("our own types have string keys and serialise");
         Self::json_text(status, body)
     }
 
@@ -117,12 +121,8 @@ impl Response {
     pub fn into_tiny_http(self) -> tiny_http::Response<Body> {
         let length = self.body().map(<[u8]>::len);
         let held_bytes = self.body.held_bytes();
-        let header = |(name, value): (&str, Cow<str>)| {
-            Header::from_bytes(name, value.into_owned())
-                .expect("names are ours, values are ours or were checked to be visible ASCII")
-        };
-        let headers = self.headers.into_iter().map(header).collect();
-        tiny_http::Response::new(StatusCode(self.status), headers, self.body, length, None)
+        tiny_http::Response::new(StatusCode(self.status), Vec::new(), self.body, length, None)
+            .with_fields(self.headers)
             .with_held_bytes(held_bytes)
     }
 }

@@ -15,7 +15,7 @@ use rustix::net::{SendFlags, send};
 
 use crate::budget::{Budget, OverBudget, Share};
 use crate::clock::HttpDate;
-use crate::header::{Header, is_field_value};
+use crate::header::{is_field_value, is_the_engines};
 use crate::message::{HTTPVersion, is_token};
 use crate::response::Response;
 
@@ -91,17 +91,21 @@ impl Answer {
         let close = !exchange.keep_alive || ends_by_close;
         let inline = length.filter(|length| *length <= INLINE_BYTES && !exchange.is_head && !forbids_body);
 
-        let mut buffer = Vec::with_capacity(256 + 64 * response.headers.len() + inline.unwrap_or(0));
+        let headers = response.headers.len() + response.fields.len();
+        let mut buffer = Vec::with_capacity(256 + 64 * headers + inline.unwrap_or(0));
         write_status_line(&mut buffer, response.status_code.0)?;
         buffer.extend_from_slice(b"Date: ");
         buffer.extend_from_slice(date);
         buffer.extend_from_slice(b"\r\n");
         let late = response.additional_headers.iter().flat_map(|headers| headers.try_iter());
+        for (name, value) in &response.fields {
+            write_header(&mut buffer, name, value, forbids_body)?;
+        }
         for header in response.headers.iter() {
-            write_header(&mut buffer, header, forbids_body)?;
+            write_header(&mut buffer, header.field.as_str().as_str(), header.value.as_str(), forbids_body)?;
         }
         for header in late {
-            write_header(&mut buffer, &header, forbids_body)?;
+            write_header(&mut buffer, header.field.as_str().as_str(), header.value.as_str(), forbids_body)?;
         }
         if !forbids_body {
             framing.write(&mut buffer, exchange.is_head);
@@ -198,16 +202,14 @@ fn write_status_line(buffer: &mut Vec<u8>, code: u16) -> io::Result<()> {
 }
 
 /// Headers are made of public parts, so they are checked once more where they leave.
-fn write_header(buffer: &mut Vec<u8>, header: &Header, forbids_body: bool) -> io::Result<()> {
-    let (name, value) = (header.field.as_str().as_bytes(), header.value.as_bytes());
-    if !is_token(name) || !is_field_value(value) {
+fn write_header(buffer: &mut Vec<u8>, name: &str, value: &str, forbids_body: bool) -> io::Result<()> {
+    if !is_token(name.as_bytes()) || !is_field_value(value.as_bytes()) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a header has a byte that cannot be sent"));
     }
-    let is_about_the_body = name.eq_ignore_ascii_case(b"content-type");
-    let is_the_engines = name.eq_ignore_ascii_case(b"date");
-    if !(is_the_engines || forbids_body && is_about_the_body) {
-        for part in [name, b": ", value, b"\r\n"] {
-            buffer.extend_from_slice(part);
+    let is_about_the_body = name.eq_ignore_ascii_case("content-type");
+    if !(is_the_engines(name) || forbids_body && is_about_the_body) {
+        for part in [name, ": ", value, "\r\n"] {
+            buffer.extend_from_slice(part.as_bytes());
         }
     }
     Ok(())

@@ -3,7 +3,7 @@ use std::io::Cursor;
 use ascii::AsciiString;
 
 use super::*;
-use crate::header::HeaderField;
+use crate::header::{Header, HeaderField};
 use crate::message::StatusCode;
 
 const DATE: &HttpDate = b"Sun, 06 Nov 1994 08:49:37 GMT";

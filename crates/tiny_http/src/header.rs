@@ -60,6 +60,19 @@ impl fmt::Display for Header {
     }
 }
 
+/// Whether a header of this name is the engine's to send.
+pub(crate) fn is_the_engines(name: &str) -> bool {
+    let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
+    match name.len() {
+        4 => is("date"),
+        7 => is("trailer") || is("upgrade"),
+        10 => is("connection"),
+        14 => is("content-length"),
+        17 => is("transfer-encoding"),
+        _ => false,
+    }
+}
+
 /// Whether `bytes` may stand in a header that we send: visible ASCII, space and tab.
 pub(crate) fn is_field_value(bytes: &[u8]) -> bool {
     // No early end, so that the compiler checks 16 bytes and more at a time.

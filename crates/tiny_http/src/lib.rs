@@ -48,7 +48,7 @@ pub use limits::Limits;
 pub use message::{HTTPVersion, Method, StatusCode};
 pub use rejection::Rejection;
 pub use request::Request;
-pub use response::{Response, ResponseBox};
+pub use response::{Field, Response, ResponseBox};
 pub use server::{IncomingRequests, ListenAddr, Listener, Server, Stats};
 
 /// Locks, also after a panic elsewhere: no lock here guards anything that a panic could leave half done, for the program's code

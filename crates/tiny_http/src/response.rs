@@ -2,11 +2,12 @@
 //!
 //! Plain values: nothing is read from the body before [`crate::Request::respond`].
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::sync::mpsc::Receiver;
 
-use crate::header::Header;
+use crate::header::{Header, is_the_engines};
 use crate::message::StatusCode;
 
 /// An answer: status, headers, and a body that is read as the client takes it.
@@ -17,11 +18,15 @@ pub struct Response<R> {
     pub(crate) reader: R,
     pub(crate) status_code: StatusCode,
     pub(crate) headers: Vec<Header>,
+    pub(crate) fields: Vec<Field>,
     pub(crate) data_length: Option<usize>,
     pub(crate) chunked_threshold: usize,
     pub(crate) held_bytes: usize,
     pub(crate) additional_headers: Option<Receiver<Header>>,
 }
+
+/// Name and value of a header whose name is known beforehand.
+pub type Field = (&'static str, Cow<'static, str>);
 
 /// A [`Response`] whatever its body.
 pub type ResponseBox = Response<Box<dyn Read + Send>>;
@@ -40,6 +45,7 @@ impl<R: Read> Response<R> {
             reader: data,
             status_code,
             headers: Vec::with_capacity(headers.len()),
+            fields: Vec::new(),
             data_length,
             chunked_threshold: usize::MAX,
             held_bytes: 0,
@@ -65,20 +71,26 @@ impl<R: Read> Response<R> {
         self
     }
 
+    /// Adds headers that are copied into the answer as they are, and nowhere else: a [`Header`] owns its name and its value. Those with
+    /// a meaning of their own (see [`Response`]), but for `Content-Type`, have no effect here; where one cannot be sent,
+    /// [`crate::Request::respond`] fails. Not in the published crate.
+    pub fn with_fields(mut self, fields: Vec<Field>) -> Response<R> {
+        self.fields = fields;
+        self
+    }
+
     /// Adds a header; see [`Response`] for those with a meaning of their own.
     pub fn add_header<H: Into<Header>>(&mut self, header: H) {
         let header = header.into();
         let name = header.field.as_str().as_str();
         let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
         match name.len() {
-            7 if is("trailer") || is("upgrade") => {}
-            10 if is("connection") => {}
-            17 if is("transfer-encoding") => {}
             14 if is("content-length") => {
                 if let Ok(length) = header.value.as_str().parse() {
                     self.data_length = Some(length);
                 }
             }
+            _ if is_the_engines(name) => {}
             12 if is("content-type") => match self.headers.iter_mut().find(|own| own.field == header.field) {
                 Some(own) => own.value = header.value,
                 None => self.headers.push(header),
@@ -106,6 +118,7 @@ impl<R: Read> Response<R> {
             data_length,
             status_code: self.status_code,
             headers: self.headers,
+            fields: self.fields,
             chunked_threshold: self.chunked_threshold,
             held_bytes: self.held_bytes,
             additional_headers: self.additional_headers,
@@ -140,6 +153,7 @@ impl<R: Read + Send + 'static> Response<R> {
             reader: Box::new(self.reader),
             status_code: self.status_code,
             headers: self.headers,
+            fields: self.fields,
             data_length: self.data_length,
             chunked_threshold: self.chunked_threshold,
             held_bytes: self.held_bytes,
@@ -185,6 +199,7 @@ impl Clone for Response<io::Empty> {
             reader: io::empty(),
             status_code: self.status_code,
             headers: self.headers.clone(),
+            fields: self.fields.clone(),
             data_length: self.data_length,
             chunked_threshold: self.chunked_threshold,
             held_bytes: self.held_bytes,

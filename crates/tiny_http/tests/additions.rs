@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tiny_http::{Header, Limits, Rejection, Response, ResponseBox, Server, StatusCode};
+use tiny_http::{Field, Header, Limits, Rejection, Response, ResponseBox, Server, StatusCode};
 use wait::{PATIENCE, wait_until};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -71,6 +71,32 @@ fn the_values_of_a_header_are_as_they_were_received() {
     let values = |name| request.header_values(name).collect::<Vec<_>>();
     assert_eq!(values("X-Name"), [b"a b".as_slice(), b"", b"\xe9\xff"]);
     assert_eq!((values("host"), values("Y").len()), (vec![b"h".as_slice()], 0));
+}
+
+#[test]
+fn fields_are_sent_before_other_headers_and_what_is_the_engines_is_not() {
+    let (server, address) = start(Limits::default(), Rejection::to_response);
+    let answer_with = |fields: &[Field]| {
+        let mut client = connect(address);
+        client.write_all(GET.as_bytes()).expect("the server reads");
+        client.shutdown(Shutdown::Write).expect("the connection is open");
+        let response = Response::from_string("ok").with_fields(fields.to_vec());
+        let sent = server.recv().expect("a request comes").respond(response);
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).expect("the answer is text");
+        (sent.is_ok(), answer)
+    };
+    let (_, plain) = answer_with(&[]);
+    let engines = ["date", "Connection", "content-length", "Trailer", "transfer-encoding", "UPGRADE"];
+    let (is_sent, answer) = answer_with(&engines.map(|name| (name, "7".into())));
+    let after_date = |answer: &str| answer.split_once("GMT\r\n").map(|(_, rest)| rest.to_owned());
+    assert_eq!((is_sent, after_date(&answer)), (true, after_date(&plain)));
+    let (is_sent, answer) = answer_with(&[("ETag", "\"1\"".into()), ("X-Own", "2".to_owned().into())]);
+    assert!(is_sent && answer.contains("\r\nETag: \"1\"\r\nX-Own: 2\r\nContent-Type: "), "{answer}");
+    for split in [("X", "a\r\nSet-Cookie: b".into()), ("X: a\r\nY", "b".into()), ("X", "é".into())] {
+        let (is_sent, answer) = answer_with(&[split]);
+        assert!(!is_sent && !answer.contains("Set-Cookie") && !answer.contains("200"), "{answer}");
+    }
 }
 
 #[test]
