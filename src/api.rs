@@ -118,7 +118,7 @@ fn tagged(status: u16, found: &Tagged, seal: &Seal) -> Response {
 
 /// A tag as the header has it.
 fn etag(tag: Tag, seal: &Seal) -> String {
-    format!("\"{}\"", seal.close(tag))
+    ["\"", &seal.close(tag), "\""].concat()
 }
 
 /// Which requests a request may be answered together with.

@@ -64,7 +64,7 @@ struct Call {
     request: Request,
     /// Once it was read.
     body: Option<String>,
-    id: String,
+    id: Arc<str>,
     visit: Visit,
     company: Company,
     /// Who sent it, where that matters.
@@ -264,7 +264,7 @@ impl App {
         if is_preflight(request) || !router::needs_identity(split_target(request.url()).0) {
             return None;
         }
-        let _in_request = logging::enter_request(call.id.clone());
+        let _in_request = logging::enter_request(Arc::clone(&call.id));
         let authorization = sole(request.header_values("Authorization"));
         let identify = || Ok(self.verifier.identify(authorization, now_seconds(), patience)?);
         Some(guarded(|| visit.auth.time(identify)))
@@ -272,7 +272,7 @@ impl App {
 
     /// What becomes of a request: its answer, or the question on which that depends.
     fn begin(&self, call: &mut Call) -> Reply<'_> {
-        let _in_request = logging::enter_request(call.id.clone());
+        let _in_request = logging::enter_request(Arc::clone(&call.id));
         if let Some(response) = self.preflight(&call.request) {
             return response.into();
         }
@@ -288,8 +288,8 @@ impl App {
     /// Sends the answer.
     fn answer(&self, call: Call, response: Response) {
         let Call { request, id, visit, .. } = call;
-        let _in_request = logging::enter_request(id.clone());
-        let response = finish(response, self.allowed_origin(&request), id);
+        let response = finish(response, self.allowed_origin(&request), &id);
+        let _in_request = logging::enter_request(id);
         let (response, finished) = visit.finish(response);
         if let Err(error) = request.respond(response.into_tiny_http()) {
             debug!("an answer could not be sent: {error}");
@@ -378,9 +378,9 @@ fn guarded<T>(serve: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
 }
 
 /// What every answer carries: it is one person's, and it is what it says it is.
-pub fn finish(response: Response, allowed_origin: Option<&str>, request_id: String) -> Response {
+pub fn finish(response: Response, allowed_origin: Option<&str>, request_id: &str) -> Response {
     cors::with_headers(response, allowed_origin)
-        .with_header(request_id::HEADER, request_id)
+        .with_header(request_id::HEADER, request_id.to_owned())
         .with_header("Cache-Control", "no-store")
         .with_header("X-Content-Type-Options", "nosniff")
 }
@@ -397,7 +397,7 @@ mod tests {
     #[test]
     fn a_panic_is_a_500_that_a_page_can_read() {
         let response = guarded::<Response>(|| panic!("a defect")).unwrap_or_else(Response::from);
-        let response = finish(response, Some("http://localhost:3000"), "7".to_owned());
+        let response = finish(response, Some("http://localhost:3000"), "7");
         assert_eq!(response.status(), 500);
         assert_eq!(response.header("Access-Control-Allow-Origin"), Some("http://localhost:3000"));
         assert_eq!(response.header("Content-Type"), Some("application/json"));

@@ -4,6 +4,7 @@
 //! cannot be had is an error, upon which the engine resets the connection.
 
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use log::warn;
 
@@ -23,7 +24,7 @@ pub struct LongList {
     /// A page, and how much of it is taken.
     page: io::Cursor<Vec<u8>>,
     rest: Option<Rest>,
-    request_id: String,
+    request_id: Option<Arc<str>>,
 }
 
 impl LongList {

@@ -1,8 +1,8 @@
 //! The id by which a client's report, the frontend's log and ours can be put together.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use crate::http::Unclear;
 
@@ -12,10 +12,10 @@ pub const HEADER: &str = "X-Request-Id";
 const MAX_BYTES: usize = 128;
 
 /// The id that the client sent, if it is well-formed and the only one; else one of our own.
-pub fn choose(sent: Result<Option<&str>, Unclear>) -> String {
+pub fn choose(sent: Result<Option<&str>, Unclear>) -> Arc<str> {
     match sent {
-        Ok(Some(id)) if is_well_formed(id) => id.to_owned(),
-        _ => make(),
+        Ok(Some(id)) if is_well_formed(id) => id.into(),
+        _ => make().into(),
     }
 }
 
@@ -52,12 +52,12 @@ mod tests {
             "aGk+/w==",
             &longest,
         ] {
-            assert_eq!(choose(Ok(Some(id))), id);
+            assert_eq!(&*choose(Ok(Some(id))), id);
         }
         let too_long = "x".repeat(MAX_BYTES + 1);
         for id in ["", " ", "a b", "a\"b", "a\\b", "a,b", "a\tb", "é", "?\u{0}", &too_long] {
             let made = choose(Ok(Some(id)));
-            assert!(made != id && made.len() == 16 && is_well_formed(&made), "{id:?}: {made}");
+            assert!(&*made != id && made.len() == 16 && is_well_formed(&made), "{id:?}: {made}");
         }
         assert!(is_well_formed(&choose(Ok(None))) && is_well_formed(&choose(Err(Unclear))));
     }

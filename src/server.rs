@@ -125,12 +125,12 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), String> 
 /// The answer to a request that the engine refused, as a page can read it.
 fn reject(rejection: &Rejection, cors: &cors::Policy) -> ResponseBox {
     let id = request_id::choose(sole(rejection.header_values(request_id::HEADER)));
-    let _in_request = logging::enter_request(id.clone());
     let (status, error_code) = (rejection.status_code().0, rejection.error_code());
+    let _in_request = logging::enter_request(Arc::clone(&id));
     info!(target: visit::TARGET, status, error_code; "refused");
     let origin = cors.judge(sole(rejection.header_values("Origin")).unwrap_or_default());
     let error = Error::Http(status, error_code, rejection.reason());
-    finish(error.into(), origin, id).into_tiny_http().boxed()
+    finish(error.into(), origin, &id).into_tiny_http().boxed()
 }
 
 /// Hands each request to the workers, and answers what they have no time for. Ends with the server.

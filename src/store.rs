@@ -129,23 +129,7 @@ fn keys_sql(columns: &[String]) -> Option<String> {
 }
 
 fn text(value: Option<&str>) -> Param {
-    (Box::new(value.map(str::to_owned)), Type::TEXT)
-}
-
-fn flag(value: Option<bool>) -> Param {
-    (Box::new(value), Type::BOOL)
-}
-
-fn number(value: i64) -> Param {
-    (Box::new(value), Type::INT8)
-}
-
-fn list_of(values: Option<&[String]>) -> Param {
-    (Box::new(values.map(<[String]>::to_vec)), Type::TEXT_ARRAY)
-}
-
-fn id_of(value: i32) -> Param {
-    (Box::new(value), Type::INT4)
+    Param::Text(value.map(str::to_owned))
 }
 
 fn read_task<'r, S: FromSql<'r>>(row: &'r Row) -> Result<Task<S>, postgres::Error> {
@@ -282,13 +266,13 @@ impl Tasks<'_> {
     /// Creates a task.
     pub fn create(&self, new: &NewTask) -> Question<'static, Tagged> {
         let description = new.description.as_ref().map(Description::as_str);
-        let values = [text(Some(new.title.as_str())), text(description), flag(Some(new.completed))];
+        let values = [text(Some(new.title.as_str())), text(description), Param::Flag(Some(new.completed))];
         Question::new(Statement::insert(INSERT, self.bind(values)), self.one())
     }
 
     /// The task with this id. [`Error::UnknownTask`] also when it is somebody else's, as in all that follow.
     pub fn get(&self, id: TaskId) -> Question<'static, Tagged> {
-        Question::new(Statement::lookup(GET, self.bind([id_of(id.get())])), self.one())
+        Question::new(Statement::lookup(GET, self.bind([Param::Id(id.get())])), self.one())
     }
 
     /// Changes what the change names. When it names nothing, nothing happens, and `updated_at` stays as it is.
@@ -307,7 +291,12 @@ impl Tasks<'_> {
         let title = change.title.as_ref().map(Title::as_str);
         let description = change.description.as_ref().and_then(Option::as_ref).map(Description::as_str);
         let has_description = change.description.is_some();
-        let values = [text(title), flag(Some(has_description)), text(description), flag(change.completed)];
+        let values = [
+            text(title),
+            Param::Flag(Some(has_description)),
+            text(description),
+            Param::Flag(change.completed),
+        ];
         self.change(&UPDATE, id, values, &conditions).and_then(self.one())
     }
 
@@ -319,7 +308,7 @@ impl Tasks<'_> {
         conditions: &Conditions,
     ) -> Question<'static, Tagged> {
         let changed = match completion {
-            Completion::Set(value) => self.change(&SET_COMPLETED, id, [flag(Some(value))], conditions),
+            Completion::Set(value) => self.change(&SET_COMPLETED, id, [Param::Flag(Some(value))], conditions),
             Completion::Toggle => self.change(&TOGGLE_COMPLETED, id, [], conditions),
         };
         changed.and_then(self.one())
@@ -338,12 +327,15 @@ impl Tasks<'_> {
         values: impl IntoIterator<Item = Param>,
         conditions: &Conditions,
     ) -> Question<'static, Vec<Row>> {
-        let mut params = self.bind([id_of(id.get())]);
+        let mut params = self.bind([Param::Id(id.get())]);
         params.extend(values);
         let sql = match conditions.for_write() {
             None => change.plain,
             Some((wanted, unwanted)) => {
-                params.extend([list_of(wanted), list_of(unwanted)]);
+                params.extend([
+                    Param::Texts(wanted.map(<[String]>::to_vec)),
+                    Param::Texts(unwanted.map(<[String]>::to_vec)),
+                ]);
                 change.conditional
             }
         };

@@ -1,5 +1,6 @@
 //! What requests ask of the database: alone, or together with others.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{App, Call, Job, guarded, share};
@@ -39,12 +40,12 @@ impl App {
         let (statements, answers): (Vec<_>, Vec<_>) = questions.into_iter().map(Question::apart).unzip();
         let mut answers: Vec<_> = answers.into_iter().map(Some).collect();
         let read = |index: usize, rows| {
-            let _in_request = logging::enter_request(calls[index].id.clone());
+            let _in_request = logging::enter_request(Arc::clone(&calls[index].id));
             let answer = answers[index].take().ok_or(Error::Internal);
             guarded(|| answer?(rows)).unwrap_or_else(Response::from)
         };
         let in_request = match &calls[..] {
-            [call] => Some(logging::enter_request(call.id.clone())),
+            [call] => Some(logging::enter_request(Arc::clone(&call.id))),
             _ => None, // what is logged now is said of all of them
         };
         let statements: Vec<&Statement> = statements.iter().collect();
@@ -55,7 +56,7 @@ impl App {
         let mut found = found.unwrap_or_default().into_iter(); // too few where that panicked
         for call in calls {
             call.visit.database.add(time);
-            let _in_request = logging::enter_request(call.id.clone());
+            let _in_request = logging::enter_request(Arc::clone(&call.id));
             let found = found.next().map(|found| found.map_err(Failure::tell));
             let response = found.unwrap_or(Err(Error::Internal)).unwrap_or_else(Response::from);
             self.answer(call, response);
@@ -63,7 +64,7 @@ impl App {
     }
 
     fn write(&self, (call, question): Asking) {
-        let in_request = logging::enter_request(call.id.clone());
+        let in_request = logging::enter_request(Arc::clone(&call.id));
         let begun = Instant::now();
         let rows = guarded(|| self.store.database().write(question.statement()));
         drop(in_request);
@@ -98,7 +99,7 @@ impl App {
 
     /// Answers a request whose statement returned these rows.
     fn tell(&self, (call, question): Asking, rows: Result<Rows, Error>) {
-        let in_request = logging::enter_request(call.id.clone());
+        let in_request = logging::enter_request(Arc::clone(&call.id));
         let (_, answer) = question.apart();
         let response = guarded(|| answer(rows?)).unwrap_or_else(Response::from);
         drop(in_request);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream as _;
-use postgres::types::{ToSql, Type};
+use postgres::types::Type;
 use postgres::{Error, Row, SimpleQueryMessage, Socket, Statement};
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::{Client as Handle, Config, Connection, RowStream};
@@ -144,11 +144,11 @@ impl Client {
 }
 
 async fn send(handle: &Handle, query: &Query<'_>) -> Result<RowStream, Error> {
-    let values = || query.params.iter().map(|(value, _)| &**value as &(dyn ToSql + Sync));
+    let values = || query.params.iter().map(Param::value);
     match &query.prepared {
         Some(statement) => handle.query_raw(statement, values()).await,
         None => {
-            let types = query.params.iter().map(|(_, kind)| kind.clone());
+            let types = query.params.iter().map(Param::kind);
             handle.query_typed_raw(query.sql, values().zip(types)).await
         }
     }

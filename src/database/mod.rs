@@ -21,7 +21,6 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 use postgres::Row;
-use postgres::types::{ToSql, Type};
 use r2d2::{NopErrorHandler, Pool, PooledConnection};
 
 use crate::error::Error;
@@ -30,7 +29,7 @@ use client::Answers;
 use failure::{Cause, is_conflict, is_lost, is_outdated};
 pub use failure::{Failure, judge};
 use health::{AWAY_AFTER, Health};
-pub use question::{Answer, Question, Rows, Statement};
+pub use question::{Answer, Param, Question, Rows, Statement};
 use session::{PING_TIMEOUT, Session, Sessions};
 use url::DatabaseUrl;
 
@@ -42,9 +41,6 @@ const MAX_TRIES: u32 = 3;
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 /// How long an answer of [`Database::is_ready`] holds.
 const READINESS_TTL: Duration = Duration::from_secs(1);
-
-/// A parameter of a statement, and its type: said beforehand, an unnamed statement needs no round trip to learn it.
-pub type Param = (Box<dyn ToSql + Sync>, Type);
 
 /// What an operator can limit (`specs/api/limits.md`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

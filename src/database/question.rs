@@ -1,11 +1,51 @@
 //! What is asked of the database, apart from asking it: so that several requests can ask together.
 
 use std::borrow::Cow;
+use std::time::SystemTime;
 
 use postgres::Row;
+use postgres::types::{ToSql, Type};
 
-use super::{Database, Failure, Param};
+use super::{Database, Failure};
 use crate::error::Error;
+
+/// A parameter of a statement.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub enum Param {
+    Text(Option<String>),
+    Texts(Option<Vec<String>>),
+    Flag(Option<bool>),
+    Id(i32),
+    Number(i64),
+    Moment(SystemTime),
+}
+
+impl Param {
+    /// What is sent.
+    pub(super) fn value(&self) -> &(dyn ToSql + Sync) {
+        match self {
+            Param::Text(text) => text,
+            Param::Texts(texts) => texts,
+            Param::Flag(flag) => flag,
+            Param::Id(id) => id,
+            Param::Number(number) => number,
+            Param::Moment(moment) => moment,
+        }
+    }
+
+    /// Its type: said beforehand, an unnamed statement needs no round trip to learn it.
+    pub(super) fn kind(&self) -> Type {
+        match self {
+            Param::Text(_) => Type::TEXT,
+            Param::Texts(_) => Type::TEXT_ARRAY,
+            Param::Flag(_) => Type::BOOL,
+            Param::Id(_) => Type::INT4,
+            Param::Number(_) => Type::INT8,
+            Param::Moment(_) => Type::TIMESTAMPTZ,
+        }
+    }
+}
 
 /// A statement that takes next to no time. Several of these share a connection and a round trip: those that look something up
 /// among themselves, and those that change something.

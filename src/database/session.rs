@@ -298,7 +298,7 @@ impl Session {
         if let Some(statement) = statements.get(sql) {
             return Ok(Some(statement.clone()));
         }
-        let types: Vec<Type> = params.iter().map(|(_, kind)| kind.clone()).collect();
+        let types: Vec<Type> = params.iter().map(Param::kind).collect();
         let statement = self.client.prepare(sql, &types)?;
         statements.insert(sql.to_owned(), statement.clone());
         Ok(Some(statement))

@@ -8,6 +8,7 @@ mod line;
 
 use std::cell::RefCell;
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::Duration;
 use std::{panic, thread};
 
@@ -33,7 +34,7 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 static BUFFER: Buffer = Buffer::new();
 
 thread_local! {
-    static REQUEST_ID: RefCell<String> = const { RefCell::new(String::new()) };
+    static REQUEST_ID: RefCell<Option<Arc<str>>> = const { RefCell::new(None) };
 }
 
 /// Starts the log; once in a process. From now on a panic is a line of it, too.
@@ -50,7 +51,8 @@ pub fn start(filter: &str, format: Format) -> io::Result<()> {
         .target(Target::Pipe(Box::new(&BUFFER)))
         .format(move |out, record| {
             let (time, mut line) = (out.timestamp_millis(), Vec::with_capacity(LINE_BYTES));
-            REQUEST_ID.with_borrow(|request_id| write(&mut line, &time, record, request_id))?;
+            REQUEST_ID
+                .with_borrow(|id| write(&mut line, &time, record, id.as_deref().unwrap_or_default()))?;
             out.write_all(&line)
         })
         .init();
@@ -81,21 +83,21 @@ pub fn dropped_lines() -> u64 {
 /// While it lives, every line of this thread carries a request's id.
 #[must_use]
 pub struct InRequest {
-    outer: String,
+    outer: Option<Arc<str>>,
 }
 
 /// From now on this thread answers the request with this id.
-pub fn enter_request(id: String) -> InRequest {
-    InRequest { outer: REQUEST_ID.replace(id) }
+pub fn enter_request(id: impl Into<Option<Arc<str>>>) -> InRequest {
+    InRequest { outer: REQUEST_ID.replace(id.into()) }
 }
 
-/// The id of the request that this thread answers, for what goes on with it elsewhere; empty where it answers none.
-pub fn request_id() -> String {
-    REQUEST_ID.with_borrow(String::clone)
+/// The id of the request that this thread answers, for what goes on with it elsewhere; `None` where it answers none.
+pub fn request_id() -> Option<Arc<str>> {
+    REQUEST_ID.with_borrow(Option::clone)
 }
 
 impl Drop for InRequest {
     fn drop(&mut self) {
-        REQUEST_ID.set(std::mem::take(&mut self.outer));
+        REQUEST_ID.set(self.outer.take());
     }
 }

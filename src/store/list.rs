@@ -7,9 +7,8 @@ use std::borrow::Cow;
 use std::time::SystemTime;
 
 use postgres::Row;
-use postgres::types::Type;
 
-use super::{Tasks, check_owner, flag, id_of, number, read_task, text};
+use super::{Tasks, check_owner, read_task, text};
 use crate::database::{Param, Question, Statement, judge};
 use crate::error::Error;
 use crate::listing::{Listing, MAX_LIMIT, Page as Part, Sort};
@@ -147,7 +146,7 @@ impl Key {
 
     fn as_param(&self) -> Param {
         match self {
-            Key::Moment(moment) => (Box::new(*moment), Type::TIMESTAMPTZ),
+            Key::Moment(moment) => Param::Moment(*moment),
             Key::Title(title) => text(Some(title)),
         }
     }
@@ -230,12 +229,12 @@ impl Tasks<'_> {
     fn part(&self, listing: &Listing, part: Part) -> (Cow<'static, str>, Vec<Param>) {
         let Listing { completed, search, sort, descending, .. } = listing;
         let rows = part.limit.unwrap_or(MAX_PAGE_TASKS + 1);
-        let mut params = self.bind([flag(*completed), text(search.as_deref()), number(rows)]);
+        let mut params = self.bind([Param::Flag(*completed), text(search.as_deref()), Param::Number(rows)]);
         let sql = match (part.offset, *sort, descending, listing.is_filtered()) {
             (0, Sort::CreatedAt, true, false) => PART.into(),
             (0, ..) => part_sql(*sort, *descending, listing.is_filtered()).into(),
             (offset, ..) => {
-                params.push(number(offset));
+                params.push(Param::Number(offset));
                 part_after_sql(*sort, *descending, listing.is_filtered()).into()
             }
         };
@@ -250,7 +249,7 @@ impl Tasks<'_> {
         let page = match part {
             None if *listing == Listing::default() => self.fold(FIRST, &self.bind([]), start, add),
             None => {
-                let params = self.bind([flag(*completed), text(search.as_deref())]);
+                let params = self.bind([Param::Flag(*completed), text(search.as_deref())]);
                 self.fold(&first_sql(*sort, *descending, listing.is_filtered()), &params, start, add)
             }
             Some(part) => {
@@ -265,8 +264,13 @@ impl Tasks<'_> {
     pub fn next_page(&self, listing: &Listing, rest: &Rest) -> Result<Page, Error> {
         let Listing { completed, search, sort, descending, .. } = listing;
         let rows = (rest.page_tasks + 1).min(rest.left.unwrap_or(i64::MAX));
-        let others =
-            [flag(*completed), text(search.as_deref()), rest.key.as_param(), id_of(rest.id), number(rows)];
+        let others = [
+            Param::Flag(*completed),
+            text(search.as_deref()),
+            rest.key.as_param(),
+            Param::Id(rest.id),
+            Param::Number(rows),
+        ];
         let page = self.fold(
             &next_sql(*sort, *descending, listing.is_filtered()),
             &self.bind(others),
