@@ -10,8 +10,10 @@ use std::time::Duration;
 
 /// How much may wait to be written, in bytes.
 const MAX_BUFFERED_BYTES: usize = 1024 * 1024;
-/// What is kept of that between two writes, in bytes.
-const KEPT_BYTES: usize = 64 * 1024;
+/// What is kept of the room for them between two writes, in bytes.
+const KEPT_BYTES: usize = 32 * 1024;
+/// So many bytes are written although they have not gathered for long. With the last line they have room in what is kept.
+const FULL_BYTES: usize = 24 * 1024;
 /// How long lines gather before they are written together: a thread that woke for each would cost more than the lines.
 const GATHERING: Duration = Duration::from_millis(20);
 
@@ -32,6 +34,12 @@ struct State {
     is_urgent: bool,
 }
 
+impl State {
+    fn is_full(&self) -> bool {
+        self.waiting.len() >= FULL_BYTES
+    }
+}
+
 impl Buffer {
     pub const fn new() -> Self {
         Self {
@@ -49,10 +57,14 @@ impl Buffer {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let was_empty = state.waiting.is_empty();
+        let before = state.waiting.len();
+        if before == 0 {
+            state.waiting.reserve(KEPT_BYTES);
+        }
         state.waiting.extend_from_slice(line);
+        let becomes_full = before < FULL_BYTES && state.is_full();
         drop(state);
-        if was_empty {
+        if before == 0 || becomes_full {
             self.filled.notify_one();
         }
     }
@@ -90,7 +102,7 @@ impl Buffer {
     /// Waits for lines, and then for those that come shortly after.
     fn take(&self, lines: &mut Vec<u8>) {
         let nothing_waits = |state: &mut State| state.waiting.is_empty();
-        let is_not_urgent = |state: &mut State| !state.is_urgent;
+        let is_not_urgent = |state: &mut State| !state.is_urgent && !state.is_full();
         let state = self.filled.wait_while(self.lock(), nothing_waits).expect(LOCKED);
         let (mut state, _) = self.filled.wait_timeout_while(state, GATHERING, is_not_urgent).expect(LOCKED);
         std::mem::swap(&mut state.waiting, lines);
