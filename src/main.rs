@@ -7,9 +7,14 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use log::warn;
+use mimalloc::MiMalloc;
 use todo_backend::command::{self, Command};
 use todo_backend::config::{self, Config};
 use todo_backend::{check, healthcheck, logging, server};
+
+/// The system's takes a seventh of the processor time of a request: what one thread allocates and another frees costs it most.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// The exit code of a wrong command line.
 const MISUSED: u8 = 2;

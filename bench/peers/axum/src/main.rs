@@ -21,6 +21,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch};
 use axum::serve::ListenerExt;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use mimalloc::MiMalloc;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio_postgres::types::{ToSql, Type};
@@ -29,6 +30,9 @@ use tokio_postgres::{NoTls, Row};
 use answer::{Error, tagged};
 use auth::{User, Verifier};
 use task::{Completion, NewTask, Task};
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 const GET: &str = include_str!("../../../sql/get.sql");
 const PAGE: &str = include_str!("../../../sql/page.sql");
