@@ -11,11 +11,10 @@ use log::warn;
 use crate::listing::Listing;
 use crate::logging;
 use crate::stopwatch::Stopwatch;
-use crate::store::{LastingTasks, MAX_PAGE_BYTES, Page, Rest};
+use crate::store::{LastingTasks, MAX_PAGE_BYTES, MAX_TASK_BYTES, Page, Rest};
 
-/// The memory that a list takes while it waits for its reader, in bytes: a page, and the last task of it. A title of 255 characters
-/// and a description of 10,000, each of which takes six bytes in JSON (`\u0001`), are less than 64 KiB.
-pub const MAX_HELD_BYTES: usize = MAX_PAGE_BYTES + 64 * 1024;
+/// The memory that a list takes while it waits for its reader, in bytes: a page, and the last task of it.
+pub const MAX_HELD_BYTES: usize = MAX_PAGE_BYTES + MAX_TASK_BYTES;
 
 /// The JSON of a list.
 pub struct LongList {

@@ -19,9 +19,14 @@ use crate::timestamp::Timestamp;
 pub const MAX_PAGE_TASKS: i64 = MAX_LIMIT;
 /// A page of so many bytes of JSON takes no further task.
 pub const MAX_PAGE_BYTES: usize = 256 * 1024;
+/// What its last task may add, in bytes. A title of 255 characters and a description of 10,000, each of which takes six bytes in JSON
+/// (`\u0001`), are less.
+pub const MAX_TASK_BYTES: usize = 64 * 1024;
 
 /// Room for most short pages, in bytes.
 const START_BYTES: usize = 8 * 1024;
+/// A page that has so many bytes gets all the room that it may need: each room that it had would stay with the allocator for a while.
+const LONG_BYTES: usize = 24 * 1024;
 
 /// One row more than a page has, which tells that there are more.
 const FIRST: &str = concat!(
@@ -175,6 +180,9 @@ impl Page {
             let key = Key::read(row, listing.sort)?;
             self.rest = Some(Rest { key, id: task.id, left: None, page_tasks: MAX_PAGE_TASKS });
             return Ok(());
+        }
+        if self.json.len() >= LONG_BYTES {
+            self.json.reserve((MAX_PAGE_BYTES + MAX_TASK_BYTES).saturating_sub(self.json.len()));
         }
         if self.json != b"[" {
             self.json.push(b',');
