@@ -3,6 +3,7 @@
 //! A worker answers one request at a time, or when several wait those that may be answered together ([`api::company`]): what they
 //! ask of the database goes out at once, and comes back in one round trip.
 
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -291,8 +292,12 @@ impl App {
         let response = finish(response, self.allowed_origin(&request), &id);
         let _in_request = logging::enter_request(id);
         let (response, finished) = visit.finish(response);
-        if let Err(error) = request.respond(response.into_tiny_http()) {
-            debug!("an answer could not be sent: {error}");
+        match request.respond(response.into_tiny_http()) {
+            Err(error) if error.kind() == ErrorKind::InvalidInput => {
+                error!("an answer cannot be sent: {error}")
+            }
+            Err(error) => debug!("an answer could not be sent: {error}"),
+            Ok(()) => {}
         }
         finished.tell(&self.metrics);
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 const MAX_BUFFERED_BYTES: usize = 1024 * 1024;
 /// What is kept of the room for them between two writes, in bytes.
 const KEPT_BYTES: usize = 32 * 1024;
-/// So many bytes are written although they have not gathered for long. With the last line they have room in what is kept.
+/// So many bytes are written although they have not gathered for long. With those that come until then they mostly have room in what is kept.
 const FULL_BYTES: usize = 24 * 1024;
 /// How long lines gather before they are written together: a thread that woke for each would cost more than the lines.
 const GATHERING: Duration = Duration::from_millis(20);

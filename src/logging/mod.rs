@@ -58,7 +58,8 @@ pub fn start(filter: &str, format: Format) -> io::Result<()> {
         .init();
     thread::Builder::new()
         .name("log".into())
-        .spawn(|| BUFFER.write_to(&mut io::stderr(), tell_of_dropped))?;
+        .spawn(|| BUFFER.write_to(&mut io::stderr(), tell_of_dropped))
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot start the thread `log`: {error}")))?;
     panic::set_hook(Box::new(|panic| {
         error!("{panic}");
         finish();

@@ -12,7 +12,7 @@ use crate::message::StatusCode;
 
 /// An answer: status, headers, and a body that is read as the client takes it.
 ///
-/// `Connection`, `Trailer`, `Transfer-Encoding` and `Upgrade` are the engine's: adding one has no effect. `Content-Length`
+/// `Connection`, `Date`, `Trailer`, `Transfer-Encoding` and `Upgrade` are the engine's: adding one has no effect. `Content-Length`
 /// sets [`Response::data_length`]. A second `Content-Type` takes the place of the first.
 pub struct Response<R> {
     pub(crate) reader: R,
@@ -71,11 +71,11 @@ impl<R: Read> Response<R> {
         self
     }
 
-    /// Adds headers that are copied into the answer as they are, and nowhere else: a [`Header`] owns its name and its value. Those with
-    /// a meaning of their own (see [`Response`]), but for `Content-Type`, have no effect here; where one cannot be sent,
-    /// [`crate::Request::respond`] fails. Not in the published crate.
+    /// Adds headers that are copied into the answer as they are, and nowhere else: a [`Header`] owns its name and its value. Those
+    /// that are the engine's, `Content-Length` among them, have no effect here; a `Content-Type` takes no other's place; where one
+    /// cannot be sent, [`crate::Request::respond`] fails. Not in the published crate.
     pub fn with_fields(mut self, fields: Vec<Field>) -> Response<R> {
-        self.fields = fields;
+        self.fields.extend(fields);
         self
     }
 

@@ -126,7 +126,12 @@ impl Server {
         let address = listener.local_addr()?;
         let engine = Arc::new(Engine::new(Acceptor::new(listener)?, limits, Box::new(on_reject))?);
         let kept = Arc::clone(&engine);
-        let keeper = thread::Builder::new().name("http-keeper".into()).spawn(move || keeper::run(&kept))?;
+        let keeper = thread::Builder::new()
+            .name("http-keeper".into())
+            .spawn(move || keeper::run(&kept))
+            .map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot start the thread `http-keeper`: {error}"))
+            })?;
         Ok(Server { engine, address, keeper: keeper.thread().clone() })
     }
 
