@@ -4,7 +4,6 @@
 
 use std::error::Error;
 use std::net::{SocketAddr, TcpListener};
-use std::thread;
 use std::time::Duration;
 
 use log::{debug, info};
@@ -13,6 +12,7 @@ use tiny_http::{Header, Limits, Method, Rejection, Response, ResponseBox, Server
 use crate::auth::KeyStatus;
 use crate::http::split_target;
 use crate::metrics::{Metrics, Text};
+use crate::threads::spawn;
 use crate::{database, logging};
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -29,7 +29,7 @@ pub fn start(
         .map_err(|error| format!("ADMIN_ADDR is {address}, which cannot be listened on: {error}"))?;
     let address = listener.local_addr()?;
     let server = Server::with_limits(listener, limits(), Rejection::to_response)?;
-    thread::Builder::new().name("admin".into()).spawn(move || {
+    spawn("admin", move || {
         for request in server.incoming_requests() {
             let response = answer(request.method(), request.url(), &metrics);
             if let Err(error) = request.respond(response) {

@@ -34,6 +34,7 @@ pub mod server;
 pub mod stopwatch;
 pub mod store;
 pub mod task;
+mod threads;
 pub mod timestamp;
 pub mod turns;
 pub mod variables;

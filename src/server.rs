@@ -7,7 +7,6 @@ use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use std::thread;
 use std::time::Duration;
 
 use log::{info, warn};
@@ -22,6 +21,7 @@ use crate::database::Database;
 use crate::error::Error;
 use crate::http::{Limits, sole};
 use crate::store::Store;
+use crate::threads::spawn;
 use crate::{admin, cors, logging, request_id, visit};
 
 /// Of the connections no more than one in so many read pages of long lists, however slow those are: a user whose requests hold half of
@@ -114,12 +114,6 @@ fn stop_on_signal(
         }
     })?;
     Ok(stopped)
-}
-
-/// Starts a thread, or says why there is none: a machine has only so many, and memory for so many.
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), String> {
-    let started = thread::Builder::new().name(name.to_owned()).spawn(run);
-    started.map(drop).map_err(|error| format!("cannot start the thread `{name}`: {error}"))
 }
 
 /// The answer to a request that the engine refused, as a page can read it.

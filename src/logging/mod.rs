@@ -8,13 +8,14 @@ mod line;
 
 use std::cell::RefCell;
 use std::io::{self, Write};
+use std::panic;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{panic, thread};
 
 use env_logger::Target;
 use log::{error, warn};
 
+use crate::threads::spawn;
 use buffer::Buffer;
 
 /// How a line looks.
@@ -41,7 +42,7 @@ thread_local! {
 ///
 /// # Errors
 /// When there is no thread for it.
-pub fn start(filter: &str, format: Format) -> io::Result<()> {
+pub fn start(filter: &str, format: Format) -> Result<(), String> {
     let write = match format {
         Format::Text => line::write_text,
         Format::Json => line::write_json,
@@ -56,10 +57,7 @@ pub fn start(filter: &str, format: Format) -> io::Result<()> {
             out.write_all(&line)
         })
         .init();
-    thread::Builder::new()
-        .name("log".into())
-        .spawn(|| BUFFER.write_to(&mut io::stderr(), tell_of_dropped))
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot start the thread `log`: {error}")))?;
+    spawn("log", || BUFFER.write_to(&mut io::stderr(), tell_of_dropped))?;
     panic::set_hook(Box::new(|panic| {
         error!("{panic}");
         finish();
