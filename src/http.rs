@@ -11,6 +11,7 @@ pub use tiny_http::{Limits, Method};
 
 use crate::conditions::Conditions;
 use crate::error::Error;
+use crate::json;
 use crate::seal::Seal;
 
 /// Room for most tasks and errors as JSON, in bytes.
@@ -70,8 +71,13 @@ impl Response {
 
     /// An answer whose body is `value` as JSON.
     pub fn json(status: u16, value: &impl Serialize) -> Self {
+        Self::json_of(status, |body| json::write(body, value))
+    }
+
+    /// An answer whose body is the JSON that `write` adds to it.
+    pub fn json_of(status: u16, write: impl FnOnce(&mut Vec<u8>)) -> Self {
         let mut body = Vec::with_capacity(JSON_BYTES);
-        serde_json::to_writer(&mut body, value).expect("our own types have string keys and serialise");
+        write(&mut body);
         Self::json_text(status, body)
     }
 

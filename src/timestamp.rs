@@ -1,15 +1,15 @@
 //! Moments, as PostgreSQL keeps them and as clients read them.
 
-use std::fmt;
 use std::time::SystemTime;
 
+use jiff::fmt::temporal::DateTimePrinter;
 use postgres::types::{FromSql, Type, accepts};
-use serde::{Serialize, Serializer};
 
 /// A moment, in microseconds since 1970 UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timestamp(jiff::Timestamp);
 
+const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
 /// From 1970 to 2000, where PostgreSQL's clock begins, in microseconds.
 const POSTGRES_EPOCH_MICROSECONDS: i64 = 946_684_800_000_000;
 
@@ -30,24 +30,18 @@ impl Timestamp {
     pub fn as_microseconds(self) -> i64 {
         self.0.as_microsecond()
     }
+
+    /// Adds it to JSON: RFC 3339 in UTC, always with six digits of a second.
+    pub fn write_json(self, json: &mut Vec<u8>) {
+        json.push(b'"');
+        PRINTER.print_timestamp(&self.0, &mut *json).expect("a Vec takes all");
+        json.push(b'"');
+    }
 }
 
 impl From<Timestamp> for SystemTime {
     fn from(timestamp: Timestamp) -> Self {
         timestamp.0.into()
-    }
-}
-
-impl fmt::Display for Timestamp {
-    /// RFC 3339 in UTC, always with six digits of a second.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.6}", self.0)
-    }
-}
-
-impl Serialize for Timestamp {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 
@@ -58,9 +52,15 @@ mod tests {
     #[test]
     fn a_timestamp_keeps_its_microseconds_and_is_utc() {
         let read = |microseconds: i64| Timestamp::from_sql(&Type::TIMESTAMPTZ, &microseconds.to_be_bytes());
-        assert_eq!(read(0).unwrap().to_string(), "2000-01-01T00:00:00.000000Z");
-        assert_eq!(read(848_590_512_809_123).unwrap().to_string(), "2026-11-21T15:35:12.809123Z");
-        assert_eq!(read(-1).unwrap().to_string(), "1999-12-31T23:59:59.999999Z");
+        for (microseconds, expected) in [
+            (0, "\"2000-01-01T00:00:00.000000Z\""),
+            (848_590_512_809_123, "\"2026-11-21T15:35:12.809123Z\""),
+            (-1, "\"1999-12-31T23:59:59.999999Z\""),
+        ] {
+            let mut json = Vec::new();
+            read(microseconds).unwrap().write_json(&mut json);
+            assert_eq!(str::from_utf8(&json).unwrap(), expected);
+        }
         assert!(read(i64::MAX).is_err(), "infinity has no place in JSON");
     }
 }

@@ -187,7 +187,7 @@ impl Page {
         if self.json != b"[" {
             self.json.push(b',');
         }
-        serde_json::to_writer(&mut self.json, &task).expect("our own types have string keys and serialise");
+        task.write_json(&mut self.json);
         self.tasks += 1;
         Ok(())
     }
