@@ -89,16 +89,35 @@ struct TextMember<'o, 'k> {
     key: &'k str,
 }
 
-impl VisitValue<'_> for TextMember<'_, '_> {
-    fn visit_any(&mut self, value: Value) -> Result<(), kv::Error> {
+impl TextMember<'_, '_> {
+    fn member(&mut self, value: impl Display) -> Result<(), kv::Error> {
         self.out.write_all(b" ")?;
         self.out.write_all(self.key.as_bytes())?;
         self.out.write_all(b"=")?;
         Ok(write_one_line(self.out, &format_args!("{value}"))?)
     }
+}
+
+// A `Value` finds out anew of what kind it is when it is displayed.
+impl VisitValue<'_> for TextMember<'_, '_> {
+    fn visit_any(&mut self, value: Value) -> Result<(), kv::Error> {
+        self.member(value)
+    }
+
+    fn visit_str(&mut self, value: &str) -> Result<(), kv::Error> {
+        self.member(value)
+    }
 
     fn visit_null(&mut self) -> Result<(), kv::Error> {
         Ok(())
+    }
+
+    fn visit_u64(&mut self, value: u64) -> Result<(), kv::Error> {
+        self.member(value)
+    }
+
+    fn visit_f64(&mut self, value: f64) -> Result<(), kv::Error> {
+        self.member(value)
     }
 }
 
