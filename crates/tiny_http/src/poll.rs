@@ -31,8 +31,7 @@ const RESUMES_PER_POLL: usize = 8;
 /// So many things in the queue are too many for the threads that are awake.
 const BACKLOG: usize = 64;
 
-/// How a wait for a request ended. A request is returned right away: there is never a heap of these.
-#[allow(clippy::large_enum_variant)]
+/// How a wait for a request ended.
 pub(crate) enum Next {
     Request(Request),
     TimedOut,

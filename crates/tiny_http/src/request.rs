@@ -22,7 +22,9 @@ use crate::slots::Token;
 /// A request.
 ///
 /// Dropped without [`Request::respond`], by a panic too, it is answered 500 and its connection closes.
-pub struct Request {
+pub struct Request(Box<Parts>); // for it is handed on from one to the next
+
+struct Parts {
     head: Head,
     headers: OnceCell<Vec<Header>>,
     body: Body,
@@ -48,52 +50,52 @@ impl Read for Body {
 
 impl Request {
     pub(crate) fn new(received: Received, peer: SocketAddr, engine: Arc<Engine>, token: Token) -> Request {
-        Request {
+        Request(Box::new(Parts {
             head: received.head,
             headers: OnceCell::new(),
             body: Body { bytes: received.body, read: 0 },
             peer,
             handed_out: None,
             reply: Some((engine, token)),
-        }
+        }))
     }
 
     /// The same, from now on the program's.
     pub(crate) fn handed_out(mut self) -> Request {
-        self.handed_out = Some(Instant::now());
+        self.0.handed_out = Some(Instant::now());
         self
     }
 
     /// The method.
     pub fn method(&self) -> &Method {
-        &self.head.method
+        &self.0.head.method
     }
 
     /// The request target as it was sent: a path with its query; from a client that speaks to a proxy the absolute form,
     /// `http://host/path`; or `*` with `OPTIONS`. Visible ASCII.
     pub fn url(&self) -> &str {
-        self.head.target()
+        self.0.head.target()
     }
 
     /// The headers in the order they came. A byte past ASCII in a value reads as `?`.
     pub fn headers(&self) -> &[Header] {
-        self.headers.get_or_init(|| self.head.headers())
+        self.0.headers.get_or_init(|| self.0.head.headers())
     }
 
     /// The values of the headers with this name, whatever its case, in the order they came: as they were received, where
     /// [`Request::headers`] first makes a copy of all. Not in the published crate.
     pub fn header_values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
-        self.head.values(name)
+        self.0.head.values(name)
     }
 
     /// The version of HTTP: 1.1 or 1.0.
     pub fn http_version(&self) -> &HTTPVersion {
-        &self.head.version
+        &self.0.head.version
     }
 
     /// What `Content-Length` says, in bytes; `None` without one, so also for a chunked body.
     pub fn body_length(&self) -> Option<usize> {
-        match self.head.framing {
+        match self.0.head.framing {
             Framing::Length(length) => usize::try_from(length).ok(),
             Framing::Absent | Framing::Chunked => None,
         }
@@ -101,12 +103,12 @@ impl Request {
 
     /// The client's address, as the socket knows it. Always `Some`.
     pub fn remote_addr(&self) -> Option<&SocketAddr> {
-        Some(&self.peer)
+        Some(&self.0.peer)
     }
 
     /// Reads the body, which is in memory: this neither waits nor fails.
     pub fn as_reader(&mut self) -> &mut dyn Read {
-        &mut self.body
+        &mut self.0.body
     }
 
     /// Sends the answer, as much of it as the socket takes; the engine sends the rest as the client reads. A body of known
@@ -123,14 +125,14 @@ impl Request {
     where
         R: Read + Send + 'static,
     {
-        let Some((engine, _)) = &self.reply else {
+        let Some((engine, _)) = &self.0.reply else {
             return Err(io::ErrorKind::NotConnected.into());
         };
-        let exchange = engine.exchange(&self.head);
+        let exchange = engine.exchange(&self.0.head);
         let answer = Answer::new(response, &exchange, &engine.clock.date())?;
-        match self.reply.take() {
+        match self.0.reply.take() {
             Some((engine, token)) => {
-                if let Some(since) = self.handed_out {
+                if let Some(since) = self.0.handed_out {
                     engine.seat.note(since.elapsed());
                 }
                 engine.send(token, answer)
@@ -141,9 +143,11 @@ impl Request {
 
     /// Answers with an error of the engine's own.
     pub(crate) fn reject(mut self, fault: Fault) {
-        self.reject_once(fault);
+        self.0.reject_once(fault);
     }
+}
 
+impl Parts {
     fn reject_once(&mut self, fault: Fault) {
         if let Some((engine, token)) = self.reply.take() {
             let answer = engine.refuse(fault, Some(&self.head));
@@ -153,7 +157,7 @@ impl Request {
     }
 }
 
-impl Drop for Request {
+impl Drop for Parts {
     fn drop(&mut self) {
         self.reject_once(Fault::new(500, "The server failed to answer this request"));
     }
@@ -161,6 +165,6 @@ impl Drop for Request {
 
 impl fmt::Debug for Request {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Request({} {} from {})", self.method(), self.url(), self.peer)
+        write!(formatter, "Request({} {} from {})", self.method(), self.url(), self.0.peer)
     }
 }
