@@ -1,8 +1,9 @@
 """`./dev bench`: ours, its peers and PostgreSQL alone, in turn.
 
-All servers are started once and stay: one that is not asked takes no processor time, and none is measured while it is young.
-Within a round every workload goes through all of them, each round in another order, so that what drifts drifts for all. A ratio
-is the median of the ratios of the rounds.
+All servers run at the same time, for one that is not asked takes no processor time. Each round has its own: two of the same program
+may differ by 7 % as long as they run, by where their memory and that of PostgreSQL's processes for them happens to lie. Within a round
+every workload goes through all of them, each round in another order, so that what drifts drifts for all. A ratio is the median of
+the ratios of the rounds.
 """
 
 import dataclasses
@@ -123,17 +124,20 @@ def _fewest_of_the_best(name, trials):
     return best
 
 
-def run_rounds(turns, servers, limit_clients):
-    """All figures: by workload and name a list, one entry a round."""
+def run_rounds(turns, contenders, servers, best):
+    """All figures: by workload and name a list, one entry a round. `servers` are those of the first; then they are others."""
     figures = {workload.name: {name: [] for name in (*servers, LIMIT)} for workload in turns.plan.workloads}
     names = [*servers, LIMIT]
     for number in range(turns.plan.rounds):
+        for contender in contenders if number else ():
+            servers[contender.name].stop()
+            servers[contender.name] = contender.start(turns.stage, best[contender.name])
         wait_for_calm(say)
         turns.database.sql("checkpoint")
         for workload in turns.plan.workloads:
             for name in names[number % len(names) :] + names[: number % len(names)]:
                 if name == LIMIT:
-                    result = turns.query(workload, limit_clients)
+                    result = turns.query(workload, best[LIMIT])
                 else:
                     result = turns.serve(servers[name], workload)
                 if result:
@@ -173,7 +177,7 @@ def compare(plan, results):
             server.stop()
         wait_for_calm(say)
         best, servers = calibrate(turns, contenders)
-        figures = run_rounds(turns, servers, best[LIMIT])
+        figures = run_rounds(turns, contenders, servers, best)
         quiet = log_off(turns, contenders, servers, best)
     written = {
         "machine": describe(),

@@ -154,6 +154,7 @@ class Server:
                 start_new_session=True,
             )
         self.pid = self.process.pid
+        self.is_stopped = False
 
     def wait_until_healthy(self, path="/health", pause_seconds=0.02):
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -195,6 +196,9 @@ class Server:
             raise BenchError(f"{self.name} complains in {len(bad)} lines: {bad[0][:500]}")
 
     def stop(self):
+        if self.is_stopped:
+            return  # by now its number may be another's
+        self.is_stopped = True
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
