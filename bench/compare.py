@@ -1,11 +1,12 @@
 """`./dev bench`: ours, its peers and PostgreSQL alone, in turn.
 
-All servers run at the same time, for one that is not asked takes no processor time. Each round has its own: two of the same program
+All servers run at the same time, for one that is not asked takes no processor time. Each round has new ones: two of the same program
 may differ by 7 % as long as they run, by where their memory and that of PostgreSQL's processes for them happens to lie. Within a round
 every workload goes through all of them, each round in another order, so that what drifts drifts for all. A ratio is the median of
 the ratios of the rounds.
 """
 
+import contextlib
 import dataclasses
 import json
 import statistics
@@ -95,24 +96,30 @@ class Turns:
             self.database.settle(self.plan.rows)
 
 
+@contextlib.contextmanager
+def running(turns, contenders, pool_size_of):
+    """A server of each, by name; they end with the `with`."""
+    servers = {contender.name: contender.start(turns.stage, pool_size_of(contender.name)) for contender in contenders}
+    try:
+        yield servers
+    finally:
+        for server in servers.values():
+            server.stop()
+
+
 def calibrate(turns, contenders):
-    """For each the pool size at which it does best under the mix, and a server of that size. Sizes take turns, too."""
+    """For each the pool size at which it does best under the mix. Sizes take turns, too."""
     mix = next(workload for workload in WORKLOADS if workload.name == "mix")
     sizes = turns.plan.pool_sizes
-    servers = {contender.name: {size: contender.start(turns.stage, size) for size in sizes} for contender in contenders}
-    names = [*servers, LIMIT]
+    names = [*(contender.name for contender in contenders), LIMIT]
     given = {name: {size: [] for size in sizes} for name in names}
     for _ in range(TRIALS if len(sizes) > 1 else 0):
         for size in sizes:
-            for name in names:
-                result = turns.query(mix, size) if name == LIMIT else turns.serve(servers[name][size], mix)
-                given[name][size].append(result["per_second"])
-    best = {name: _fewest_of_the_best(name, trials) for name, trials in given.items()}
-    for name, of_sizes in servers.items():
-        for size in sizes:
-            if size != best[name]:
-                of_sizes[size].stop()
-    return best, {name: of_sizes[best[name]] for name, of_sizes in servers.items()}
+            with running(turns, contenders, lambda _, size=size: size) as servers:
+                for name in names:
+                    result = turns.query(mix, size) if name == LIMIT else turns.serve(servers[name], mix)
+                    given[name][size].append(result["per_second"])
+    return {name: _fewest_of_the_best(name, trials) for name, trials in given.items()}
 
 
 def _fewest_of_the_best(name, trials):
@@ -124,40 +131,40 @@ def _fewest_of_the_best(name, trials):
     return best
 
 
-def run_rounds(turns, contenders, servers, best):
-    """All figures: by workload and name a list, one entry a round. `servers` are those of the first; then they are others."""
-    figures = {workload.name: {name: [] for name in (*servers, LIMIT)} for workload in turns.plan.workloads}
-    names = [*servers, LIMIT]
+def run_rounds(turns, contenders, best):
+    """All figures: by workload and name a list, one entry a round."""
+    names = [*(contender.name for contender in contenders), LIMIT]
+    figures = {workload.name: {name: [] for name in names} for workload in turns.plan.workloads}
     for number in range(turns.plan.rounds):
-        for contender in contenders if number else ():
-            servers[contender.name].stop()
-            servers[contender.name] = contender.start(turns.stage, best[contender.name])
-        wait_for_calm(say)
-        turns.database.sql("checkpoint")
-        for workload in turns.plan.workloads:
-            for name in names[number % len(names) :] + names[: number % len(names)]:
-                if name == LIMIT:
-                    result = turns.query(workload, best[LIMIT])
-                else:
-                    result = turns.serve(servers[name], workload)
-                if result:
-                    figures[workload.name][name].append(result)
-            rates = ", ".join(
-                f"{name} {results[-1]['per_second']:,.0f}"
-                for name, results in figures[workload.name].items()
-                if results
-            )
-            say(f"round {number + 1} of {turns.plan.rounds}, {workload.title}: {rates}")
+        order = names[number % len(names) :] + names[: number % len(names)]
+        with running(turns, contenders, best.get) as servers:
+            wait_for_calm(say)
+            turns.database.sql("checkpoint")
+            for workload in turns.plan.workloads:
+                for name in order:
+                    result = turns.query(workload, best[LIMIT]) if name == LIMIT else turns.serve(servers[name], workload)
+                    if result:
+                        figures[workload.name][name].append(result)
+                rates = ", ".join(
+                    f"{name} {results[-1]['per_second']:,.0f}"
+                    for name, results in figures[workload.name].items()
+                    if results
+                )
+                say(f"round {number + 1} of {turns.plan.rounds}, {workload.title}: {rates}")
     return figures
 
 
-def log_off(turns, contenders, servers, best):
+def log_off(turns, contenders, best):
     """What ours gives without a line a request in its log, beside itself with it."""
     workload = next(workload for workload in WORKLOADS if workload.name == QUIET_WORKLOAD)
-    contender = next(contender for contender in contenders if contender.name == "ours")
-    quiet = dataclasses.replace(contender, name="ours-quiet", environment=(("RUST_LOG", "warn"),))
-    both = (servers["ours"], quiet.start(turns.stage, best["ours"]))
-    pairs = [[turns.serve(server, workload) for server in both] for _ in range(turns.plan.rounds)]
+    on = next(contender for contender in contenders if contender.name == "ours")
+    off = dataclasses.replace(on, name="ours-quiet", environment=(("RUST_LOG", "warn"),))
+    pairs = []
+    for number in range(turns.plan.rounds):
+        order = (on, off) if number % 2 == 0 else (off, on)
+        with running(turns, order, lambda _: best["ours"]) as servers:
+            found = {contender: turns.serve(servers[contender.name], workload) for contender in order}
+        pairs.append((found[on], found[off]))
     rate = statistics.median(off["per_second"] / on["per_second"] for on, off in pairs)
     cpu = statistics.median(on["cpu_us"] - off["cpu_us"] for on, off in pairs)
     return f"without the log's line a request ({workload.title}): {rate:.2f} times as many requests, {cpu:.1f} µs less of CPU each"
@@ -171,14 +178,12 @@ def compare(plan, results):
         say(f"filling {data.rows:,} tasks of {data.users:,} users")
         database.fill(data.rows, data.users)
         turns = Turns(stage, plan)
-        checked = [contender.start(stage, plan.pool_sizes[0]) for contender in contenders]
-        compare_answers(checked, stage, data)
-        for server in checked:
-            server.stop()
+        with running(turns, contenders, lambda _: plan.pool_sizes[0]) as servers:
+            compare_answers(list(servers.values()), stage, data)
         wait_for_calm(say)
-        best, servers = calibrate(turns, contenders)
-        figures = run_rounds(turns, contenders, servers, best)
-        quiet = log_off(turns, contenders, servers, best)
+        best = calibrate(turns, contenders)
+        figures = run_rounds(turns, contenders, best)
+        quiet = log_off(turns, contenders, best)
     written = {
         "machine": describe(),
         "versions": versions(),

@@ -198,7 +198,6 @@ class Server:
     def stop(self):
         if self.is_stopped:
             return  # by now its number may be another's
-        self.is_stopped = True
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -208,6 +207,7 @@ class Server:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)  # what may be left of its group
         self.process.wait()
+        self.is_stopped = True
 
 
 class Stage(contextlib.ExitStack):
