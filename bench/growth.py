@@ -23,7 +23,8 @@ CONNECTIONS = 64
 CONNECTION_COUNTS = (2, 4, 16, 64, 256, 1_024)
 LIST_LENGTHS = (1, 100, 1_000, 10_000, 100_000)
 STALLED_READERS = 50
-# Sizes take turns so short, and so many of them, for from one turn to the next the machine is a tenth faster or slower.
+# Sizes take turns so short, and so many of them, for from one turn to the next the machine is a tenth faster or slower; and each round
+# has servers of its own, as in compare.py.
 TURN_SECONDS, TURNS_A_ROUND = 1, 3
 # How far the cost at a larger size may lie above that at the smallest.
 SPREAD = 0.10
@@ -42,18 +43,27 @@ def sized_database(database, name):
 
 
 class Size:
-    """A table of some size, and the server on it."""
+    """A table of some size, and a server on it once `begin` was called."""
 
     def __init__(self, stage, rows):
+        self.stage, self.server = stage, None
         self.data = Data(rows, rows // TASKS_OF_ONE)
         self.database = sized_database(stage.database, f"rows_{rows}")
         say(f"filling {rows:,} tasks")
         self.database.fill(rows, self.data.users)
-        self.server = stage.start(f"ours-{rows}", [ours()], self.database.url)
         self.files = {}
         for workload in WORKLOADS:
             self.files[workload.name] = stage.folder / f"{rows}.{workload.name}.requests"
             write_requests(self.files[workload.name], workload, self.data, stage.token)
+
+    def begin(self):
+        """Another server."""
+        self.end()
+        self.server = self.stage.start(f"ours-{self.data.rows}", [ours()], self.database.url)
+
+    def end(self):
+        if self.server:
+            self.server.stop()
 
     def turn(self, workload):
         """Requests a second, and processor time a request of server and PostgreSQL together."""
@@ -72,14 +82,17 @@ def table_sizes(stage, sizes, rounds):
     stages = [Size(stage, rows) for rows in sizes]
     workloads = [workload for workload in WORKLOADS if workload.name in MEASURED]
     figures = {(workload.name, size.data.rows): [] for workload in workloads for size in stages}
-    for number in range(1 + TURNS_A_ROUND * rounds):
-        if number % TURNS_A_ROUND == 0:
-            wait_for_calm(say)
-        for workload in workloads:
-            for size in stages[number % len(stages) :] + stages[: number % len(stages)]:
-                result = size.turn(workload)
-                if number > 0:  # the first ones warm up
-                    figures[workload.name, size.data.rows].append(result)
+    for number in range(rounds):
+        for size in stages:
+            size.begin()
+        wait_for_calm(say)
+        for turn in range(1 + TURNS_A_ROUND):
+            first = (number * TURNS_A_ROUND + turn) % len(stages)
+            for workload in workloads:
+                for size in stages[first:] + stages[:first]:
+                    result = size.turn(workload)
+                    if turn > 0:  # the first ones warm up
+                        figures[workload.name, size.data.rows].append(result)
     lines = [
         "| workload | tasks | requests/s | CPU µs, with PostgreSQL's | to the smallest: requests/s | CPU | |",
         "|---|--:|--:|--:|--:|--:|---|",
@@ -96,7 +109,7 @@ def table_sizes(stage, sizes, rounds):
             )
     largest_plan = [plan(size) for size in stages][-1]
     for size in stages:
-        size.server.stop()
+        size.end()
     return "\n".join(
         [f"## Tasks in the table\n\nAllowed: {SPREAD:.0%} more than at the smallest.\n", *lines, "", largest_plan]
     )
