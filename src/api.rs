@@ -113,7 +113,7 @@ pub fn delete(tasks: &Tasks, id: &str, conditions: &Conditions) -> Result<Reply<
 
 /// A task, and the tag by which a later request can say that it means this state of it.
 fn tagged(status: u16, found: &Tagged, seal: &Seal) -> Response {
-    Response::json_of(status, |body| found.task.write_json(body)).with_header("ETag", etag(found.tag, seal))
+    Response::json_by(status, |body| found.task.write_json(body)).with_header("ETag", etag(found.tag, seal))
 }
 
 /// A tag as the header has it.

@@ -53,7 +53,6 @@ pub struct App {
 }
 
 /// What waits for a worker.
-#[allow(clippy::large_enum_variant)] // nearly all are of the large one
 enum Job {
     Call(Call),
     /// Requests of a user whose turn it is, which would hold up others' where they were. They go first.

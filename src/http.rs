@@ -71,11 +71,11 @@ impl Response {
 
     /// An answer whose body is `value` as JSON.
     pub fn json(status: u16, value: &impl Serialize) -> Self {
-        Self::json_of(status, |body| json::write(body, value))
+        Self::json_by(status, |body| json::write(body, value))
     }
 
     /// An answer whose body is the JSON that `write` adds to it.
-    pub fn json_of(status: u16, write: impl FnOnce(&mut Vec<u8>)) -> Self {
+    pub fn json_by(status: u16, write: impl FnOnce(&mut Vec<u8>)) -> Self {
         let mut body = Vec::with_capacity(JSON_BYTES);
         write(&mut body);
         Self::json_text(status, body)

@@ -1,7 +1,8 @@
 //! JSON: how ours is written, and how that is read whose shape a stranger chose.
 //!
-//! Of a stranger's any value can be read, what can matter is kept, the rest is skipped unstored. Bodies and claims are judged field by field, so that the answer can name what is wrong with which; a value of the
-//! wrong type must therefore not end the reading, and one of a megabyte must not be kept.
+//! Of a stranger's any value can be read, what can matter is kept, the rest is skipped unstored. Bodies and claims are judged field by
+//! field, so that the answer can name what is wrong with which; a value of the wrong type must therefore not end the reading, and one
+//! of a megabyte must not be kept.
 
 use std::fmt;
 
@@ -14,7 +15,7 @@ pub fn write(json: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
 }
 
 /// Adds a text to JSON, as [`write`] does. Mostly there is nothing to escape in it; to find that out by looking at all of it takes a
-/// fraction of the time that it takes to look for the first such character.
+/// fraction of the time that it takes to look for the first such character. Where there is one, both are done.
 pub fn write_text(json: &mut Vec<u8>, text: &str) {
     let is_plain = |byte: u8| (byte >= b' ') & (byte != b'"') & (byte != b'\\');
     if text.bytes().fold(true, |all, byte| all & is_plain(byte)) {

@@ -9,6 +9,7 @@ use postgres::types::{FromSql, Type, accepts};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timestamp(jiff::Timestamp);
 
+/// Always six digits of a second, `Z` at the end.
 const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
 /// From 1970 to 2000, where PostgreSQL's clock begins, in microseconds.
 const POSTGRES_EPOCH_MICROSECONDS: i64 = 946_684_800_000_000;

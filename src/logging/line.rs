@@ -98,7 +98,7 @@ impl TextMember<'_, '_> {
     }
 }
 
-// A `Value` finds out anew of what kind it is when it is displayed.
+// Of the kinds that a request's line has each is taken as it is: a `Value` finds out anew what it is when it is displayed.
 impl VisitValue<'_> for TextMember<'_, '_> {
     fn visit_any(&mut self, value: Value) -> Result<(), kv::Error> {
         self.member(value)
@@ -184,11 +184,13 @@ mod tests {
     type Writer = fn(&mut dyn Write, &dyn Display, &Record, &str) -> io::Result<()>;
 
     fn line(write: Writer, message: &str, request_id: &str) -> String {
-        let members: [(&str, Value); 4] = [
-            ("status", 200.into()),
+        let members: [(&str, Value); 6] = [
+            ("status", 200_u64.into()),
             ("ms", 1.25.into()),
             ("route", "/api/tasks".into()),
             ("user", Value::null()),
+            ("text", "a\nb".into()),
+            ("is", true.into()),
         ];
         let mut out = Vec::new();
         let mut record = Record::builder();
@@ -201,16 +203,19 @@ mod tests {
     fn a_record_is_one_line_whatever_it_says() {
         assert_eq!(
             line(write_text, "a\nb\u{7f}\u{85}é\"", "r-1"),
-            "[now INFO  request] a\\nb\\u{7f}\\u{85}é\" status=200 ms=1.25 route=/api/tasks request_id=r-1\n"
+            "[now INFO  request] a\\nb\\u{7f}\\u{85}é\" status=200 ms=1.25 route=/api/tasks text=a\\nb is=true request_id=r-1\n"
         );
-        assert_eq!(line(write_text, "", ""), "[now INFO  request]  status=200 ms=1.25 route=/api/tasks\n");
+        assert_eq!(
+            line(write_text, "", ""),
+            "[now INFO  request]  status=200 ms=1.25 route=/api/tasks text=a\\nb is=true\n"
+        );
         let json = line(write_json, "a\nb\u{0}\"\\é", "r-1");
         assert_eq!(json.lines().count(), 1);
         assert_eq!(
             serde_json::from_str::<serde_json::Value>(&json).unwrap(),
             serde_json::json!({
                 "time": "now", "level": "info", "target": "request", "message": "a\nb\u{0}\"\\é",
-                "status": 200, "ms": 1.25, "route": "/api/tasks", "request_id": "r-1"
+                "status": 200, "ms": 1.25, "route": "/api/tasks", "text": "a\nb", "is": true, "request_id": "r-1"
             })
         );
     }
