@@ -1,9 +1,8 @@
 """`./dev bench`: ours, its peers and PostgreSQL alone, in turn.
 
-All servers run at the same time, for one that is not asked takes no processor time. Each round has new ones: two of the same program
-may differ by 7 % as long as they run, by where their memory and that of PostgreSQL's processes for them happens to lie. Within a round
-every workload goes through all of them, each round in another order, so that what drifts drifts for all. A ratio is the median of
-the ratios of the rounds.
+All servers run at the same time, for one that is not asked takes no processor time. Each round has new ones, so that whatever is lucky or not
+about a process is not in every ratio. Within a round every workload goes through all of them, each round in another order, so that what
+drifts drifts for all. A ratio is the median of the ratios of the rounds.
 """
 
 import contextlib
