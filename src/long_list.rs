@@ -11,10 +11,10 @@ use log::warn;
 use crate::listing::Listing;
 use crate::logging;
 use crate::stopwatch::Stopwatch;
-use crate::store::{LastingTasks, MAX_PAGE_BYTES, MAX_TASK_BYTES, Page, Rest};
+use crate::store::{LONGEST_PAGE_BYTES, LastingTasks, Page, Rest};
 
-/// The memory that a list takes while it waits for its reader, in bytes: a page, and the last task of it.
-pub const MAX_HELD_BYTES: usize = MAX_PAGE_BYTES + MAX_TASK_BYTES;
+/// The memory that a list takes while it waits for its reader, in bytes: a page.
+pub const MAX_HELD_BYTES: usize = LONGEST_PAGE_BYTES;
 
 /// The JSON of a list.
 pub struct LongList {

@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::seal::Tag;
 use crate::stopwatch::Stopwatch;
 use crate::task::{Completion, Description, NewTask, Task, TaskChange, TaskId, Title};
-pub use list::{MAX_PAGE_BYTES, MAX_TASK_BYTES, Page, Rest};
+pub use list::{LONGEST_PAGE_BYTES, Page, Rest};
 
 macro_rules! columns {
     () => {

@@ -18,10 +18,12 @@ use crate::timestamp::Timestamp;
 /// The most tasks of a page. Whoever asks for a part of the list may ask for so many at most.
 pub const MAX_PAGE_TASKS: i64 = MAX_LIMIT;
 /// A page of so many bytes of JSON takes no further task.
-pub const MAX_PAGE_BYTES: usize = 256 * 1024;
+const MAX_PAGE_BYTES: usize = 256 * 1024;
 /// What its last task may add, in bytes. A title of 255 characters and a description of 10,000, each of which takes six bytes in JSON
 /// (`\u0001`), are less.
-pub const MAX_TASK_BYTES: usize = 64 * 1024;
+const MAX_TASK_BYTES: usize = 64 * 1024;
+/// So no page is longer than this, in bytes.
+pub const LONGEST_PAGE_BYTES: usize = MAX_PAGE_BYTES + MAX_TASK_BYTES;
 
 /// Room for most short pages, in bytes.
 const START_BYTES: usize = 8 * 1024;
@@ -182,7 +184,7 @@ impl Page {
             return Ok(());
         }
         if self.json.len() >= LONG_BYTES {
-            self.json.reserve((MAX_PAGE_BYTES + MAX_TASK_BYTES).saturating_sub(self.json.len()));
+            self.json.reserve(LONGEST_PAGE_BYTES.saturating_sub(self.json.len()));
         }
         if self.json != b"[" {
             self.json.push(b',');
