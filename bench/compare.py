@@ -1,8 +1,8 @@
 """`./dev bench`: ours, its peers and PostgreSQL alone, in turn.
 
-All servers run at the same time, for one that is not asked takes no processor time. Each round has new ones, so that whatever is lucky or not
-about a process is not in every ratio. Within a round every workload goes through all of them, each round in another order, so that what
-drifts drifts for all. A ratio is the median of the ratios of the rounds.
+All servers run at the same time, for one that is not asked takes no processor time. Each round has new ones, so that whatever is lucky
+or not about a process is not in every ratio. Within a round every workload goes through all of them, each round in another order, so
+that what drifts drifts for all. A ratio is the median of the ratios of the rounds.
 """
 
 import contextlib
@@ -90,6 +90,10 @@ class Turns:
         self._settle(workload)
         return result
 
+    def of(self, name, workload, servers, clients):
+        """A turn of one of the servers, or of PostgreSQL alone."""
+        return self.query(workload, clients) if name == LIMIT else self.serve(servers[name], workload)
+
     def _settle(self, workload):
         if workload.writes:
             self.database.settle(self.plan.rows)
@@ -116,8 +120,7 @@ def calibrate(turns, contenders):
         for size in sizes:
             with running(turns, contenders, lambda _, size=size: size) as servers:
                 for name in names:
-                    result = turns.query(mix, size) if name == LIMIT else turns.serve(servers[name], mix)
-                    given[name][size].append(result["per_second"])
+                    given[name][size].append(turns.of(name, mix, servers, size)["per_second"])
     return {name: _fewest_of_the_best(name, trials) for name, trials in given.items()}
 
 
@@ -132,7 +135,7 @@ def _fewest_of_the_best(name, trials):
 
 def run_rounds(turns, contenders, best):
     """All figures: by workload and name a list, one entry a round."""
-    names = [*(contender.name for contender in contenders), LIMIT]
+    names = list(best)
     figures = {workload.name: {name: [] for name in names} for workload in turns.plan.workloads}
     for number in range(turns.plan.rounds):
         order = names[number % len(names) :] + names[: number % len(names)]
@@ -141,7 +144,7 @@ def run_rounds(turns, contenders, best):
             turns.database.sql("checkpoint")
             for workload in turns.plan.workloads:
                 for name in order:
-                    result = turns.query(workload, best[LIMIT]) if name == LIMIT else turns.serve(servers[name], workload)
+                    result = turns.of(name, workload, servers, best[LIMIT])
                     if result:
                         figures[workload.name][name].append(result)
                 rates = ", ".join(

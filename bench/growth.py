@@ -43,10 +43,9 @@ def sized_database(database, name):
 
 
 class Size:
-    """A table of some size, and a server on it once `begin` was called."""
+    """A table of some size, and how a server on it is loaded."""
 
     def __init__(self, stage, rows):
-        self.stage, self.server = stage, None
         self.data = Data(rows, rows // TASKS_OF_ONE)
         self.database = sized_database(stage.database, f"rows_{rows}")
         say(f"filling {rows:,} tasks")
@@ -56,23 +55,14 @@ class Size:
             self.files[workload.name] = stage.folder / f"{rows}.{workload.name}.requests"
             write_requests(self.files[workload.name], workload, self.data, stage.token)
 
-    def begin(self):
-        """Another server."""
-        self.end()
-        self.server = self.stage.start(f"ours-{self.data.rows}", [ours()], self.database.url)
-
-    def end(self):
-        if self.server:
-            self.server.stop()
-
-    def turn(self, workload):
+    def turn(self, server, workload):
         """Requests a second, and processor time a request of server and PostgreSQL together."""
-        pids = (self.server.pid, self.database.pid)
+        pids = (server.pid, self.database.pid)
         before = sum(map(cpu_seconds, pids))
-        result = wrk(self.server, self.files[workload.name], CONNECTIONS, TURN_SECONDS)
+        result = wrk(server, self.files[workload.name], CONNECTIONS, TURN_SECONDS)
         result["cpu_us"] = (sum(map(cpu_seconds, pids)) - before) * 1e6 / result["requests"]
         result["per_second"] = result["requests"] / result["seconds"]
-        self.server.check_log()
+        server.check_log()
         if workload.writes:
             self.database.settle(self.data.rows)
         return result
@@ -83,16 +73,17 @@ def table_sizes(stage, sizes, rounds):
     workloads = [workload for workload in WORKLOADS if workload.name in MEASURED]
     figures = {(workload.name, size.data.rows): [] for workload in workloads for size in stages}
     for number in range(rounds):
-        for size in stages:
-            size.begin()
+        servers = {size: stage.start(f"ours-{size.data.rows}", [ours()], size.database.url) for size in stages}
         wait_for_calm(say)
         for turn in range(1 + TURNS_A_ROUND):
             first = (number * TURNS_A_ROUND + turn) % len(stages)
             for workload in workloads:
                 for size in stages[first:] + stages[:first]:
-                    result = size.turn(workload)
+                    result = size.turn(servers[size], workload)
                     if turn > 0:  # the first ones warm up
                         figures[workload.name, size.data.rows].append(result)
+        for server in servers.values():
+            server.stop()
     lines = [
         "| workload | tasks | requests/s | CPU µs, with PostgreSQL's | to the smallest: requests/s | CPU | |",
         "|---|--:|--:|--:|--:|--:|---|",
@@ -108,8 +99,6 @@ def table_sizes(stage, sizes, rounds):
                 f"{rate:.2f} | {cpu:.2f} | {'' if rows == sizes[0] else 'met' if met else '**missed**'} |"
             )
     largest_plan = [plan(size) for size in stages][-1]
-    for size in stages:
-        size.end()
     return "\n".join(
         [f"## Tasks in the table\n\nAllowed: {SPREAD:.0%} more than at the smallest.\n", *lines, "", largest_plan]
     )
