@@ -8,14 +8,12 @@
 
 use std::sync::Arc;
 
-use log::error;
-use postgres::Row;
 use postgres::types::{FromSql, Type, accepts};
 use serde_json::Value;
 
 use crate::auth::{MAX_KEYS, UserId};
 use crate::conditions::{Conditions, Tagged};
-use crate::database::{Database, Param, Question, Statement, judge};
+use crate::database::{Database, Fault, Param, Question, Row, Rows, Statement, judge};
 use crate::error::Error;
 use crate::seal::Tag;
 use crate::stopwatch::Stopwatch;
@@ -132,8 +130,13 @@ fn text(value: Option<&str>) -> Param {
     Param::Text(value.map(str::to_owned))
 }
 
-fn read_task<'r, S: FromSql<'r>>(row: &'r Row) -> Result<Task<S>, postgres::Error> {
-    Ok(Task {
+/// The task in a row, which must be this user's. What requests ask together is told apart by nothing but the order of the answers:
+/// whatever may go wrong there, nobody is shown another's task.
+fn read_task<'r, S>(row: &Row<'r>, user: &UserId) -> Result<Task<S>, Fault>
+where
+    S: FromSql<'r> + AsRef<str>,
+{
+    let task: Task<S> = Task {
         id: row.try_get(0)?,
         user_id: row.try_get(1)?,
         title: row.try_get(2)?,
@@ -141,11 +144,15 @@ fn read_task<'r, S: FromSql<'r>>(row: &'r Row) -> Result<Task<S>, postgres::Erro
         completed: row.try_get(4)?,
         created_at: row.try_get(5)?,
         updated_at: row.try_get(6)?,
-    })
+    };
+    if task.user_id.as_ref() != user.as_str() {
+        return Err(Fault::value("user_id", "the answer has another user's task"));
+    }
+    Ok(task)
 }
 
 /// A row of Better Auth's table of keys as a JSON Web Key; null when its text is none.
-fn read_key(row: &Row) -> Result<Value, postgres::Error> {
+fn read_key(row: &Row) -> Result<Value, Fault> {
     let (kid, text, alg): (String, String, Option<String>) =
         (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     let mut jwk: Value = serde_json::from_str(&text).unwrap_or_default();
@@ -169,33 +176,20 @@ impl<'a> FromSql<'a> for TransactionId {
     accepts!(XID);
 }
 
-fn read_tagged(row: &Row) -> Result<Tagged, postgres::Error> {
-    let task = read_task(row)?;
+fn read_tagged(row: &Row, user: &UserId) -> Result<Tagged, Fault> {
+    let task = read_task(row, user)?;
     let TransactionId(writer) = row.try_get(7)?;
     let tag = Tag { writer, updated_at: task.updated_at.as_microseconds() };
     Ok(Tagged { task, tag })
 }
 
-/// What requests ask together is told apart by nothing but the order of the answers. Whatever may go wrong there, nobody is shown
-/// another's task.
-fn check_owner(rows: &[Row], user: &UserId) -> Result<(), Error> {
-    for row in rows {
-        let owner: Option<&str> = row.try_get(1).map_err(|error| judge(&error))?;
-        if owner.is_some_and(|owner| owner != user.as_str()) {
-            error!("the answer to a statement has another user's task");
-            return Err(Error::Internal);
-        }
-    }
-    Ok(())
-}
-
 /// What each row of a lookup holds.
-fn all<T>(lookup: Statement, read: fn(&Row) -> Result<T, postgres::Error>) -> Question<'static, Vec<T>>
+fn all<T>(lookup: Statement, read: fn(&Row) -> Result<T, Fault>) -> Question<'static, Vec<T>>
 where
     T: 'static,
 {
     Question::new(lookup, move |rows| {
-        rows.iter().map(read).collect::<Result<_, _>>().map_err(|error| judge(&error))
+        rows.iter().map(|row| read(&row?)).collect::<Result<_, _>>().map_err(|fault| judge(&fault))
     })
 }
 
@@ -326,7 +320,7 @@ impl Tasks<'_> {
         id: TaskId,
         values: impl IntoIterator<Item = Param>,
         conditions: &Conditions,
-    ) -> Question<'static, Vec<Row>> {
+    ) -> Question<'static, Rows> {
         let mut params = self.bind([Param::Id(id.get())]);
         params.extend(values);
         let sql = match conditions.for_write() {
@@ -340,7 +334,7 @@ impl Tasks<'_> {
             }
         };
         Question::new(Statement::change(sql, params, id.get()), |rows| {
-            match rows.first().map(|row| row.try_get::<_, Option<i32>>(0)) {
+            match rows.first().map_err(|fault| judge(&fault))?.map(|row| row.try_get::<Option<i32>>(0)) {
                 None => Err(Error::UnknownTask),
                 Some(Ok(None)) => Err(Error::PreconditionFailed),
                 Some(_) => Ok(rows),
@@ -349,11 +343,11 @@ impl Tasks<'_> {
     }
 
     /// What is made of the row of a single task.
-    fn one(&self) -> impl Fn(Vec<Row>) -> Result<Tagged, Error> + 'static {
+    fn one(&self) -> impl Fn(Rows) -> Result<Tagged, Error> + 'static {
         let user = self.user.clone();
         move |rows| {
-            check_owner(&rows, &user)?;
-            read_tagged(rows.first().ok_or(Error::UnknownTask)?).map_err(|error| judge(&error))
+            let row = rows.first().map_err(|fault| judge(&fault))?.ok_or(Error::UnknownTask)?;
+            read_tagged(&row, &user).map_err(|fault| judge(&fault))
         }
     }
 
@@ -362,7 +356,7 @@ impl Tasks<'_> {
         sql: &str,
         params: &[Param],
         start: impl Fn() -> T,
-        add: impl Fn(&mut T, &Row) -> Result<(), postgres::Error>,
+        add: impl Fn(&mut T, &Row) -> Result<(), Fault>,
     ) -> Result<T, Error> {
         self.stopwatch.time(|| self.store.database.fold(sql, params, start, add))
     }

@@ -4,11 +4,13 @@
 mod support;
 
 use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::proxy::{Proxy, Way};
+use support::proxy::{self, Proxy, Way};
 use support::{Answer, Cluster, Server, token, wait_for, wait_until};
 
 /// How soon after the database's return the first request must succeed.
@@ -183,6 +185,32 @@ fn the_next_of_several_hosts_is_tried_in_time() {
     let url = format!("postgresql://todo@127.0.0.1:{},127.0.0.1:{}/postgres", silent.port, cluster.port);
     let server = Server::start(&url);
     assert_eq!(list(&server).status, 200);
+}
+
+/// The database is asked at login whether it takes writes, and what it says to that comes in pieces.
+#[test]
+fn what_belongs_to_the_login_is_no_answer_to_a_request() {
+    let cluster = Cluster::start();
+    let database = cluster.port;
+    let port = proxy::listen(move |client| {
+        client.set_nodelay(true).unwrap();
+        let server = TcpStream::connect(("127.0.0.1", database)).unwrap();
+        let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+        thread::spawn(move || io::copy(&mut from, &mut to));
+        let mut byte = [0];
+        while (&server).read_exact(&mut byte).and_then(|()| (&client).write_all(&byte)).is_ok() {
+            thread::sleep(Duration::from_micros(100));
+        }
+    });
+    let url = format!("postgresql://todo@127.0.0.1:{port}/postgres?target_session_attrs=read-write");
+    let server = Server::start(&url);
+    for number in 0..3 {
+        let title = format!("milk {number}");
+        let created = create(&server, &title);
+        assert_eq!(created.status, 201, "{created:?}");
+        assert_eq!(created.json()["title"], title);
+        assert_eq!(list(&server).json()[0]["title"], title);
+    }
 }
 
 /// `pg_terminate_backend` on all, again and again. A write is sent once more when it certainly did not run; one that was cut

@@ -152,7 +152,7 @@ stop_database
 request GET /api/tasks --header "Authorization: Bearer $good"
 start_database
 stop_server
-check_logged 'the log at RUST_LOG=trace says much' TRACE
+check_logged 'the log at RUST_LOG=trace says more than usual' DEBUG
 
 # never_logged NAME TEXT: in no log of this file's servers
 never_logged() {

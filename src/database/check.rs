@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use postgres::{Client, SimpleQueryMessage};
+use postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
-use super::failure::{Cause, is_tls_error};
-use super::session::{backend_of, connect};
+use super::failure::{Fault, is_tls_error};
+use super::rows::Texts;
+use super::session::connect;
 use super::stream::Peer;
 use super::transport::Deadline;
 use super::url::DatabaseUrl;
@@ -60,7 +61,7 @@ pub fn check(url: &DatabaseUrl, limits: &Limits) -> Vec<Finding> {
         Err(error) => {
             let remedy =
                 "see to NEON_DATABASE_URL, that the database runs, and that it can be reached from here";
-            return vec![Finding::bad("database", format!("no connection: {}", Cause(&error)), remedy)];
+            return vec![Finding::bad("database", format!("no connection: {error}"), remedy)];
         }
     };
     deadline.set(Instant::now() + limits.statement_timeout);
@@ -68,7 +69,7 @@ pub fn check(url: &DatabaseUrl, limits: &Limits) -> Vec<Finding> {
     let outcome = look_over(&mut client, &peer, &mut findings);
     if let Err(error) = outcome {
         let remedy = "try again; if it stays so, look into the log of PostgreSQL";
-        findings.push(Finding::bad("database", format!("does not answer: {}", Cause(&error)), remedy));
+        findings.push(Finding::bad("database", format!("does not answer: {error}"), remedy));
     }
     end(client, &deadline);
     findings
@@ -88,15 +89,15 @@ fn tls(peer: &Peer) -> Finding {
     }
 }
 
-fn look_over(client: &mut Client, peer: &Peer, findings: &mut Vec<Finding>) -> Result<(), postgres::Error> {
+fn look_over(client: &mut Client, peer: &Peer, findings: &mut Vec<Finding>) -> Result<(), Fault> {
     findings.push(server(&row(client, SERVER)?));
-    let answers = client.simple_query("select pg_backend_pid()")?;
-    findings.push(if backend_of(&answers).is_some_and(|backend| peer.is_backend(backend)) {
+    let backend = row(client, "select pg_backend_pid()")?.first().and_then(|backend| backend.parse().ok());
+    findings.push(if backend.is_some_and(|backend| peer.is_backend(backend)) {
         Finding::good("pooler", "none: statements are prepared once a connection")
     } else {
         Finding::good("pooler", "one is in between: statements go unnamed")
     });
-    let columns = schema::read_columns(&client.simple_query(schema::COLUMNS)?);
+    let columns = schema::read_columns(&rows(client, schema::COLUMNS)?);
     if columns.is_empty() {
         let may_create = row(client, MAY_CREATE)?.first().is_some_and(|may| may == "t");
         findings.push(if may_create {
@@ -142,14 +143,22 @@ fn server(columns: &[String]) -> Finding {
     Finding::good("server", format!("PostgreSQL {version}"))
 }
 
-/// The first row, null as an empty text; empty where there is none. By the simple protocol, which any pooler understands.
-fn row(client: &mut Client, sql: &str) -> Result<Vec<String>, postgres::Error> {
+/// The first row, null as an empty text; empty where there is none.
+fn row(client: &mut Client, sql: &str) -> Result<Vec<String>, Fault> {
+    let first = rows(client, sql)?.into_iter().next().unwrap_or_default();
+    Ok(first.into_iter().map(Option::unwrap_or_default).collect())
+}
+
+/// All rows. By the simple protocol, which any pooler understands.
+fn rows(client: &mut Client, sql: &str) -> Result<Vec<Texts>, Fault> {
     let answers = client.simple_query(sql)?;
-    let first = answers.iter().find_map(|answer| match answer {
-        SimpleQueryMessage::Row(row) => Some(row),
-        _ => None,
-    });
-    Ok(first.map_or_else(Vec::new, |row| {
-        (0..row.len()).map(|column| row.get(column).unwrap_or_default().to_owned()).collect()
-    }))
+    let texts =
+        |row: &SimpleQueryRow| (0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect();
+    Ok(answers
+        .iter()
+        .filter_map(|answer| match answer {
+            SimpleQueryMessage::Row(row) => Some(texts(row)),
+            _ => None,
+        })
+        .collect())
 }

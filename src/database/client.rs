@@ -1,41 +1,44 @@
-//! The client that requests use: PostgreSQL's protocol by `tokio-postgres`, driven by the thread that waits for the answers.
+//! The client that requests use. `tokio-postgres` connects and logs in; statements then go in messages of `postgres-protocol`, which
+//! that consists of, driven by the thread that waits for the answers.
 //!
-//! It does what `postgres` does, and one thing more: of several statements all are sent before the first answer is waited
-//! for. Together they cost one round trip, and PostgreSQL wakes once for them. Each is a transaction of its own, unless another
-//! says `begin` or they go as a [`Bundle`](super::bundle::Bundle).
+//! It does what `postgres` does, and two things more. Of several statements all are sent before the first answer is waited for:
+//! together they cost one round trip, and PostgreSQL wakes once for them. And of those that are a [bundle](Client::query_all) only the
+//! last has a `Sync`. Each is a transaction of its own otherwise, unless another says `begin`.
 
-use std::future::{Future, poll_fn};
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::pin::pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Poll, ready};
 
-use futures_core::Stream as _;
+use bytes::BytesMut;
+use postgres::Socket;
+use postgres::config::TargetSessionAttrs;
 use postgres::types::Type;
-use postgres::{Error, Row, SimpleQueryMessage, Socket, Statement};
+use postgres_protocol::message::backend::Message;
+use postgres_protocol::message::frontend::{self, BindError};
 use tokio::runtime::{Builder, Runtime};
-use tokio_postgres::{Client as Handle, Config, Connection, RowStream};
+use tokio_postgres::{Client as Handle, Config, Connection};
 
-use super::Param;
-use super::stream::{Peer, Stream};
+use super::failure::Fault;
+use super::query::{Prepared, Query, Reply};
+use super::rows::{Columns, Row, Rows, Texts};
+use super::stream::Stream;
 use super::transport::Transport;
+use super::wire::{Said, Wire};
 
-/// A statement, and how it is sent: by the name that it is prepared under on this connection, or where there is none as its text.
-pub struct Query<'q> {
-    /// What it is prepared as.
-    pub prepared: Option<Statement>,
-    /// Its text.
-    pub sql: &'q str,
-    /// Its parameters.
-    pub params: &'q [Param],
-}
+/// How many statements this process has prepared. They are counted for all connections together: behind one of ours there may be a
+/// connection that another had before.
+static PREPARED: AtomicU64 = AtomicU64::new(0);
 
 /// The answers to several statements, as many as there are.
 pub struct Answers<T> {
     /// In the order of the statements. Those behind one that failed in a bundle have none.
-    pub answers: Vec<Option<Result<T, Error>>>,
+    pub answers: Vec<Option<Result<T, Fault>>>,
     /// Why the connection ended, where that is why the others have none.
-    pub end: Option<Error>,
+    pub end: Option<Fault>,
 }
 
 /// What a connection needs to wait for its socket: three descriptors, and no thread.
@@ -46,16 +49,36 @@ pub fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_io().enable_time().build()
 }
 
-/// A connection to PostgreSQL.
-pub struct Client {
-    handle: Handle, // goes first, which tells the connection to take leave
-    driver: Driver,
-    peer: Arc<Peer>,
+/// Connects and logs in, and waits until there is nothing more to hear of that.
+async fn log_in(
+    config: &Config,
+    transport: Transport,
+) -> Result<(Handle, Connection<Socket, Stream>), Fault> {
+    let (handle, mut connection) = config.connect(transport).await?;
+    if config.get_target_session_attrs() != TargetSessionAttrs::Any {
+        // The library has asked the server whether it takes writes, and does not wait for the end of that answer.
+        let mut asked = pin!(handle.simple_query(""));
+        poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(answer) = asked.as_mut().poll(cx) {
+                    return Poll::Ready(answer.map(drop).map_err(Fault::from));
+                }
+                match ready!(connection.poll_message(cx)) {
+                    Some(message) => drop(message?), // a notice
+                    None => return Poll::Ready(Err(Fault::closed())),
+                }
+            }
+        })
+        .await?;
+    }
+    Ok((handle, connection))
 }
 
-struct Driver {
+/// A connection to PostgreSQL.
+pub struct Client {
+    wire: Wire,
     runtime: Runtime,
-    connection: Connection<Socket, Stream>,
+    is_closed: bool,
 }
 
 impl Client {
@@ -63,159 +86,232 @@ impl Client {
     ///
     /// # Errors
     /// When that fails, or takes longer than the transport allows.
-    pub fn connect(runtime: Runtime, config: &Config, transport: Transport) -> Result<Self, Error> {
+    pub fn connect(runtime: Runtime, config: &Config, transport: Transport) -> Result<Self, Fault> {
         let peer = transport.peer();
-        let (handle, connection) = runtime.block_on(config.connect(transport))?;
-        Ok(Self { handle, driver: Driver { runtime, connection }, peer })
+        let logged_in = runtime.block_on(log_in(config, transport))?;
+        let (socket, received) = peer.take_socket().ok_or_else(Fault::closed)?;
+        drop(logged_in); // says nothing any more
+        Ok(Self { wire: Wire::new(socket, &received), runtime, is_closed: false })
     }
 
     /// Whether the connection has ended, as far as is known.
     pub fn is_closed(&self) -> bool {
-        self.handle.is_closed()
+        self.is_closed
     }
 
-    /// Runs statements without parameters, by the simple protocol.
+    /// See [`Wire::begin`].
+    pub fn begin(&mut self, look: bool) {
+        self.wire.begin(look);
+    }
+
+    /// See [`Wire::has_sent`].
+    pub fn has_sent(&self) -> bool {
+        self.wire.has_sent()
+    }
+
+    /// See [`Wire::began_with_error`].
+    pub fn began_with_error(&self) -> bool {
+        self.wire.began_with_error()
+    }
+
+    /// Runs statements without parameters, by the simple protocol; all their rows, as texts.
     ///
     /// # Errors
     /// When one fails, or the connection does.
-    pub fn simple_query(&mut self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Error> {
-        self.driver.wait(self.handle.simple_query(sql))
+    pub fn simple_query(&mut self, sql: &str) -> Result<Vec<Texts>, Fault> {
+        self.write(|unsent| Ok(frontend::query(sql, unsent)?))?;
+        let (mut columns, mut rows, mut is_answered) = (Columns::default(), Vec::new(), false);
+        self.until_ready(|said| {
+            match said {
+                Said::Row(content) => rows.push(Row::read(&columns, content)?.texts()),
+                Said::Other(Message::RowDescription(body)) => columns = Columns::read(&body)?,
+                Said::Other(Message::CommandComplete(_) | Message::EmptyQueryResponse) => is_answered = true,
+                Said::Other(Message::ReadyForQuery(_)) if !is_answered => return Err(Fault::too_early()),
+                Said::Other(_) => {}
+            }
+            Ok(())
+        })?;
+        Ok(rows)
     }
 
     /// Has PostgreSQL parse a statement.
     ///
     /// # Errors
     /// When it refuses, or the connection fails.
-    pub fn prepare(&mut self, sql: &str, types: &[Type]) -> Result<Statement, Error> {
-        self.driver.wait(self.handle.prepare_typed(sql, types))
+    pub fn prepare(&mut self, sql: &str, types: &[Type]) -> Result<Prepared, Fault> {
+        let name = format!("s{}", PREPARED.fetch_add(1, Ordering::Relaxed));
+        self.write(|unsent| {
+            frontend::parse(&name, sql, types.iter().map(Type::oid), unsent)?;
+            frontend::describe(b'S', &name, unsent)?;
+            frontend::sync(unsent);
+            Ok(())
+        })?;
+        let mut described = None;
+        self.until_ready(|said| {
+            match said {
+                Said::Other(Message::RowDescription(body)) => described = Some(Columns::read(&body)?),
+                Said::Other(Message::NoData) => described = Some(Columns::default()),
+                Said::Other(Message::ReadyForQuery(_)) if described.is_none() => {
+                    return Err(Fault::too_early());
+                }
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(Prepared { name: name.into(), columns: described.unwrap_or_default() })
+    }
+
+    /// Runs one statement.
+    ///
+    /// # Errors
+    /// When it fails, or the connection does.
+    pub fn query(&mut self, query: &Query) -> Result<Rows, Fault> {
+        self.write(|unsent| query.write(unsent))?;
+        frontend::sync(&mut self.wire.unsent);
+        let mut reply = Reply::to(query);
+        self.until_ready(|said| reply.hear(said))?;
+        reply.finish()
     }
 
     /// Runs one statement, and hands over each row when it comes.
     ///
     /// # Errors
-    /// When it fails, the connection does, or `add`.
+    /// As for [`Client::query`], or when `add` fails.
     pub fn for_each(
         &mut self,
         query: &Query,
-        add: impl FnMut(Row) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        self.driver.wait(run(&self.handle, query, add))
+        mut add: impl FnMut(&Row) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        self.write(|unsent| query.write(unsent))?;
+        frontend::sync(&mut self.wire.unsent);
+        let mut reply = Reply::to(query);
+        self.until_ready(|said| match said {
+            Said::Row(content) => add(&Row::read(reply.columns()?, content)?),
+            said => reply.hear(said),
+        })
     }
 
     /// Sends all of these, and waits for the answers, which come in the same order. `read` makes something of each when it comes, so
-    /// that the rows of one of them are in memory and not those of all. `as_bundle` is for what may be one transaction, and be asked again.
+    /// that the rows of one of them are in memory and not those of all.
+    ///
+    /// `as_bundle` is for what may be one transaction, and be asked again. At a `Sync` PostgreSQL ends the transaction, sends what it
+    /// has, and says that it is ready: a third to a half of what a short statement costs it. The protocol needs one after any number
+    /// of statements (PostgreSQL's documentation, 55.2.4, "Pipelining"), so a bundle has one, behind the last. A statement that fails
+    /// ends the bundle: PostgreSQL passes over those behind it.
     pub fn query_all<T>(
         &mut self,
         queries: &[Query],
         as_bundle: bool,
-        mut read: impl FnMut(usize, Result<Vec<Row>, Error>) -> Result<T, Error>,
+        mut read: impl FnMut(usize, Result<Rows, Fault>) -> Result<T, Fault>,
     ) -> Answers<T> {
-        let handle = &self.handle;
-        let mut waiting: Vec<_> = queries.iter().map(|query| Box::pin(collect(handle, query))).collect();
         let mut answers: Vec<_> = queries.iter().map(|_| None).collect();
-        let (mut is_sent, mut next, mut is_broken) = (false, 0, false);
-        let end = self.driver.drive(|cx| {
-            if !std::mem::replace(&mut is_sent, true) {
-                for (index, (waiting, answer)) in waiting.iter_mut().zip(&mut answers).enumerate() {
-                    if let Poll::Ready(failure) = waiting.as_mut().poll(cx) {
-                        *answer = Some(read(index, failure));
-                    }
-                }
-                // What is sent has no answer before the connection is asked for it.
-                let sent = answers.iter().filter(|answer| answer.is_none()).count();
-                self.peer.bundle(if as_bundle { sent } else { 0 });
+        let mut open = VecDeque::with_capacity(queries.len());
+        for (index, query) in queries.iter().enumerate() {
+            if let Err(fault) = self.write(|unsent| query.write(unsent)) {
+                answers[index] = Some(read(index, Err(fault)));
+                continue;
             }
-            while let (Some(waiting), Some(answer)) = (waiting.get_mut(next), answers.get_mut(next)) {
-                if answer.is_none() {
-                    let found = ready!(waiting.as_mut().poll(cx));
-                    // Those behind one that failed were not carried out.
-                    if !is_broken {
-                        is_broken = as_bundle && found.is_err();
-                        *answer = Some(read(next, found));
-                    }
-                }
-                next += 1;
+            open.push_back((index, Reply::to(query)));
+            if !as_bundle {
+                frontend::sync(&mut self.wire.unsent);
+            } else if open.len() == queries.len() / 2 {
+                // What has been answered by then comes at once: slow statements get as much time together as when each has a
+                // `Sync`, which is what a request has.
+                frontend::flush(&mut self.wire.unsent);
             }
-            Poll::Ready(Ok(()))
+        }
+        if open.is_empty() {
+            return Answers { answers, end: None };
+        }
+        if as_bundle {
+            frontend::sync(&mut self.wire.unsent);
+        }
+        let mut end = self
+            .exchange(|said| {
+                let is_ready = matches!(said, Said::Other(Message::ReadyForQuery(_)));
+                let is_followed = as_bundle && open.len() > 1;
+                let Some((_, reply)) = open.front_mut() else { return Ok(Break(())) };
+                reply.hear(said)?;
+                if (is_ready || is_followed && reply.is_complete)
+                    && let Some((index, reply)) = open.pop_front()
+                {
+                    answers[index] = Some(read(index, reply.finish()));
+                }
+                Ok(if is_ready && (as_bundle || open.is_empty()) { Break(()) } else { Continue(()) })
+            })
+            .err();
+        // What the server said of one before it ended the connection.
+        if end.is_some()
+            && let Some((index, Reply { failure, .. })) = open.pop_front()
+            && let Some(fault) = failure.or_else(|| end.take_if(|end| end.is_fatal()))
+        {
+            answers[index] = Some(read(index, Err(fault)));
+            end.get_or_insert_with(Fault::closed);
+        }
+        Answers { answers, end }
+    }
+
+    /// Adds messages to what is unsent, all of them or none.
+    fn write(&mut self, add: impl FnOnce(&mut BytesMut) -> Result<(), BindError>) -> Result<(), Fault> {
+        let unsent = &mut self.wire.unsent;
+        let before = unsent.len();
+        add(unsent).map_err(|error| {
+            unsent.truncate(before);
+            match error {
+                BindError::Conversion(error) => Fault::value("a parameter", error),
+                BindError::Serialization(error) => Fault::value("a statement", error),
+            }
+        })
+    }
+
+    /// Sends what is unsent, and has `hear` hear what the server says until it is ready again, or until a failure.
+    fn until_ready(&mut self, mut hear: impl FnMut(Said) -> Result<(), Fault>) -> Result<(), Fault> {
+        let mut failure = None;
+        let end = self.exchange(|said| {
+            let is_ready = matches!(said, Said::Other(Message::ReadyForQuery(_)));
+            if failure.is_none() {
+                failure = match said {
+                    Said::Other(Message::ErrorResponse(body)) => Some(Fault::read(&body)),
+                    said => hear(said).err(),
+                };
+            }
+            match failure.take_if(|fault| matches!(fault, Fault::Connection(_))) {
+                Some(fault) => Err(fault),
+                None => Ok(if is_ready { Break(()) } else { Continue(()) }),
+            }
         });
-        drop(waiting);
-        Answers { answers, end: end.err() }
+        match (failure, end) {
+            (Some(refused @ Fault::Server { .. }), _) => Err(refused),
+            (failure, end) => end.and(failure.map_or(Ok(()), Err)),
+        }
+    }
+
+    /// See [`Wire::poll_exchange`]. A connection on which that fails, or a panic ends it, is as good as closed.
+    fn exchange(
+        &mut self,
+        mut hear: impl FnMut(Said) -> Result<ControlFlow<()>, Fault>,
+    ) -> Result<(), Fault> {
+        if std::mem::replace(&mut self.is_closed, true) {
+            return Err(Fault::closed());
+        }
+        let wire = &mut self.wire;
+        self.runtime.block_on(poll_fn(|cx| wire.poll_exchange(cx, &mut hear)))?;
+        self.is_closed = false;
+        Ok(())
     }
 }
 
-async fn send(handle: &Handle, query: &Query<'_>) -> Result<RowStream, Error> {
-    let values = || query.params.iter().map(Param::value);
-    match &query.prepared {
-        Some(statement) => handle.query_raw(statement, values()).await,
-        None => {
-            let types = query.params.iter().map(Param::kind);
-            handle.query_typed_raw(query.sql, values().zip(types)).await
+impl Drop for Client {
+    /// Takes leave.
+    fn drop(&mut self) {
+        if !self.is_closed {
+            let Self { wire, runtime, .. } = self;
+            frontend::terminate(&mut wire.unsent);
+            // The server need not listen.
+            let _ = runtime.block_on(poll_fn(|cx| wire.poll_close(cx)));
         }
     }
 }
 
-async fn run(
-    handle: &Handle,
-    query: &Query<'_>,
-    mut add: impl FnMut(Row) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let mut rows = pin!(send(handle, query).await?);
-    while let Some(row) = poll_fn(|cx| rows.as_mut().poll_next(cx)).await {
-        add(row?)?;
-    }
-    Ok(())
-}
-
-async fn collect(handle: &Handle, query: &Query<'_>) -> Result<Vec<Row>, Error> {
-    let mut rows = Vec::new();
-    let add = |row| {
-        rows.push(row);
-        Ok(())
-    };
-    run(handle, query, add).await?;
-    Ok(rows)
-}
-
-impl Driver {
-    fn wait<T>(&mut self, future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let mut future = pin!(future);
-        self.drive(|cx| future.as_mut().poll(cx))
-    }
-
-    /// Moves the connection on until `poll` is done, or the connection is.
-    fn drive<T>(&mut self, mut poll: impl FnMut(&mut Context) -> Poll<Result<T, Error>>) -> Result<T, Error> {
-        let Self { runtime, connection } = self;
-        let mut is_first = true;
-        runtime.block_on(poll_fn(|cx| {
-            // What is sent first of all is there when the connection looks for something to send.
-            if std::mem::take(&mut is_first)
-                && let Poll::Ready(done) = poll(cx)
-            {
-                return Poll::Ready(done);
-            }
-            while let Poll::Ready(message) = connection.poll_message(cx) {
-                match message {
-                    Some(Ok(_)) => {} // a notice
-                    // What the server said before it ended is there.
-                    Some(Err(error)) => {
-                        return match poll(cx) {
-                            Poll::Pending => Poll::Ready(Err(error)),
-                            done => done,
-                        };
-                    }
-                    None => break,
-                }
-            }
-            poll(cx)
-        }))
-    }
-}
-
-impl Drop for Driver {
-    /// Takes leave.
-    fn drop(&mut self) {
-        let Self { runtime, connection } = self;
-        // The server need not listen.
-        let _ = runtime.block_on(connection);
-    }
-}
+#[cfg(test)]
+mod tests;

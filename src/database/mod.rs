@@ -3,34 +3,37 @@
 //! Nothing here waits without a limit. While the database is known to be away no request waits for it: the pool tries to
 //! reach it in the background, and until it does every answer is "not now".
 
-mod bundle;
 mod check;
 mod client;
 mod failure;
 mod health;
 mod login;
+mod query;
 mod question;
+mod rows;
 mod schema;
 mod session;
 mod stream;
 pub mod transport;
 pub mod url;
+mod wire;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use log::debug;
-use postgres::Row;
 use r2d2::{NopErrorHandler, Pool, PooledConnection};
 
 use crate::error::Error;
 pub use check::{Finding, check};
-use client::Answers;
-use failure::{Cause, is_conflict, is_lost, is_outdated};
-pub use failure::{Failure, judge};
+use client::{Answers, Client};
+pub use failure::{Failure, Fault, judge};
+use failure::{is_conflict, is_lost, is_outdated};
 use health::{AWAY_AFTER, Health};
-pub use question::{Answer, Param, Question, Rows, Statement};
-use session::{PING_TIMEOUT, Session, Sessions};
+use query::Query;
+pub use question::{Answer, Param, Question, Statement};
+pub use rows::{Row, Rows};
+use session::{PING_TIMEOUT, Sessions};
 use url::DatabaseUrl;
 
 /// How much longer than PostgreSQL works on a statement we wait for it, so that it can say that it gave up.
@@ -133,7 +136,7 @@ impl Database {
     pub fn look_up<T>(
         &self,
         lookups: &[&Statement],
-        mut read: impl FnMut(usize, Vec<Row>) -> T,
+        mut read: impl FnMut(usize, Rows) -> T,
     ) -> Vec<Result<T, Failure>> {
         let until = self.latest();
         let mut found: Vec<Option<Result<T, Failure>>> = lookups.iter().map(|_| None).collect();
@@ -156,7 +159,7 @@ impl Database {
                         if tries < MAX_TRIES
                             && (is_lost(error) || is_outdated(error) || is_conflict(error)) =>
                     {
-                        debug!("once more: {}", Cause(error));
+                        debug!("once more: {error}");
                         None
                     }
                     Some(error) => Some(Err(Failure::of(error))),
@@ -178,11 +181,11 @@ impl Database {
         sql: &str,
         params: &[Param],
         start: impl Fn() -> T,
-        add: impl Fn(&mut T, &Row) -> Result<(), postgres::Error>,
+        add: impl Fn(&mut T, &Row) -> Result<(), Fault>,
     ) -> Result<T, Error> {
-        self.run(is_lost, |session, until, look| {
+        self.run(sql, params, is_lost, |client, query| {
             let mut made = start();
-            session.query(sql, params, until, look, |row| add(&mut made, &row))?;
+            client.for_each(query, |row| add(&mut made, row))?;
             Ok(made)
         })
     }
@@ -193,17 +196,7 @@ impl Database {
     /// # Errors
     /// As for [`Database::fold`].
     pub fn write(&self, Statement { sql, params, .. }: &Statement) -> Result<Rows, Error> {
-        self.run(
-            |_| false,
-            |session, until, look| {
-                let mut rows = Vec::new();
-                session.query(sql, params, until, look, |row| {
-                    rows.push(row);
-                    Ok(())
-                })?;
-                Ok(rows)
-            },
-        )
+        self.run(sql, params, |_| false, Client::query)
     }
 
     /// Writes several in one transaction and one round trip: all of them or none. None is ever tried again here.
@@ -215,22 +208,24 @@ impl Database {
         }
     }
 
-    /// `ask` sends the statement, within a time, and looks at the connection before where it is told to.
+    /// Has `ask` run a statement on a connection; on a second or third one where that did not run, or may run twice.
     fn run<T>(
         &self,
-        may_run_twice: fn(&postgres::Error) -> bool,
-        ask: impl Fn(&mut Session, Instant, bool) -> Result<T, postgres::Error>,
+        sql: &str,
+        params: &[Param],
+        may_run_twice: fn(&Fault) -> bool,
+        ask: impl Fn(&mut Client, &Query) -> Result<T, Fault>,
     ) -> Result<T, Error> {
         let until = self.latest();
         let mut tries = 0;
         loop {
             tries += 1;
             let mut session = self.session(until)?;
-            match ask(&mut session, self.deadline(until), tries > 1) {
-                Err(error) if tries < MAX_TRIES && (session.did_not_run(&error) || may_run_twice(&error)) => {
-                    debug!("once more, on another connection: {}", Cause(&error));
+            match session.run(sql, params, self.deadline(until), tries > 1, &ask) {
+                Err(fault) if tries < MAX_TRIES && (session.did_not_run(&fault) || may_run_twice(&fault)) => {
+                    debug!("once more, on another connection: {fault}");
                 }
-                answer => return answer.map_err(|error| judge(&error)),
+                answer => return answer.map_err(|fault| judge(&fault)),
             }
         }
     }

@@ -1,11 +1,14 @@
 //! What is asked of the database, apart from asking it: so that several requests can ask together.
 
 use std::borrow::Cow;
+use std::error::Error as StdError;
 use std::time::SystemTime;
 
-use postgres::Row;
-use postgres::types::{ToSql, Type};
+use bytes::BytesMut;
+use postgres::types::{IsNull, ToSql, Type};
+use postgres_protocol::IsNull as WireIsNull;
 
+use super::rows::Rows;
 use super::{Database, Failure};
 use crate::error::Error;
 
@@ -22,16 +25,21 @@ pub enum Param {
 }
 
 impl Param {
-    /// What is sent.
-    pub(super) fn value(&self) -> &(dyn ToSql + Sync) {
-        match self {
-            Param::Text(text) => text,
-            Param::Texts(texts) => texts,
-            Param::Flag(flag) => flag,
-            Param::Id(id) => id,
-            Param::Number(number) => number,
-            Param::Moment(moment) => moment,
-        }
+    /// Adds it to what is sent, in PostgreSQL's binary format.
+    pub(super) fn write(&self, unsent: &mut BytesMut) -> Result<WireIsNull, Box<dyn StdError + Sync + Send>> {
+        let kind = self.kind();
+        let is_null = match self {
+            Param::Text(text) => text.to_sql(&kind, unsent),
+            Param::Texts(texts) => texts.to_sql(&kind, unsent),
+            Param::Flag(flag) => flag.to_sql(&kind, unsent),
+            Param::Id(id) => id.to_sql(&kind, unsent),
+            Param::Number(number) => number.to_sql(&kind, unsent),
+            Param::Moment(moment) => moment.to_sql(&kind, unsent),
+        }?;
+        Ok(match is_null {
+            IsNull::Yes => WireIsNull::Yes,
+            IsNull::No => WireIsNull::No,
+        })
     }
 
     /// Its type: said beforehand, an unnamed statement needs no round trip to learn it.
@@ -94,9 +102,6 @@ impl Statement {
         }
     }
 }
-
-/// What a statement returns.
-pub type Rows = Vec<Row>;
 
 /// What is made of the rows that a statement returns.
 pub type Answer<'q, T> = Box<dyn FnOnce(Rows) -> Result<T, Error> + 'q>;

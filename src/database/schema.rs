@@ -1,9 +1,10 @@
 //! The table: made where there is none, looked over where there is one.
 
 use log::{error, info};
-use postgres::{SimpleQueryMessage, SimpleQueryRow};
 
 use super::client::Client;
+use super::failure::Fault;
+use super::rows::Texts;
 
 /// Any number that is always the same: starts that race for the schema meet here.
 const LOCK: i64 = 0x746f_646f;
@@ -53,7 +54,7 @@ pub struct Column {
 ///
 /// # Errors
 /// When the database refuses, or cannot be asked.
-pub fn apply(client: &mut Client, is_first: impl FnOnce() -> bool) -> Result<(), postgres::Error> {
+pub fn apply(client: &mut Client, is_first: impl FnOnce() -> bool) -> Result<(), Fault> {
     // Where this ends early the connection does, too, and with it the transaction.
     client.simple_query(&format!("begin; select pg_advisory_xact_lock({LOCK})"))?;
     let columns = read_columns(&client.simple_query(COLUMNS)?);
@@ -69,20 +70,18 @@ pub fn apply(client: &mut Client, is_first: impl FnOnce() -> bool) -> Result<(),
 }
 
 /// The answer to [`COLUMNS`]; nothing where there is no table.
-pub fn read_columns(messages: &[SimpleQueryMessage]) -> Vec<Column> {
-    messages.iter().filter_map(read_column).collect()
-}
-
-fn read_column(message: &SimpleQueryMessage) -> Option<Column> {
-    let SimpleQueryMessage::Row(row) = message else { return None };
-    let text = |row: &SimpleQueryRow, index| row.get(index).unwrap_or_default().to_owned();
-    Some(Column {
-        name: text(row, 0),
-        kind: text(row, 1),
-        not_null: row.get(2) == Some("t"),
-        has_default: row.get(3) == Some("t"),
-        relation: text(row, 4),
-    })
+pub fn read_columns(rows: &[Texts]) -> Vec<Column> {
+    let column = |row: &Texts| {
+        let text = |index: usize| row.get(index).cloned().flatten().unwrap_or_default();
+        Column {
+            name: text(0),
+            kind: text(1),
+            not_null: text(2) == "t",
+            has_default: text(3) == "t",
+            relation: text(4),
+        }
+    };
+    rows.iter().map(column).collect()
 }
 
 /// What of a table this program cannot use, a line each.

@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 
 use log::warn;
 use postgres::types::Type;
-use postgres::{Row, SimpleQueryMessage};
 use r2d2::ManageConnection;
 use r2d2_postgres::PostgresConnectionManager;
 use tokio::runtime::Runtime;
-use tokio_postgres::{Config, Statement as Prepared};
+use tokio_postgres::Config;
 
-use super::client::{self, Client, Query};
-use super::failure::{Cause, is_lost, is_outdated, is_passing, is_read_only, is_refusal, is_tls_error};
+use super::client::{self, Client};
+use super::failure::{Fault, is_lost, is_outdated, is_passing, is_read_only, is_refusal, is_tls_error};
 use super::health::Health;
+use super::query::{Prepared, Query};
 use super::stream::Peer;
 use super::transport::{Deadline, Tls, Transport};
 use super::url::DatabaseUrl;
@@ -138,9 +138,9 @@ impl NoSession {
     }
 }
 
-impl From<postgres::Error> for NoSession {
-    fn from(error: postgres::Error) -> Self {
-        Self { is_refusal: is_refusal(&error), ..Self::new(Cause(&error)) }
+impl From<Fault> for NoSession {
+    fn from(fault: Fault) -> Self {
+        Self { is_refusal: is_refusal(&fault), ..Self::new(fault) }
     }
 }
 
@@ -178,14 +178,15 @@ impl Opener {
         session.map_err(NoSession::from)
     }
 
-    fn open(&self, runtime: Runtime, tls: &Tls, until: Instant) -> Result<Session, postgres::Error> {
+    fn open(&self, runtime: Runtime, tls: &Tls, until: Instant) -> Result<Session, Fault> {
         let (config, transport, deadline) = attempt(&self.url, tls, until);
         let peer = transport.peer();
         let mut client = Client::connect(runtime, &config, transport)?;
         deadline.set(until);
         // `now()` becomes UTC in a column without time zone, too. PgBouncer keeps the time zone for each of its clients.
         let answers = client.simple_query("set time zone 'UTC'; select pg_backend_pid()")?;
-        let is_direct = backend_of(&answers).is_some_and(|backend| peer.is_backend(backend));
+        let backend = answers.first().and_then(|row| row.first()?.as_ref()?.parse().ok());
+        let is_direct = peer.is_backend(backend.ok_or_else(Fault::too_early)?);
         if is_direct {
             // The second is for a transaction that was sent by half when this process or the network stopped: it has rows locked.
             let [statement, idle] = ["statement_timeout", "idle_in_transaction_session_timeout"]
@@ -200,7 +201,6 @@ impl Opener {
         Ok(Session {
             client,
             deadline,
-            peer,
             health: Arc::clone(&self.health),
             statements: is_direct.then(HashMap::new),
             opened_at: now,
@@ -215,7 +215,7 @@ pub fn connect(
     url: &DatabaseUrl,
     tls: &Tls,
     until: Instant,
-) -> Result<(postgres::Client, Arc<Deadline>, Arc<Peer>), postgres::Error> {
+) -> Result<(postgres::Client, Arc<Deadline>, Arc<Peer>), Fault> {
     let (config, transport, deadline) = attempt(url, tls, until);
     let peer = transport.peer();
     Ok((PostgresConnectionManager::new(config.into(), transport).connect()?, deadline, peer))
@@ -231,19 +231,10 @@ fn attempt(url: &DatabaseUrl, tls: &Tls, until: Instant) -> (Config, Transport, 
     (config, transport, deadline)
 }
 
-/// The number of the backend that answered `select pg_backend_pid()`.
-pub fn backend_of(answers: &[SimpleQueryMessage]) -> Option<u32> {
-    answers.iter().find_map(|answer| match answer {
-        SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
-        _ => None,
-    })
-}
-
 /// A connection.
 pub struct Session {
     client: Client,
     deadline: Arc<Deadline>,
-    peer: Arc<Peer>,
     health: Arc<Health>,
     /// What was prepared on it: as many as `store.rs` has texts. `None` behind a pooler, which gives each statement whatever
     /// backend is free: there a name may be unknown, or another client's.
@@ -256,44 +247,44 @@ pub struct Session {
 
 impl Session {
     /// Whether the last statement, which failed, certainly did not run, and may do better on another connection.
-    pub fn did_not_run(&self, error: &postgres::Error) -> bool {
+    pub fn did_not_run(&self, fault: &Fault) -> bool {
         // A pooler that ends a connection speaks for itself, and does not know.
         let is_direct = self.statements.is_some();
-        let was_not_taken = !self.peer.has_sent() || is_direct && self.peer.began_with_error();
-        is_outdated(error) || is_lost(error) && was_not_taken
+        let was_not_taken = !self.client.has_sent() || is_direct && self.client.began_with_error();
+        is_outdated(fault) || is_lost(fault) && was_not_taken
     }
 
-    /// Runs one statement in one round trip; in two when it is prepared on this connection first. With `look` only after a look
-    /// at the connection, as always after a rest. Each row is handed over when it comes.
-    pub fn query(
+    /// Has `ask` run one statement in one round trip; in two when it is prepared on this connection first. With `look` only after a look
+    /// at the connection, as always after a rest.
+    pub fn run<T>(
         &mut self,
         sql: &str,
         params: &[Param],
         until: Instant,
         look: bool,
-        add: impl FnMut(Row) -> Result<(), postgres::Error>,
-    ) -> Result<(), postgres::Error> {
+        ask: impl FnOnce(&mut Client, &Query) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
         self.begin(until, look);
         let prepared = self.prepared(sql, params);
-        let done = prepared.and_then(|prepared| self.client.for_each(&Query { prepared, sql, params }, add));
+        let done = prepared.and_then(|prepared| ask(&mut self.client, &Query { prepared, sql, params }));
         self.end(!done.as_ref().is_err_and(is_passing));
-        done.inspect_err(|error| self.learn(error, self.client.is_closed()))
+        done.inspect_err(|fault| self.learn(fault, self.client.is_closed()))
     }
 
     /// Draws from a failure what it says of this connection, which may be `lost` whatever it is, and of the database.
-    fn learn(&mut self, error: &postgres::Error, lost: bool) {
-        let is_lost = lost || is_lost(error);
-        let is_read_only = is_read_only(error) && self.opened_at.elapsed() > READ_ONLY_PATIENCE;
-        self.is_outdated |= is_lost || is_read_only || is_outdated(error);
+    fn learn(&mut self, fault: &Fault, lost: bool) {
+        let is_lost = lost || is_lost(fault);
+        let is_read_only = is_read_only(fault) && self.opened_at.elapsed() > READ_ONLY_PATIENCE;
+        self.is_outdated |= is_lost || is_read_only || is_outdated(fault);
         if is_lost {
-            self.health.lost(self.heard_at, self.peer.has_sent(), &Cause(error));
-        } else if is_passing(error) {
-            self.health.gave_up(&Cause(error));
+            self.health.lost(self.heard_at, self.client.has_sent(), fault);
+        } else if is_passing(fault) {
+            self.health.gave_up(fault);
         }
     }
 
     /// The statement of this text, prepared when it is first used; `None` where nothing is.
-    fn prepared(&mut self, sql: &str, params: &[Param]) -> Result<Option<Prepared>, postgres::Error> {
+    fn prepared(&mut self, sql: &str, params: &[Param]) -> Result<Option<Prepared>, Fault> {
         let Some(statements) = &mut self.statements else { return Ok(None) };
         if let Some(statement) = statements.get(sql) {
             return Ok(Some(statement.clone()));
@@ -306,7 +297,7 @@ impl Session {
 
     fn begin(&mut self, until: Instant, look: bool) {
         self.deadline.set(until);
-        self.peer.begin(look || self.heard_at.elapsed() > UNSEEN_IDLE);
+        self.client.begin(look || self.heard_at.elapsed() > UNSEEN_IDLE);
     }
 
     fn end(&mut self, answered: bool) {
@@ -318,13 +309,13 @@ impl Session {
     }
 
     /// Asks the server whether it is there.
-    pub fn ping(&mut self) -> Result<(), postgres::Error> {
+    pub fn ping(&mut self) -> Result<(), Fault> {
         self.begin(Instant::now() + PING_TIMEOUT, true);
         let answer = self.client.simple_query("");
         self.end(answer.is_ok());
-        answer.map(drop).inspect_err(|error| {
+        answer.map(drop).inspect_err(|fault| {
             self.is_outdated = true;
-            self.health.lost(self.heard_at, false, &Cause(error));
+            self.health.lost(self.heard_at, false, fault);
         })
     }
 }

@@ -1,31 +1,32 @@
-//! What the client speaks through, and what we hear and change of what is said there.
+//! What a library speaks through that logs in, and what we learn of the server meanwhile.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 
 use postgres::tls::{ChannelBinding, TlsStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::bundle::Bundle;
 use super::login::Login;
 
-/// What is kept of the room that statements took before they were sent, in bytes.
-const KEPT_BYTES: usize = 16 * 1024;
+/// A socket, as it is or by TLS.
+pub trait Layer: TlsStream + Send + Unpin {}
+impl<T: TlsStream + Send + Unpin> Layer for T {}
 
-/// Who is at the other end of a connection, and whether anything was sent there.
-#[derive(Debug, Default)]
+/// Who is at the other end of a connection.
+#[derive(Default)]
 pub struct Peer {
     backend: AtomicU32,
     is_encrypted: AtomicBool,
-    /// The next byte is sent only once it is known what the server has said until then.
-    must_look: AtomicBool,
-    has_sent: AtomicBool,
-    first_letter: AtomicU8,
-    /// How many statements are sent next, as a bundle.
-    bundled: AtomicUsize,
+    line: Mutex<Option<Line>>,
+}
+
+/// The socket of a connection, and what was heard on it.
+struct Line {
+    layer: Box<dyn Layer>,
+    login: Login,
 }
 
 impl Peer {
@@ -33,41 +34,6 @@ impl Peer {
     /// when another one answers, there is a pooler in between.
     pub fn is_backend(&self, number: u32) -> bool {
         self.backend.load(Ordering::Relaxed) == number
-    }
-
-    /// The server announced the number of its backend.
-    pub fn announce(&self, backend: u32) {
-        self.backend.store(backend, Ordering::Relaxed);
-    }
-
-    /// A statement is about to be sent. With `look` only if the server has not ended the connection already, as far as has
-    /// become known here: that asks nobody.
-    pub fn begin(&self, look: bool) {
-        self.must_look.store(look, Ordering::Relaxed);
-        self.has_sent.store(false, Ordering::Relaxed);
-        self.first_letter.store(0, Ordering::Relaxed);
-    }
-
-    /// This many statements are sent next, as a [`Bundle`].
-    pub fn bundle(&self, statements: usize) {
-        self.bundled.store(statements, Ordering::Relaxed);
-    }
-
-    /// Whether anything was sent since then.
-    pub fn has_sent(&self) -> bool {
-        self.has_sent.load(Ordering::Relaxed)
-    }
-
-    /// Whether the first thing that the server said since then is an error. Then it has not even bound the statement: what
-    /// PostgreSQL binds it confirms before it executes, so before it commits, and the confirmation comes first.
-    pub fn began_with_error(&self) -> bool {
-        self.first_letter.load(Ordering::Relaxed) == b'E'
-    }
-
-    fn hear(&self, bytes: &[u8]) {
-        if let (Some(letter), 0) = (bytes.first(), self.first_letter.load(Ordering::Relaxed)) {
-            self.first_letter.store(*letter, Ordering::Relaxed);
-        }
     }
 
     /// TLS is spoken.
@@ -79,106 +45,70 @@ impl Peer {
     pub fn is_encrypted(&self) -> bool {
         self.is_encrypted.load(Ordering::Relaxed)
     }
+
+    /// The socket, for good, so that it is ours alone when the library has logged in; and what has come of a message that has not come as
+    /// a whole.
+    pub fn take_socket(&self) -> Option<(Box<dyn Layer>, Vec<u8>)> {
+        self.line().take().map(|Line { layer, login }| (layer, login.unread()))
+    }
+
+    fn line(&self) -> MutexGuard<'_, Option<Line>> {
+        self.line.lock().expect("nothing panics while it holds this lock")
+    }
 }
 
-/// What the client speaks through: the socket, as it is or by TLS.
-pub struct Stream {
-    layer: Box<dyn Layer>,
-    peer: Arc<Peer>,
-    login: Option<Login>,
-    bundle: Bundle,
-    /// What the server is still to receive.
-    unsent: Vec<u8>,
-    /// What the client is still to hear of a bundle.
-    unheard: Vec<u8>,
-}
-
-/// A socket, as it is or by TLS.
-pub trait Layer: TlsStream + Send + Unpin {}
-impl<T: TlsStream + Send + Unpin> Layer for T {}
+/// What the library speaks through. It ends when the socket is taken.
+pub struct Stream(Arc<Peer>);
 
 impl Stream {
     /// Over this socket.
     pub fn new(layer: impl Layer + 'static, peer: Arc<Peer>) -> Self {
-        let login = Some(Login::new(Arc::clone(&peer)));
-        let layer = Box::new(layer);
-        Self { layer, peer, login, bundle: Bundle::default(), unsent: Vec::new(), unheard: Vec::new() }
+        *peer.line() = Some(Line { layer: Box::new(layer), login: Login::default() });
+        Self(peer)
+    }
+
+    /// Has `poll` use the socket.
+    fn poll<T>(&self, poll: impl FnOnce(Pin<&mut dyn Layer>) -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match &mut *self.0.line() {
+            Some(line) => poll(Pin::new(&mut *line.layer)),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
     }
 }
 
 impl TlsStream for Stream {
     fn channel_binding(&self) -> ChannelBinding {
-        self.layer.channel_binding()
+        self.0.line().as_ref().map_or_else(ChannelBinding::none, |line| line.layer.channel_binding())
     }
 }
 
 impl AsyncRead for Stream {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { layer, peer, login, bundle, unheard, .. } = &mut *self;
-        if unheard.is_empty() {
-            let before = buffer.filled().len();
-            ready!(Pin::new(&mut **layer).poll_read(cx, buffer))?;
-            let bytes = &buffer.filled()[before..];
-            peer.hear(bytes);
-            let is_bundle = match login {
-                None => bundle.hear(bytes, unheard)?,
-                Some(listener) => {
-                    if listener.is_over(bytes) {
-                        bundle.hear(listener.rest(), unheard)?;
-                        *login = None;
-                    }
-                    false
-                }
-            };
-            if !is_bundle {
-                return Poll::Ready(Ok(()));
-            }
-            buffer.set_filled(before);
+        let before = buffer.filled().len();
+        ready!(self.poll(|layer| layer.poll_read(cx, buffer)))?;
+        if let Some(line) = &mut *self.0.line()
+            && let Some(backend) = line.login.hear(&buffer.filled()[before..])
+        {
+            self.0.backend.store(backend, Ordering::Relaxed);
         }
-        let heard = buffer.remaining().min(unheard.len());
-        buffer.put_slice(&unheard[..heard]);
-        unheard.drain(..heard);
         Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.peer.must_look.swap(false, Ordering::Relaxed) {
-            // The client reads before it writes, but knows only what the last look at its sockets told. Woken at once, it has
-            // another look, and reads again before it comes back here.
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let Self { peer, login, bundle, unsent, .. } = &mut *self;
-        if login.is_some() {
-            unsent.extend_from_slice(bytes);
-        } else {
-            bundle.begin(peer.bundled.swap(0, Ordering::Relaxed));
-            bundle.send(bytes, unsent);
-        }
-        Poll::Ready(Ok(bytes.len())) // goes with the flush that always follows
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll(|layer| layer.poll_write(cx, bytes))
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { layer, peer, unsent, .. } = &mut *self;
-        while !unsent.is_empty() {
-            peer.has_sent.store(true, Ordering::Relaxed);
-            let sent = ready!(Pin::new(&mut **layer).poll_write(cx, unsent))?;
-            if sent == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            unsent.drain(..sent);
-        }
-        unsent.shrink_to(KEPT_BYTES);
-        Pin::new(&mut **layer).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll(|layer| layer.poll_flush(cx))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.layer).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll(|layer| layer.poll_shutdown(cx))
     }
 }

@@ -6,10 +6,9 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
-use postgres::Row;
-
-use super::{Tasks, check_owner, read_task, text};
-use crate::database::{Param, Question, Statement, judge};
+use super::{Tasks, read_task, text};
+use crate::auth::UserId;
+use crate::database::{Fault, Param, Question, Row, Statement, judge};
 use crate::error::Error;
 use crate::listing::{Listing, MAX_LIMIT, Page as Part, Sort};
 use crate::task::Task;
@@ -142,12 +141,12 @@ enum Key {
 }
 
 impl Key {
-    fn read(row: &Row, sort: Sort) -> Result<Self, postgres::Error> {
-        let moment = |column| row.try_get::<_, Timestamp>(column).map(|moment| Key::Moment(moment.into()));
+    fn read(row: &Row, sort: Sort) -> Result<Self, Fault> {
+        let moment = |column| row.try_get::<Timestamp>(column).map(|moment| Key::Moment(moment.into()));
         match sort {
             Sort::CreatedAt => moment(5),
             Sort::UpdatedAt => moment(6),
-            Sort::Title => row.try_get("key").map(Key::Title),
+            Sort::Title => row.try_get_named("key").map(Key::Title),
         }
     }
 
@@ -173,11 +172,11 @@ impl Page {
 
     /// Adds a task, if there is a place for it. The first that finds none is where the next page begins; those behind it are
     /// passed over.
-    fn add(&mut self, row: &Row, listing: &Listing, most: i64) -> Result<(), postgres::Error> {
+    fn add(&mut self, row: &Row, user: &UserId, listing: &Listing, most: i64) -> Result<(), Fault> {
         if self.rest.is_some() {
             return Ok(());
         }
-        let task: Task<&str> = read_task(row)?;
+        let task: Task<&str> = read_task(row, user)?;
         if self.tasks == most || self.json.len() >= MAX_PAGE_BYTES {
             let key = Key::read(row, listing.sort)?;
             self.rest = Some(Rest { key, id: task.id, left: None, page_tasks: MAX_PAGE_TASKS });
@@ -195,12 +194,12 @@ impl Page {
     }
 
     /// The same for a row that also tells the length of the whole list, and may have no task.
-    fn add_counted(&mut self, row: &Row, listing: &Listing) -> Result<(), postgres::Error> {
+    fn add_counted(&mut self, row: &Row, user: &UserId, listing: &Listing) -> Result<(), Fault> {
         if self.total == Some(0) {
-            self.total = row.try_get("total")?;
+            self.total = row.try_get_named("total")?;
         }
-        match row.try_get::<_, Option<i32>>(0)? {
-            Some(_) => self.add(row, listing, MAX_PAGE_TASKS),
+        match row.try_get::<Option<i32>>(0)? {
+            Some(_) => self.add(row, user, listing, MAX_PAGE_TASKS),
             None => Ok(()),
         }
     }
@@ -228,10 +227,9 @@ impl Tasks<'_> {
         let (sql, params) = self.part(&listing, part);
         let user = self.user.clone();
         Question::new(Statement::lookup(sql, params), move |rows| {
-            check_owner(&rows, &user)?;
             let mut page = Page::of_part();
-            let add = |row| page.add_counted(row, &listing);
-            rows.iter().try_for_each(add).map_err(|error| judge(&error))?;
+            let mut add = |row: Result<Row, Fault>| page.add_counted(&row?, &user, &listing);
+            rows.iter().try_for_each(&mut add).map_err(|fault| judge(&fault))?;
             Ok(page.finish(part.limit))
         })
     }
@@ -254,7 +252,7 @@ impl Tasks<'_> {
     /// The first page of a list.
     pub fn first_page(&self, listing: &Listing) -> Result<Page, Error> {
         let Listing { completed, search, sort, descending, page: part } = listing;
-        let add = |page: &mut Page, row: &Row| page.add(row, listing, MAX_PAGE_TASKS);
+        let add = |page: &mut Page, row: &Row| page.add(row, self.user, listing, MAX_PAGE_TASKS);
         let start = || Page::beginning_with(b"[");
         let page = match part {
             None if *listing == Listing::default() => self.fold(FIRST, &self.bind([]), start, add),
@@ -264,7 +262,7 @@ impl Tasks<'_> {
             }
             Some(part) => {
                 let (sql, params) = self.part(listing, *part);
-                self.fold(&sql, &params, Page::of_part, |page, row| page.add_counted(row, listing))
+                self.fold(&sql, &params, Page::of_part, |page, row| page.add_counted(row, self.user, listing))
             }
         }?;
         Ok(page.finish(part.and_then(|part| part.limit)))
@@ -285,7 +283,7 @@ impl Tasks<'_> {
             &next_sql(*sort, *descending, listing.is_filtered()),
             &self.bind(others),
             || Page::beginning_with(b""),
-            |page, row| page.add(row, listing, rest.page_tasks),
+            |page, row| page.add(row, self.user, listing, rest.page_tasks),
         )?;
         Ok(page.finish(rest.left))
     }

@@ -3,12 +3,11 @@
 use std::time::Instant;
 
 use log::debug;
-use postgres::Row;
-use postgres::error::Severity;
 
 use super::Session;
-use crate::database::client::{Answers, Query};
-use crate::database::failure::{Cause, is_lost, is_outdated, is_passing, severity};
+use crate::database::client::Answers;
+use crate::database::failure::{Fault, is_lost, is_outdated, is_passing};
+use crate::database::query::Query;
 use crate::database::{Outcome, Rows, Statement};
 
 /// How long a statement in a transaction with others may take, a wait for a lock included: a thousand times what it does take.
@@ -23,7 +22,7 @@ impl Session {
         lookups: &[&Statement],
         until: impl Fn() -> Instant,
         is_first: bool,
-        read: impl FnMut(usize, Vec<Row>) -> T,
+        read: impl FnMut(usize, Rows) -> T,
     ) -> Answers<T> {
         self.begin(until(), !is_first);
         let Answers { answers, end } = self.send(lookups, until, is_first, read);
@@ -40,7 +39,7 @@ impl Session {
         lookups: &[&Statement],
         until: impl Fn() -> Instant,
         as_bundle: bool,
-        mut read: impl FnMut(usize, Vec<Row>) -> T,
+        mut read: impl FnMut(usize, Rows) -> T,
     ) -> Answers<T> {
         let mut all = Answers { answers: lookups.iter().map(|_| None).collect(), end: None };
         let (mut queries, mut places) =
@@ -88,7 +87,7 @@ impl Session {
         match written {
             Ok(rows) => Outcome::Done(rows),
             Err((error, is_undone)) => {
-                debug!("{} together were not written: {}", statements.len(), Cause(&error));
+                debug!("{} together were not written: {}", statements.len(), error);
                 if is_undone && !is_lost(&error) && !self.client.is_closed() {
                     self.is_outdated |= is_outdated(&error); // else each learns by itself what it says
                 } else {
@@ -104,7 +103,7 @@ impl Session {
         &mut self,
         statements: &[&Statement],
         until: impl Fn() -> Instant,
-    ) -> Result<Vec<Rows>, (postgres::Error, bool)> {
+    ) -> Result<Vec<Rows>, (Fault, bool)> {
         let texts = statements.iter().map(|statement| (&*statement.sql, &*statement.params));
         let before = ["begin", PATIENCE].map(|sql| (sql, [].as_slice()));
         let mut queries = Vec::with_capacity(statements.len() + 3);
@@ -124,17 +123,14 @@ impl Session {
                 Ok(answer) => rows.push(answer),
                 Err(error) => {
                     let (is_begin, is_end) = (rows.is_empty(), rows.len() + 1 == queries.len());
-                    let is_undone = match severity(&error) {
-                        Some(Severity::Error) => !is_begin, // without it each of the others is a transaction
-                        Some(Severity::Fatal | Severity::Panic) => !is_end, // which may be on the disk
-                        _ => false,
-                    };
-                    return Err((error, is_undone || !self.peer.has_sent()));
+                    // Without the `begin` each of the others is a transaction; the `commit` may be on the disk.
+                    let is_undone = error.is_error() && !is_begin || error.is_fatal() && !is_end;
+                    return Err((error, is_undone || !self.client.has_sent()));
                 }
             }
         }
         match end {
-            Some(error) => Err((error, !self.peer.has_sent())),
+            Some(error) => Err((error, !self.client.has_sent())),
             None => Ok(rows.drain(before.len()..queries.len() - 1).collect()),
         }
     }
