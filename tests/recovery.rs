@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use support::locks::{lock_tasks, wait_until_blocked};
 use support::proxy::{self, Proxy, Way};
 use support::{Answer, Cluster, Server, token, wait_for, wait_until};
 
@@ -289,4 +290,33 @@ fn a_table_that_is_altered_is_served_on() {
         assert_eq!(toggled.status, 200, "{change}: {toggled:?}");
     }
     assert_eq!(create(&server, "bread").status, 201);
+}
+
+/// Each connection has a plan of its own for the statement, and of those that try again none meets another that no longer holds.
+#[test]
+fn a_table_that_is_altered_is_altered_for_all_connections() {
+    const CONNECTIONS: usize = 8;
+    let cluster = Cluster::start();
+    let (mut owner, mut watcher) = (cluster.client(), cluster.client());
+    let server = Server::start_with(&cluster.url(), &[("DB_POOL_SIZE", &CONNECTIONS.to_string())]);
+    let users: Vec<_> = (0..CONNECTIONS).map(|number| format!("user-{number}")).collect();
+    let ids: Vec<_> = users.iter().map(|user| server.create(user, "milk")).collect();
+    let targets = |tail| ids.iter().map(move |id| format!("/api/tasks/{id}{tail}")).zip(&users);
+    for (method, tail) in [("GET", ""), ("PATCH", "/complete")] {
+        for kind in ["varchar(300)", "text"] {
+            let lock = lock_tasks(&mut owner);
+            let mut sent = Vec::new();
+            for (target, user) in targets(tail) {
+                sent.push(server.send(method, &target, &token(user)));
+                wait_until_blocked(&mut watcher, "each on a connection of its own", sent.len() as i64);
+            }
+            lock.rollback().unwrap();
+            sent.into_iter().for_each(|stream| assert_eq!(Answer::read(stream).status, 200));
+            owner.batch_execute(&format!("alter table tasks alter title type {kind}")).unwrap();
+            for (target, user) in targets(tail) {
+                let answer = server.request(method, &target, Some(&token(user)), None);
+                assert_eq!(answer.status, 200, "{method} {kind}: {answer:?}");
+            }
+        }
+    }
 }

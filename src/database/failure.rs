@@ -169,12 +169,13 @@ pub fn is_lost(fault: &Fault) -> bool {
 /// Whether what was prepared on this connection no longer holds: the table was altered, or somebody in between forgot the
 /// statement. It did not run.
 pub fn is_outdated(fault: &Fault) -> bool {
-    let outdated = [
-        SqlState::FEATURE_NOT_SUPPORTED, // "cached plan must not change result type"
-        SqlState::INVALID_SQL_STATEMENT_NAME,
-        SqlState::DUPLICATE_PSTATEMENT,
-    ];
-    fault.code().is_some_and(|code| outdated.contains(code))
+    let forgotten = [SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT];
+    is_altered(fault) || fault.code().is_some_and(|code| forgotten.contains(code))
+}
+
+/// Whether the table was altered: "cached plan must not change result type".
+pub fn is_altered(fault: &Fault) -> bool {
+    fault.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED)
 }
 
 /// Whether it came to nothing only because of what others did at the same time.

@@ -2,7 +2,7 @@
 //! learn of it.
 
 use std::fmt::Display;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,8 @@ pub struct Health {
     known: Mutex<Known>,
     /// The last connection leads to a pooler, which lends each transaction whatever backend is free.
     is_pooled: AtomicBool,
+    /// How often the table was altered under prepared statements.
+    alterations: AtomicU64,
 }
 
 #[derive(Default)]
@@ -57,6 +59,16 @@ impl Health {
     /// Whether there is a pooler in between, as far as is known.
     pub fn is_pooled(&self) -> bool {
         self.is_pooled.load(Ordering::Relaxed)
+    }
+
+    /// How often the table was altered, so that what was prepared before no longer holds on any connection.
+    pub fn alterations(&self) -> u64 {
+        self.alterations.load(Ordering::Relaxed)
+    }
+
+    /// A statement no longer holds that was prepared when it had been altered so often. Several may notice the same.
+    pub fn altered(&self, before: u64) {
+        let _ = self.alterations.compare_exchange(before, before + 1, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// A new connection was made, to a pooler or to the database itself.
@@ -164,6 +176,16 @@ mod tests {
         health.lost(before, true, &"ended");
         assert!(!health.trusts(before));
         assert!(health.trusts(Instant::now()));
+    }
+
+    #[test]
+    fn what_several_notice_is_one_alteration() {
+        let health = Health::default();
+        for expected in 1..3 {
+            let before = health.alterations();
+            (0..3).for_each(|_| health.altered(before));
+            assert_eq!(health.alterations(), expected);
+        }
     }
 
     #[test]

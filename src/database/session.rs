@@ -16,7 +16,9 @@ use tokio::runtime::Runtime;
 use tokio_postgres::Config;
 
 use super::client::{self, Client};
-use super::failure::{Fault, is_lost, is_outdated, is_passing, is_read_only, is_refusal, is_tls_error};
+use super::failure::{
+    Fault, is_altered, is_lost, is_outdated, is_passing, is_read_only, is_refusal, is_tls_error,
+};
 use super::health::Health;
 use super::query::{Prepared, Query};
 use super::stream::Peer;
@@ -202,6 +204,7 @@ impl Opener {
             client,
             deadline,
             health: Arc::clone(&self.health),
+            alterations: self.health.alterations(),
             statements: is_direct.then(HashMap::new),
             opened_at: now,
             heard_at: now,
@@ -239,6 +242,8 @@ pub struct Session {
     /// What was prepared on it: as many as `store.rs` has texts. `None` behind a pooler, which gives each statement whatever
     /// backend is free: there a name may be unknown, or another client's.
     statements: Option<HashMap<String, Prepared>>,
+    /// How often the table had been altered by then.
+    alterations: u64,
     opened_at: Instant,
     heard_at: Instant,
     /// It is not to be used again.
@@ -275,7 +280,8 @@ impl Session {
     fn learn(&mut self, fault: &Fault, lost: bool) {
         let is_lost = lost || is_lost(fault);
         let is_read_only = is_read_only(fault) && self.opened_at.elapsed() > READ_ONLY_PATIENCE;
-        self.is_outdated |= is_lost || is_read_only || is_outdated(fault);
+        self.is_outdated |= is_lost || is_read_only;
+        self.forget_outdated(fault);
         if is_lost {
             self.health.lost(self.heard_at, self.client.has_sent(), fault);
         } else if is_passing(fault) {
@@ -283,9 +289,22 @@ impl Session {
         }
     }
 
+    /// Where that is why, nothing that was prepared is used again: on this connection, or after the table was altered, on any.
+    fn forget_outdated(&mut self, fault: &Fault) {
+        if is_altered(fault) {
+            self.health.altered(self.alterations);
+        } else {
+            self.is_outdated |= is_outdated(fault);
+        }
+    }
+
     /// The statement of this text, prepared when it is first used; `None` where nothing is.
     fn prepared(&mut self, sql: &str, params: &[Param]) -> Result<Option<Prepared>, Fault> {
         let Some(statements) = &mut self.statements else { return Ok(None) };
+        let alterations = self.health.alterations();
+        if std::mem::replace(&mut self.alterations, alterations) != alterations {
+            statements.clear();
+        }
         if let Some(statement) = statements.get(sql) {
             return Ok(Some(statement.clone()));
         }

@@ -6,7 +6,7 @@ use log::debug;
 
 use super::Session;
 use crate::database::client::Answers;
-use crate::database::failure::{Fault, is_lost, is_outdated, is_passing};
+use crate::database::failure::{Fault, is_lost, is_passing};
 use crate::database::query::Query;
 use crate::database::{Outcome, Rows, Statement};
 
@@ -89,7 +89,7 @@ impl Session {
             Err((error, is_undone)) => {
                 debug!("{} together were not written: {}", statements.len(), error);
                 if is_undone && !is_lost(&error) && !self.client.is_closed() {
-                    self.is_outdated |= is_outdated(&error); // else each learns by itself what it says
+                    self.forget_outdated(&error); // else each learns by itself what it says
                 } else {
                     self.learn(&error, self.client.is_closed());
                 }
