@@ -1,9 +1,9 @@
 //! The socket to PostgreSQL: TLS as the database's URL asks for it, and a deadline on every wait.
 //!
-//! The synchronous client waits for an answer as long as the server keeps the connection open, so one that accepts and
-//! then says nothing would hold a worker for ever. The client hands its socket to whoever does TLS before it writes a
-//! byte, if told that TLS is all there is (`sslnegotiation=direct`): that is where the deadline goes in, and why the
-//! question whether the server offers TLS is asked here.
+//! The library waits for an answer as long as the server keeps the connection open, so one that accepts and then says
+//! nothing would hold a worker for ever. It hands its socket to whoever does TLS before it writes a byte, if told that TLS is
+//! all there is (`sslnegotiation=direct`): that is where the deadline goes in, and why the question whether the server
+//! offers TLS is asked here.
 
 use std::future::Future;
 use std::io;
@@ -71,7 +71,7 @@ impl Tls {
         Ok(Self { mode, rustls: MakeRustlsConnect::new(config) })
     }
 
-    /// Has the client hand us its socket.
+    /// Has the library hand us its socket.
     pub fn prepare(config: &mut tokio_postgres::Config) {
         config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
     }
@@ -196,14 +196,13 @@ impl Timed {
         if deadline < alarm.deadline() {
             alarm.as_mut().reset(deadline);
         }
-        loop {
+        // Where the server sends without a pause, the runtime has its pauses, and lets no alarm go off in them.
+        while tokio::time::Instant::now() < deadline {
             ready!(alarm.as_mut().poll(cx));
-            if alarm.deadline() >= deadline {
-                let message = "the database did not answer in time";
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)));
-            }
             alarm.as_mut().reset(deadline);
         }
+        let message = "the database did not answer in time";
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)))
     }
 }
 
