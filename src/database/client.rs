@@ -1,7 +1,7 @@
-//! The client that requests use. `tokio-postgres` connects and logs in; statements then go in messages of `postgres-protocol`, which
-//! that consists of, driven by the thread that waits for the answers.
+//! The client that requests use. `tokio-postgres` connects and logs in. Statements then go over its socket in messages of
+//! `postgres-protocol`, and the thread that asks waits for the answers.
 //!
-//! It does what `postgres` does, and two things more. Of several statements all are sent before the first answer is waited for:
+//! That is for two things which the library cannot do. Of several statements all are sent before the first answer is waited for:
 //! together they cost one round trip, and PostgreSQL wakes once for them. And of those that are a [bundle](Client::query_all) only the
 //! last has a `Sync`. Each is a transaction of its own otherwise, unless another says `begin`.
 
@@ -161,14 +161,18 @@ impl Client {
         Ok(Prepared { name: name.into(), columns: described.unwrap_or_default() })
     }
 
+    /// Has PostgreSQL forget a statement that it has parsed: with what is sent next.
+    pub fn forget(&mut self, statement: &Prepared) {
+        // A name without a NUL, as ours, always can be written.
+        let _ = self.write(|unsent| Ok(frontend::close(b'S', &statement.name, unsent)?));
+    }
+
     /// Runs one statement.
     ///
     /// # Errors
     /// When it fails, or the connection does.
     pub fn query(&mut self, query: &Query) -> Result<Rows, Fault> {
-        self.write(|unsent| query.write(unsent))?;
-        frontend::sync(&mut self.wire.unsent);
-        let mut reply = Reply::to(query);
+        let mut reply = self.start(query)?;
         self.until_ready(|said| reply.hear(said))?;
         reply.finish()
     }
@@ -182,13 +186,20 @@ impl Client {
         query: &Query,
         mut add: impl FnMut(&Row) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        self.write(|unsent| query.write(unsent))?;
-        frontend::sync(&mut self.wire.unsent);
-        let mut reply = Reply::to(query);
+        let mut reply = self.start(query)?;
         self.until_ready(|said| match said {
             Said::Row(content) => add(&Row::read(reply.columns()?, content)?),
             said => reply.hear(said),
         })
+    }
+
+    fn start(&mut self, query: &Query) -> Result<Reply, Fault> {
+        self.write(|unsent| {
+            query.write(unsent)?;
+            frontend::sync(unsent);
+            Ok(())
+        })?;
+        Ok(Reply::to(query))
     }
 
     /// Sends all of these, and waits for the answers, which come in the same order. `read` makes something of each when it comes, so
@@ -306,6 +317,7 @@ impl Drop for Client {
     fn drop(&mut self) {
         if !self.is_closed {
             let Self { wire, runtime, .. } = self;
+            wire.unsent.clear();
             frontend::terminate(&mut wire.unsent);
             // The server need not listen.
             let _ = runtime.block_on(poll_fn(|cx| wire.poll_close(cx)));

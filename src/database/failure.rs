@@ -22,6 +22,8 @@ pub enum Fault {
         code: SqlState,
         /// PostgreSQL's sentence.
         message: String,
+        /// Where in PostgreSQL's own code it comes from.
+        routine: String,
     },
     /// The connection ended, or what came on it is not PostgreSQL's protocol.
     Connection(io::Error),
@@ -57,7 +59,7 @@ impl Fault {
 
     /// What the server says.
     pub fn read(body: &ErrorResponseBody) -> Self {
-        let (mut severity, mut code, mut message) = (String::new(), String::new(), String::new());
+        let [mut severity, mut code, mut message, mut routine] = [const { String::new() }; 4];
         let mut fields = body.fields();
         // `V` comes behind `S`, and is the same in English, whatever language the server speaks.
         while let Ok(Some(field)) = fields.next() {
@@ -65,11 +67,12 @@ impl Fault {
                 b'S' | b'V' => &mut severity,
                 b'C' => &mut code,
                 b'M' => &mut message,
+                b'R' => &mut routine,
                 _ => continue,
             };
             *kept = String::from_utf8_lossy(field.value_bytes()).into_owned();
         }
-        Self::Server { severity, code: SqlState::from_code(&code), message }
+        Self::Server { severity, code: SqlState::from_code(&code), message, routine }
     }
 
     fn code(&self) -> Option<&SqlState> {
@@ -113,6 +116,7 @@ impl From<postgres::Error> for Fault {
                     .map_or_else(|| said.severity().to_owned(), |said| said.to_string()),
                 code: said.code().clone(),
                 message: said.message().to_owned(),
+                routine: said.routine().unwrap_or_default().to_owned(),
             },
             None => Self::Library(error),
         }
@@ -169,13 +173,18 @@ pub fn is_lost(fault: &Fault) -> bool {
 /// Whether what was prepared on this connection no longer holds: the table was altered, or somebody in between forgot the
 /// statement. It did not run.
 pub fn is_outdated(fault: &Fault) -> bool {
-    let forgotten = [SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT];
-    is_altered(fault) || fault.code().is_some_and(|code| forgotten.contains(code))
+    let outdated = [
+        SqlState::FEATURE_NOT_SUPPORTED, // "cached plan must not change result type"
+        SqlState::INVALID_SQL_STATEMENT_NAME,
+        SqlState::DUPLICATE_PSTATEMENT,
+    ];
+    fault.code().is_some_and(|code| outdated.contains(code))
 }
 
-/// Whether the table was altered: "cached plan must not change result type".
+/// Whether the table was altered, so that it no longer holds on any connection. A trigger may refuse a statement by the same code.
 pub fn is_altered(fault: &Fault) -> bool {
-    fault.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED)
+    let is_about_plan = matches!(fault, Fault::Server { routine, .. } if routine == "RevalidateCachedQuery");
+    is_about_plan && fault.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED)
 }
 
 /// Whether it came to nothing only because of what others did at the same time.
@@ -207,7 +216,9 @@ fn sources<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
-            Self::Server { severity, code, message } => format!("{severity}: {message} ({})", code.code()),
+            Self::Server { severity, code, message, .. } => {
+                format!("{severity}: {message} ({})", code.code())
+            }
             Self::Connection(error) => error.to_string(),
             Self::Value(text) => text.clone(),
             Self::Library(error) => {
@@ -246,6 +257,14 @@ mod tests {
         assert_eq!(fault.to_string(), "ERROR: twice there (23505)");
         assert!(fault.is_error() && !fault.is_fatal() && !is_lost(&fault) && !is_passing(&fault));
         assert!(!format!("{fault:?}").contains("secret"));
+    }
+
+    #[test]
+    fn an_altered_table_is_told_from_what_a_trigger_refuses() {
+        let altered = said(&["SERROR\0", "C0A000\0", "Mcached plan\0", "RRevalidateCachedQuery\0"]);
+        assert!(is_altered(&altered) && is_outdated(&altered));
+        let refused = said(&["SERROR\0", "C0A000\0", "Mcached plan\0", "Rexec_stmt_raise\0"]);
+        assert!(!is_altered(&refused) && is_outdated(&refused));
     }
 
     #[test]

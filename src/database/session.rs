@@ -301,10 +301,6 @@ impl Session {
     /// The statement of this text, prepared when it is first used; `None` where nothing is.
     fn prepared(&mut self, sql: &str, params: &[Param]) -> Result<Option<Prepared>, Fault> {
         let Some(statements) = &mut self.statements else { return Ok(None) };
-        let alterations = self.health.alterations();
-        if std::mem::replace(&mut self.alterations, alterations) != alterations {
-            statements.clear();
-        }
         if let Some(statement) = statements.get(sql) {
             return Ok(Some(statement.clone()));
         }
@@ -317,6 +313,11 @@ impl Session {
     fn begin(&mut self, until: Instant, look: bool) {
         self.deadline.set(until);
         self.client.begin(look || self.heard_at.elapsed() > UNSEEN_IDLE);
+        let alterations = self.health.alterations();
+        if std::mem::replace(&mut self.alterations, alterations) != alterations {
+            let outdated = self.statements.iter_mut().flat_map(HashMap::drain);
+            outdated.for_each(|(_, statement)| self.client.forget(&statement));
+        }
     }
 
     fn end(&mut self, answered: bool) {

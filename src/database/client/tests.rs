@@ -260,22 +260,24 @@ fn what_the_server_says_is_heard_while_it_takes_nothing() {
 fn a_statement_is_prepared_once_and_sent_with_its_parameters() {
     let parsed = [b"1\0\0\0\x04t\0\0\0\x06\0\0".as_slice(), COLUMNS, READY].concat();
     let answer = [BOUND, &row(7), COMPLETE, READY].concat();
-    let (mut client, sent) = client([parsed, answer]);
+    let forgotten = [b"3\0\0\0\x04", &*one(8), READY].concat();
+    let (mut client, sent) = client([parsed, answer, forgotten]);
+    let take = || std::mem::take(&mut *sent.lock().unwrap());
     let prepared = client.prepare("select $1 as n", &[Type::INT4, Type::TEXT]).unwrap();
-    let name = prepared.name.to_string();
-    let parse = format!("{name}\0select $1 as n\0\0\x02\0\0\0\x17\0\0\0\x19DPLACE");
-    let parse = parse.strip_suffix("PLACE").unwrap();
-    assert!(String::from_utf8_lossy(&sent.lock().unwrap()).contains(parse));
-    sent.lock().unwrap().clear();
+    let name = prepared.name.as_bytes();
+    let parse = [name, b"\0select $1 as n\0\0\x02\0\0\0\x17\0\0\0\x19"].concat();
+    assert!(take()[5..].starts_with(&parse));
     let params = [Param::Id(7), Param::Text(None)];
-    let rows = client.query(&Query { prepared: Some(prepared), sql: "not sent", params: &params }).unwrap();
-    assert_eq!(number(&rows), 7);
-    let sent = sent.lock().unwrap();
-    let bind =
-        [b"\0", name.as_bytes(), b"\0\0\x01\0\x01\0\x02\0\0\0\x04\0\0\0\x07\xff\xff\xff\xff\0\x01\0\x01"]
-            .concat();
-    let execute = b"E\0\0\0\x09\0\0\0\0\0";
-    assert_eq!(sent[5..], [&*bind, execute, SYNC].concat());
+    let query = Query { prepared: Some(prepared.clone()), sql: "not sent", params: &params };
+    assert_eq!(number(&client.query(&query).unwrap()), 7);
+    let values = b"\0\x02\0\0\0\x04\0\0\0\x07\xff\xff\xff\xff";
+    let bind = [b"\0", name, b"\0\0\x01\0\x01", values, b"\0\x01\0\x01"].concat();
+    assert_eq!(take()[5..], [&*bind, b"E\0\0\0\x09\0\0\0\0\0", SYNC].concat());
+    // It is forgotten with the next statement, whatever that is.
+    client.forget(&prepared);
+    assert!(take().is_empty());
+    assert_eq!(number(&client.query(&QUERY).unwrap()), 8);
+    assert!(take()[5..].starts_with(&[b"S", name, b"\0P"].concat()));
 }
 
 #[test]
