@@ -1,31 +1,39 @@
-//! What the server says while it lets us in, of which the library keeps one thing to itself.
+//! What the server says while it lets us in, of which the library keeps to itself the number of the backend, and where it ends.
 
 /// The longest message that is listened to, in bytes.
 const MAX_LOGIN_MESSAGE_BYTES: usize = 64 * 1024;
 
-/// Listens to what the server says, for the library keeps the backend's number to itself. Each message is a letter, a length of
-/// four bytes that counts itself, and content; that of `K` (BackendKeyData) begins with the number.
+/// Listens. Each message is a letter, a length of four bytes that counts itself, and content; that of `K` (BackendKeyData) begins with
+/// the number.
 #[derive(Debug, Default)]
 pub struct Login {
     unread: Vec<u8>,
+    /// How much is still to come of a message that is too long, in bytes.
+    passed_over: usize,
 }
 
 impl Login {
     /// Hears more bytes; the number, if they hold it.
     pub fn hear(&mut self, bytes: &[u8]) -> Option<u32> {
-        self.unread.extend_from_slice(bytes);
+        let passed_over = self.passed_over.min(bytes.len());
+        self.passed_over -= passed_over;
+        self.unread.extend_from_slice(&bytes[passed_over..]);
         let (mut at, mut backend) = (0, None);
         while let Some((&[letter, a, b, c, d], content)) = self.unread[at..].split_first_chunk() {
-            let length = u32::from_be_bytes([a, b, c, d]) as usize;
-            let Some(content) = length.checked_sub(4).and_then(|length| content.get(..length)) else { break };
-            if let (b'K', Some(number)) = (letter, content.first_chunk()) {
+            let length = (u32::from_be_bytes([a, b, c, d]) as usize).saturating_sub(4);
+            let Some(own) = content.get(..length) else {
+                if length > MAX_LOGIN_MESSAGE_BYTES {
+                    self.passed_over = length - content.len();
+                    at = self.unread.len();
+                }
+                break;
+            };
+            if let (b'K', Some(number)) = (letter, own.first_chunk()) {
                 backend = Some(u32::from_be_bytes(*number));
             }
-            at += 1 + length;
+            at += 5 + length;
         }
         self.unread.drain(..at);
-        // No message is so long before something is asked for: it is none, or nobody will need to know where it ends.
-        self.unread.truncate(MAX_LOGIN_MESSAGE_BYTES);
         backend
     }
 
@@ -51,11 +59,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_login_is_not_kept() {
+    fn a_message_that_is_too_long_is_passed_over() {
+        let notice = [b"N", &(4 + 100_000_u32).to_be_bytes()[..], &[b'K'; 100_000]].concat();
         let mut login = Login::default();
-        for _ in 0..3 {
-            assert_eq!(login.hear(&[b'H'; MAX_LOGIN_MESSAGE_BYTES]), None);
+        for piece in notice.chunks(999) {
+            assert_eq!(login.hear(piece), None);
+            assert!(login.unread.len() < 1_000);
         }
-        assert_eq!(login.unread().len(), MAX_LOGIN_MESSAGE_BYTES);
+        assert_eq!(login.hear(b"K\0\0\0\x0c\0\x01\x02\x03\0\0\0\0Z"), Some(0x0001_0203));
+        assert_eq!(login.unread(), b"Z");
     }
 }

@@ -31,21 +31,14 @@ impl Columns {
     /// As the server describes them.
     ///
     /// # Errors
-    /// When that is no description, or there are more than a [`Row`] has room for.
+    /// When that is no description.
     pub fn read(body: &RowDescriptionBody) -> Result<Self, Fault> {
         // A type that is none of PostgreSQL's own, `citext` for instance, is taken for what it looks like.
         let kind = |oid| Type::from_oid(oid).unwrap_or(Type::UNKNOWN);
         let columns = body
             .fields()
             .map(|field| Ok(Column { name: field.name().to_owned(), kind: kind(field.type_oid()) }));
-        let columns: Vec<_> = columns.collect()?;
-        if columns.len() > MAX_COLUMNS {
-            return Err(Fault::value(
-                "columns",
-                format_args!("there are {}, which is too many", columns.len()),
-            ));
-        }
-        Ok(Self(columns.into()))
+        Ok(Self(columns.collect::<Vec<_>>()?.into()))
     }
 }
 

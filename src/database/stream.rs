@@ -1,4 +1,4 @@
-//! What a library speaks through that logs in, and what we learn of the server meanwhile.
+//! The socket while a library logs in on it, and what is learned of the server meanwhile.
 
 use std::io;
 use std::pin::Pin;
@@ -15,7 +15,7 @@ use super::login::Login;
 pub trait Layer: TlsStream + Send + Unpin {}
 impl<T: TlsStream + Send + Unpin> Layer for T {}
 
-/// Who is at the other end of a connection.
+/// What is known of who is at the other end of a connection; and its socket, until that is taken.
 #[derive(Default)]
 pub struct Peer {
     backend: AtomicU32,

@@ -1,9 +1,9 @@
 //! The socket to PostgreSQL: TLS as the database's URL asks for it, and a deadline on every wait.
 //!
-//! The library waits for an answer as long as the server keeps the connection open, so one that accepts and then says
-//! nothing would hold a worker for ever. It hands its socket to whoever does TLS before it writes a byte, if told that TLS is
-//! all there is (`sslnegotiation=direct`): that is where the deadline goes in, and why the question whether the server
-//! offers TLS is asked here.
+//! A server that accepts and then says nothing would hold a worker for ever, at the login, where the library waits, and later. The
+//! library hands its socket to whoever does TLS before it writes a byte, if told that TLS is all there is
+//! (`sslnegotiation=direct`): that is where the deadline goes in, and why the question whether the server offers TLS is asked
+//! here.
 
 use std::future::Future;
 use std::io;
