@@ -189,7 +189,7 @@ where
     T: 'static,
 {
     Question::new(lookup, move |rows| {
-        rows.iter().map(|row| read(&row?)).collect::<Result<_, _>>().map_err(|fault| judge(&fault))
+        rows.iter().map(|row| read(&row?)).collect::<Result<_, _>>().map_err(judge)
     })
 }
 
@@ -334,7 +334,7 @@ impl Tasks<'_> {
             }
         };
         Question::new(Statement::change(sql, params, id.get()), |rows| {
-            match rows.first().map_err(|fault| judge(&fault))?.map(|row| row.try_get::<Option<i32>>(0)) {
+            match rows.first().map_err(judge)?.map(|row| row.try_get::<Option<i32>>(0)) {
                 None => Err(Error::UnknownTask),
                 Some(Ok(None)) => Err(Error::PreconditionFailed),
                 Some(_) => Ok(rows),
@@ -346,8 +346,8 @@ impl Tasks<'_> {
     fn one(&self) -> impl Fn(Rows) -> Result<Tagged, Error> + 'static {
         let user = self.user.clone();
         move |rows| {
-            let row = rows.first().map_err(|fault| judge(&fault))?.ok_or(Error::UnknownTask)?;
-            read_tagged(&row, &user).map_err(|fault| judge(&fault))
+            let row = rows.first().map_err(judge)?.ok_or(Error::UnknownTask)?;
+            read_tagged(&row, &user).map_err(judge)
         }
     }
 

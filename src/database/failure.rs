@@ -125,8 +125,8 @@ impl From<postgres::Error> for Fault {
 
 /// What a client is told of a failed statement. A defect is told to the log here; that the database cannot answer is
 /// told by [`super::health::Health`], once.
-pub fn judge(fault: &Fault) -> Error {
-    Failure::of(fault).tell()
+pub fn judge(fault: Fault) -> Error {
+    Failure::of(&fault).tell()
 }
 
 /// A statement that failed, of which the log is still to be told on behalf of whoever asked.

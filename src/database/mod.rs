@@ -225,7 +225,7 @@ impl Database {
                 Err(fault) if tries < MAX_TRIES && (session.did_not_run(&fault) || may_run_twice(&fault)) => {
                     debug!("once more, on another connection: {fault}");
                 }
-                answer => return answer.map_err(|fault| judge(&fault)),
+                answer => return answer.map_err(judge),
             }
         }
     }

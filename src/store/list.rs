@@ -228,8 +228,8 @@ impl Tasks<'_> {
         let user = self.user.clone();
         Question::new(Statement::lookup(sql, params), move |rows| {
             let mut page = Page::of_part();
-            let mut add = |row: Result<Row, Fault>| page.add_counted(&row?, &user, &listing);
-            rows.iter().try_for_each(&mut add).map_err(|fault| judge(&fault))?;
+            let add = |row: Result<Row, Fault>| page.add_counted(&row?, &user, &listing);
+            rows.iter().try_for_each(add).map_err(judge)?;
             Ok(page.finish(part.limit))
         })
     }
