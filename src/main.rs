@@ -8,9 +8,10 @@ use std::process::ExitCode;
 
 use log::warn;
 use mimalloc::MiMalloc;
-use todo_backend::command::{self, Command};
+use todo_backend::cli::{self, Command};
 use todo_backend::config::{self, Config};
-use todo_backend::{check, healthcheck, logging, server};
+use todo_backend::ops::{check, healthcheck, log as logging};
+use todo_backend::server;
 
 /// Why not the C library's: `specs/performance.md`, "Memory".
 #[global_allocator]
@@ -49,7 +50,7 @@ fn run(command: Command) -> Result<bool, Box<dyn Error + Send + Sync>> {
             healthcheck::ask(&host, port)?;
         }
         Command::Version => writeln!(io::stdout(), "todo-backend {}", env!("CARGO_PKG_VERSION"))?,
-        Command::Help => write!(io::stdout(), "{}", command::help())?,
+        Command::Help => write!(io::stdout(), "{}", cli::help())?,
     }
     Ok(true)
 }

@@ -14,15 +14,16 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tiny_http::{Rejection, ResponseBox, Server};
 
-use crate::app::{App, finish};
 use crate::auth::{JwksUrl, KeySource};
 use crate::config::Config;
-use crate::database::Database;
-use crate::error::Error;
+use crate::db::Database;
+use crate::dispatch::{App, finish};
+use crate::http::error::Error;
 use crate::http::{Limits, sole};
-use crate::store::Store;
-use crate::threads::spawn;
-use crate::{admin, cors, logging, request_id, visit};
+use crate::http::{cors, request_id};
+use crate::ops::threads::spawn;
+use crate::ops::{access_log as visit, admin, log as logging};
+use crate::tasks::store::Store;
 
 /// Of the connections no more than one in so many read pages of long lists, however slow those are: a user whose requests hold half of
 /// the workers and whose lists take these leaves some to the others.

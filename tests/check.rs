@@ -4,8 +4,8 @@ mod support;
 
 use support::proxy::{Proxy, Way};
 use support::{Cluster, pgbouncer::PgBouncer};
-use todo_backend::database::url::DatabaseUrl;
-use todo_backend::database::{Finding, Limits, check};
+use todo_backend::db::url::DatabaseUrl;
+use todo_backend::db::{Finding, Limits, check};
 
 fn findings(url: &str) -> Vec<Finding> {
     let findings = check(&DatabaseUrl::parse(url, None).unwrap(), &Limits::default());

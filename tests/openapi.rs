@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use todo_backend::router::{PRIVATE, PUBLIC, Route};
+use todo_backend::http::router::{PRIVATE, PUBLIC, Route};
 
 fn document() -> Value {
     serde_json::from_str(include_str!("../specs/api/openapi.json")).expect("openapi.json is JSON")

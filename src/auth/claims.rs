@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use crate::json::{Scalar, is_object};
+use crate::http::json::{Scalar, is_object};
 
 use super::{Identity, MAX_USER_ID_CHARS, Refusal, UserId};
 

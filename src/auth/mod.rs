@@ -5,11 +5,11 @@
 //! before its signature holds, save the header, which names the algorithm.
 
 mod claims;
-mod issuer;
+mod jwks;
+mod jwks_cache;
 #[cfg(test)]
-mod issuer_tests;
-mod keys;
-mod source;
+mod jwks_cache_tests;
+mod jwks_source;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,13 +21,13 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 
 use crate::http::Unclear;
-use crate::json::{Scalar, is_object};
+use crate::http::json::{Scalar, is_object};
 use claims::{Claims, Expected};
-use issuer::Issuer;
-pub use issuer::KeyStatus;
-use keys::KeySet;
-pub use keys::MAX_KEYS;
-pub use source::{JwksUrl, KeySource};
+use jwks::KeySet;
+pub use jwks::MAX_KEYS;
+use jwks_cache::Issuer;
+pub use jwks_cache::KeyStatus;
+pub use jwks_source::{JwksUrl, KeySource};
 
 /// The longest token that is looked at, in bytes. A user's avatar can be a claim: 8 KB have been seen.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
@@ -142,7 +142,7 @@ struct Header {
 /// What a token is signed with, if its header is true.
 enum Signer<'h> {
     Secret,
-    Key(&'h str, keys::Algorithm),
+    Key(&'h str, jwks::Algorithm),
 }
 
 impl Header {
@@ -161,7 +161,7 @@ impl Header {
             return Ok(Signer::Secret);
         }
         let algorithm =
-            keys::Algorithm::from_name(alg).ok_or(Refusal::Invalid("its algorithm is not accepted"))?;
+            jwks::Algorithm::from_name(alg).ok_or(Refusal::Invalid("its algorithm is not accepted"))?;
         match &self.kid {
             Scalar::Text(kid) if !kid.is_empty() => Ok(Signer::Key(kid, algorithm)),
             _ => Err(Refusal::Invalid("it does not say which key it is signed with")),
@@ -250,7 +250,7 @@ impl Verifier {
 fn is_signed_with_key(
     keys: &KeySet,
     kid: &str,
-    algorithm: keys::Algorithm,
+    algorithm: jwks::Algorithm,
     signed: &str,
     signature: &[u8],
 ) -> Result<bool, Refusal> {

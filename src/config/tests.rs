@@ -1,6 +1,6 @@
 use super::*;
-use crate::environment::MAX_FILE_BYTES;
-use crate::variables::{self, FILE_SUFFIX};
+use crate::config::env::MAX_FILE_BYTES;
+use crate::config::settings::{self, FILE_SUFFIX};
 
 const URL: &str = "postgresql://ada:s3cr3t@db.example/todo";
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -70,7 +70,7 @@ fn every_variable_that_is_read_is_in_the_table_and_the_other_way_round() {
         None
     });
     assert!(read.is_err());
-    let names = variables::VARIABLES.iter().flat_map(|variable| {
+    let names = settings::VARIABLES.iter().flat_map(|variable| {
         let file = variable.is_secret.then(|| format!("{}{FILE_SUFFIX}", variable.name));
         std::iter::once(variable.name.to_owned()).chain(file)
     });

@@ -1,0 +1,11 @@
+//! What operators and newcomers are told: log, metrics, `--check`, `--healthcheck`, `/docs`.
+
+pub mod access_log;
+pub mod admin;
+pub mod check;
+pub mod docs;
+pub mod healthcheck;
+pub mod log;
+pub mod metrics;
+pub mod threads;
+pub mod timing;

@@ -1,0 +1,9 @@
+//! The domain: tasks, the endpoints that serve them, and every SQL text of theirs.
+
+pub mod handlers;
+pub mod list_query;
+pub mod list_stream;
+pub mod seal;
+pub mod store;
+pub mod task;
+pub mod timestamp;
