@@ -1,5 +1,5 @@
-//! What is known of the database, by all its connections together. Says each change of it once, however many requests
-//! learn of it.
+//! What all connections together know of the database: whether it answers, and whether a pooler is in between. Each change of
+//! state is logged once, however many requests notice it.
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,51 +8,111 @@ use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 
-/// How long the database may be unreachable before requests no longer wait for it. One that wakes or restarts is often back
-/// by then.
-pub const AWAY_AFTER: Duration = Duration::from_secs(2);
+/// How long attempts to connect may fail before requests no longer wait for a connection. A database that wakes or restarts is
+/// often back by then.
+pub const DOWN_AFTER: Duration = Duration::from_secs(2);
+/// The shortest time between two log lines on cancelled statements.
+const CANCELLED_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long the log is spared another line on statements that the database gives up.
-const SAME_NEWS_AFTER: Duration = Duration::from_secs(10);
-
-/// See the module.
+/// The state of the database, shared by all its connections.
 #[derive(Default)]
-pub struct Health {
-    known: Mutex<Known>,
-    /// The last connection leads to a pooler, which lends each transaction whatever backend is free.
+pub struct Availability {
+    state: Mutex<State>,
+    /// The last connection leads to a pooler, which gives each transaction any free backend.
     is_pooled: AtomicBool,
     /// How often the table was altered under prepared statements.
-    alterations: AtomicU64,
+    schema_generation: AtomicU64,
 }
 
 #[derive(Default)]
-struct Known {
-    /// When it last answered anything.
-    heard_at: Option<Instant>,
-    /// When a connection was last found dead. Others that nobody has heard from since are likely to be dead as well.
+struct State {
+    last_response_at: Option<Instant>,
+    /// When a connection was last found dead. Others that have not answered since are probably dead, too.
     lost_at: Option<Instant>,
-    /// When the first of the attempts to connect began that have failed since it last answered.
+    /// When the first attempt to connect began that failed since the last response.
     unreachable_since: Option<Instant>,
-    /// When the log last said that it gives statements up.
-    gave_up_at: Option<Instant>,
-    /// The log says that it does not answer.
-    is_failing: bool,
-    /// The log says that it lets no more connections in.
-    is_crowded: bool,
+    cancelled_logged_at: Option<Instant>,
+    /// The log says that the database does not answer.
+    is_down_logged: bool,
+    /// The log says that the database refuses further connections.
+    is_limit_logged: bool,
 }
 
-impl Health {
-    /// It answered.
-    pub fn heard(&self) {
-        let mut known = self.lock();
-        let is_first = known.heard_at.replace(Instant::now()).is_none();
-        known.unreachable_since = None;
-        let was_failing = std::mem::take(&mut known.is_failing);
-        drop(known);
+impl Availability {
+    /// The database answered.
+    pub fn record_response(&self) {
+        let mut state = self.lock();
+        let is_first = state.last_response_at.replace(Instant::now()).is_none();
+        state.unreachable_since = None;
+        let was_down = std::mem::take(&mut state.is_down_logged);
+        drop(state);
         if is_first {
             info!("connected to the database");
-        } else if was_failing {
+        } else if was_down {
             info!("the database answers again");
+        }
+    }
+
+    /// A connection was opened, to a pooler or to the database itself.
+    pub fn connected(&self, is_pooled: bool) {
+        self.is_pooled.store(is_pooled, Ordering::Relaxed);
+        self.lock().is_limit_logged = false;
+        self.record_response();
+    }
+
+    /// An attempt to connect failed that began at `began_at`. `is_refusal`: there was an answer, and it was no.
+    pub fn connect_failed(&self, began_at: Instant, why: &dyn Display, is_refusal: bool) {
+        let mut state = self.lock();
+        if state.last_response_at.is_some_and(|at| at > began_at) {
+            let should_log = is_refusal && !std::mem::replace(&mut state.is_limit_logged, true);
+            drop(state);
+            if should_log {
+                warn!("the database answers, but refuses another connection: {why}");
+            }
+            return;
+        }
+        state.unreachable_since.get_or_insert(began_at);
+        let problem = if is_refusal { "the database refused the connection" } else { "the database is unreachable" };
+        Self::log_down(state, problem, why);
+    }
+
+    /// A connection that last answered at `last_response_at` has ended, or does not answer. `was_in_use`: a statement was sent on it.
+    pub fn connection_lost(&self, last_response_at: Instant, was_in_use: bool, why: &dyn Display) {
+        let mut state = self.lock();
+        if !state.trusts(last_response_at) {
+            return; // another connection told the same
+        }
+        state.lost_at = Some(Instant::now());
+        if was_in_use {
+            Self::log_down(state, "the database does not answer", why);
+        } else {
+            drop(state);
+            debug!("an idle connection had ended: {why}");
+        }
+    }
+
+    /// PostgreSQL answered that it cannot run a statement now: it took too long, or no writes are taken.
+    pub fn statement_cancelled(&self, why: &dyn Display) {
+        let mut state = self.lock();
+        let should_log = state.cancelled_logged_at.is_none_or(|at| at.elapsed() >= CANCELLED_LOG_INTERVAL);
+        if should_log {
+            state.cancelled_logged_at = Some(Instant::now());
+        }
+        drop(state);
+        if should_log {
+            warn!("PostgreSQL is cancelling statements: {why}");
+        } else {
+            debug!("PostgreSQL cancelled a statement: {why}");
+        }
+    }
+
+    fn log_down(mut state: MutexGuard<'_, State>, problem: &str, why: &dyn Display) {
+        let should_log = !std::mem::replace(&mut state.is_down_logged, true);
+        drop(state);
+        if should_log {
+            warn!("{problem}: {why}");
+        } else {
+            debug!("still, {problem}: {why}");
         }
     }
 
@@ -61,92 +121,30 @@ impl Health {
         self.is_pooled.load(Ordering::Relaxed)
     }
 
-    /// How often the table was altered, so that what was prepared before no longer holds on any connection.
-    pub fn alterations(&self) -> u64 {
-        self.alterations.load(Ordering::Relaxed)
+    /// How often the table was altered. What was prepared in an earlier generation no longer holds on any connection.
+    pub fn schema_generation(&self) -> u64 {
+        self.schema_generation.load(Ordering::Relaxed)
     }
 
-    /// A statement no longer holds that was prepared when it had been altered so often. Several may notice the same.
-    pub fn altered(&self, before: u64) {
-        let _ = self.alterations.compare_exchange(before, before + 1, Ordering::Relaxed, Ordering::Relaxed);
+    /// A statement that was prepared in this generation no longer holds. Several may notice the same alteration.
+    pub fn schema_changed(&self, before: u64) {
+        let _ = self.schema_generation.compare_exchange(before, before + 1, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// A new connection was made, to a pooler or to the database itself.
-    pub fn connected(&self, is_pooled: bool) {
-        self.is_pooled.store(is_pooled, Ordering::Relaxed);
-        self.lock().is_crowded = false;
-        self.heard();
+    /// Whether to use a connection that last answered at this time.
+    pub fn trusts(&self, last_response_at: Instant) -> bool {
+        self.lock().trusts(last_response_at)
     }
 
-    /// An attempt to connect failed that began then. `is_refusal` where the server said no.
-    pub fn not_connected(&self, began: Instant, why: &dyn Display, is_refusal: bool) {
-        let mut known = self.lock();
-        if known.heard_at.is_some_and(|heard_at| heard_at > began) {
-            let is_news = is_refusal && !std::mem::replace(&mut known.is_crowded, true);
-            drop(known);
-            if is_news {
-                warn!("the database answers, but lets no more connections in: {why}");
-            }
-            return;
-        }
-        known.unreachable_since.get_or_insert(began);
-        Self::failing(known, why);
+    /// Whether the database answered last; `None` before the first attempt.
+    pub fn is_up(&self) -> Option<bool> {
+        let state = self.lock();
+        if state.is_down_logged { Some(false) } else { state.last_response_at.map(|_| true) }
     }
 
-    /// A connection that last answered then broke, or fell silent: `in_use`, or so that nobody noticed.
-    pub fn lost(&self, heard_at: Instant, in_use: bool, why: &dyn Display) {
-        let mut known = self.lock();
-        if !known.trusts(heard_at) {
-            return; // no news
-        }
-        known.lost_at = Some(Instant::now());
-        if in_use {
-            Self::failing(known, why);
-        } else {
-            drop(known);
-            debug!("an unused connection had ended: {why}");
-        }
-    }
-
-    /// The server answered that it cannot do a statement just now: it took too long, or no writes are taken.
-    pub fn gave_up(&self, why: &dyn Display) {
-        let mut known = self.lock();
-        let is_news = known.gave_up_at.is_none_or(|last| last.elapsed() >= SAME_NEWS_AFTER);
-        if is_news {
-            known.gave_up_at = Some(Instant::now());
-        }
-        drop(known);
-        if is_news {
-            warn!("the database gives statements up: {why}");
-        } else {
-            debug!("the database gave a statement up: {why}");
-        }
-    }
-
-    fn failing(mut known: MutexGuard<'_, Known>, why: &dyn Display) {
-        let is_news = !std::mem::replace(&mut known.is_failing, true);
-        drop(known);
-        if is_news {
-            warn!("the database does not answer: {why}");
-        } else {
-            debug!("the database still does not answer: {why}");
-        }
-    }
-
-    /// Whether to use a connection that last answered then.
-    pub fn trusts(&self, heard_at: Instant) -> bool {
-        self.lock().trusts(heard_at)
-    }
-
-    /// Whether it answered last; `None` before the first try.
-    pub fn is_there(&self) -> Option<bool> {
-        let known = self.lock();
-        if known.is_failing { Some(false) } else { known.heard_at.map(|_| true) }
-    }
-
-    /// Whether it is known to be away, so that there is nothing to wait for.
-    pub fn is_away(&self) -> bool {
-        self.lock().unreachable_since.is_some_and(|since| since.elapsed() >= AWAY_AFTER)
+    /// Whether attempts to connect have failed for so long that there is nothing to wait for.
+    pub fn is_down(&self) -> bool {
+        self.lock().unreachable_since.is_some_and(|since| since.elapsed() >= DOWN_AFTER)
     }
 
     /// Whether the last attempt to connect failed.
@@ -154,14 +152,14 @@ impl Health {
         self.lock().unreachable_since.is_some()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().expect("nothing panics while it holds this lock")
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while it holds this lock")
     }
 }
 
-impl Known {
-    fn trusts(&self, heard_at: Instant) -> bool {
-        self.lost_at.is_none_or(|lost_at| heard_at > lost_at)
+impl State {
+    fn trusts(&self, last_response_at: Instant) -> bool {
+        self.lost_at.is_none_or(|lost_at| last_response_at > lost_at)
     }
 }
 
@@ -170,38 +168,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_that_was_heard_from_before_a_loss_is_not_trusted() {
-        let (health, before) = (Health::default(), Instant::now());
-        assert!(health.trusts(before));
-        health.lost(before, true, &"ended");
-        assert!(!health.trusts(before));
-        assert!(health.trusts(Instant::now()));
+    fn connection_when_another_was_lost_since_it_answered_is_not_trusted() {
+        let (availability, before) = (Availability::default(), Instant::now());
+        assert!(availability.trusts(before));
+        availability.connection_lost(before, true, &"ended");
+        assert!(!availability.trusts(before));
+        assert!(availability.trusts(Instant::now()));
     }
 
     #[test]
-    fn what_several_notice_is_one_alteration() {
-        let health = Health::default();
+    fn schema_change_when_noticed_several_times_counts_once() {
+        let availability = Availability::default();
         for expected in 1..3 {
-            let before = health.alterations();
-            (0..3).for_each(|_| health.altered(before));
-            assert_eq!(health.alterations(), expected);
+            let before = availability.schema_generation();
+            (0..3).for_each(|_| availability.schema_changed(before));
+            assert_eq!(availability.schema_generation(), expected);
         }
     }
 
     #[test]
-    fn it_is_away_when_no_connection_could_be_made_for_long_and_none_answers() {
-        let health = Health::default();
-        let long_ago = Instant::now().checked_sub(AWAY_AFTER).expect("the clock is older than that");
-        health.lost(long_ago, true, &"ended");
-        assert!(!health.is_unreachable() && !health.is_away());
-        health.not_connected(Instant::now(), &"refused", false);
-        assert!(health.is_unreachable() && !health.is_away());
-        health.heard();
-        assert!(!health.is_unreachable());
-        health.not_connected(long_ago, &"too many clients, while others are answered", true);
-        assert!(!health.is_unreachable());
-        let health = Health::default();
-        health.not_connected(long_ago, &"no answer", false);
-        assert!(health.is_away());
+    fn database_when_no_attempt_succeeds_for_long_is_down() {
+        let availability = Availability::default();
+        let long_ago = Instant::now().checked_sub(DOWN_AFTER).expect("the clock is older than that");
+        availability.connection_lost(long_ago, true, &"ended");
+        assert!(!availability.is_unreachable() && !availability.is_down());
+        availability.connect_failed(Instant::now(), &"refused", false);
+        assert!(availability.is_unreachable() && !availability.is_down());
+        availability.record_response();
+        assert!(!availability.is_unreachable());
+        availability.connect_failed(long_ago, &"too many clients, while others are answered", true);
+        assert!(!availability.is_unreachable());
+        let availability = Availability::default();
+        availability.connect_failed(long_ago, &"no answer", false);
+        assert!(availability.is_down());
     }
 }

@@ -1,64 +1,55 @@
-//! Connections to PostgreSQL, and whether the database is there at all.
+//! PostgreSQL: connections, their deadlines, their failure. Knows no statement of tasks and no user.
 //!
-//! Nothing here waits without a limit. While the database is known to be away no request waits for it: the pool tries to
-//! reach it in the background, and until it does every answer is "not now".
+//! Nothing waits without a limit. While the database is known to be down no request waits for it: the pool tries to connect in
+//! the background, and until it succeeds every request fails at once.
 
 mod availability;
-mod check;
-mod client;
-mod error;
-mod login;
-mod query;
-mod question;
-mod rows;
-mod schema;
-mod session;
-mod stream;
+mod connection;
+pub mod error;
+mod pool;
+pub mod schema;
+pub mod statement;
 pub mod tls;
 pub mod url;
-mod wire;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use log::debug;
 use r2d2::{NopErrorHandler, Pool, PooledConnection};
+use tokio_postgres::Row;
 
-use crate::http::error::Error;
-use availability::{AWAY_AFTER, Health};
-pub use check::{Finding, check};
-use client::{Answers, Client};
-pub use error::{Failure, Fault, judge};
-use error::{is_conflict, is_lost, is_outdated};
-use query::Query;
-pub use question::{Answer, Param, Question, Statement};
-pub use rows::{Row, Rows};
-use session::{PING_TIMEOUT, Sessions};
+use availability::{Availability, DOWN_AFTER};
+pub use connection::{BatchOutcome, Connection};
+use connection::PING_TIMEOUT;
+pub use error::DbError;
+use pool::ConnectionManager;
+pub use statement::Statement;
 use url::DatabaseUrl;
 
-/// How much longer than PostgreSQL works on a statement we wait for it, so that it can say that it gave up.
+/// How much longer than PostgreSQL works on a statement its answer is awaited, so that it can say that it cancelled it.
 const ANSWER_MARGIN: Duration = Duration::from_secs(1);
-/// How often a statement is tried at most: one connection may be dead, and another die meanwhile; or another statement end their bundle.
-const MAX_TRIES: u32 = 3;
-/// The longest pause between two attempts of the pool to connect; it grows up to half of this.
+/// How often a statement is tried at most. One connection may be dead, and another die meanwhile.
+const MAX_ATTEMPTS: u32 = 3;
+/// How long the pool waits between two attempts to connect, at most twice.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
-/// How long an answer of [`Database::is_ready`] holds.
+/// How long an answer of [`Database::is_ready`] is reused.
 const READINESS_TTL: Duration = Duration::from_secs(1);
 
 /// What an operator can limit (`specs/api/limits.md`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// `DB_POOL_SIZE`: connections, and as many workers, so that none waits for another's connection.
+    /// `DB_POOL_SIZE`: connections, and as many workers, so that no worker waits for another's connection.
     pub pool_size: u32,
-    /// `DB_CONNECT_TIMEOUT_MS`: how long a connection may take to be made: name, TCP, TLS and login together. Neon wakes a
-    /// sleeping database meanwhile.
+    /// `DB_CONNECT_TIMEOUT_MS`: how long connecting may take: name, TCP, TLS and login together. A sleeping Neon database wakes
+    /// meanwhile.
     pub connect_timeout: Duration,
-    /// `DB_CHECKOUT_TIMEOUT_MS`: how long a request waits for a connection, unless the database is known to be away.
+    /// `DB_CHECKOUT_TIMEOUT_MS`: how long a request waits for a connection, unless the database is known to be down.
     pub checkout_timeout: Duration,
-    /// `DB_STATEMENT_TIMEOUT_MS`: how long PostgreSQL works on a statement before it gives up.
+    /// `DB_STATEMENT_TIMEOUT_MS`: how long PostgreSQL works on a statement before it cancels it.
     pub statement_timeout: Duration,
-    /// `DB_IDLE_TIMEOUT_MS`: how long a connection is kept unused. The pool looks every 30 s, so the last one is gone so much
-    /// later: after 4.5 minutes by default. Neon suspends a database that nobody has used for 5.
+    /// `DB_IDLE_TIMEOUT_MS`: how long an idle connection is kept. The pool checks every 30 s, so with the default the last one
+    /// is closed after 4.5 minutes. Neon suspends a database that nobody has used for 5.
     pub idle_timeout: Duration,
 }
 
@@ -76,20 +67,10 @@ impl Default for Limits {
 
 /// The pool of connections.
 pub struct Database {
-    pool: Pool<Sessions>,
+    pool: Pool<ConnectionManager>,
     limits: Limits,
-    health: Arc<Health>,
+    availability: Arc<Availability>,
     readiness: Mutex<Readiness>,
-}
-
-/// What became of statements that were to be written together.
-pub enum Outcome {
-    /// All are done, and each returned these rows.
-    Done(Vec<Rows>),
-    /// None is done: one of them failed, or would have held up the others. Each by itself may well succeed.
-    NothingDone,
-    /// Nobody knows whether they are done; or there was no connection. Not now.
-    Unknown,
 }
 
 /// What the pool is doing, for metrics.
@@ -97,12 +78,12 @@ pub enum Outcome {
 pub struct Stats {
     /// Connections open now.
     pub connections: u32,
-    /// Those of them that nobody uses now.
+    /// Those of them that are not in use.
     pub idle: u32,
     /// The most there may be.
     pub max: u32,
-    /// Whether the database answered last; `None` when it has not been tried.
-    pub is_there: Option<bool>,
+    /// Whether the database answered last; `None` before the first attempt.
+    pub is_up: Option<bool>,
 }
 
 #[derive(Default)]
@@ -112,9 +93,12 @@ struct Readiness {
 }
 
 impl Database {
-    /// Connections are made when they are first used, so that a database which is away at the start is no hindrance.
+    /// Connections are made when they are first used: a database that is down at the start does not prevent it.
+    ///
+    /// # Panics
+    /// When the pool's threads cannot be started.
     pub fn new(url: DatabaseUrl, limits: Limits) -> Self {
-        let health = Arc::new(Health::default());
+        let availability = Arc::new(Availability::default());
         let pool = Pool::builder()
             .max_size(limits.pool_size)
             .min_idle(Some(0))
@@ -122,145 +106,103 @@ impl Database {
             .idle_timeout(Some(limits.idle_timeout))
             .connection_timeout(RECONNECT_PAUSE)
             .test_on_check_out(true)
-            .error_handler(Box::new(NopErrorHandler)) // `Health` says it better
-            .build_unchecked(Sessions::new(url, limits, Arc::clone(&health)));
-        Self { pool, limits, health, readiness: Mutex::default() }
+            .error_handler(Box::new(NopErrorHandler)) // `Availability` logs it, once
+            .build_unchecked(ConnectionManager::new(url, limits, Arc::clone(&availability)));
+        Self { pool, limits, availability, readiness: Mutex::default() }
     }
 
-    /// Looks all of this up in one round trip; `read` makes something of each. What is open then, because the connection was lost or
-    /// another one failed, is looked up once more.
-    ///
-    /// # Errors
-    /// Of each: [`Failure::Passing`] when there is no connection in time, and at once while the database is known to be away;
-    /// what [`Failure::of`] makes of a failed statement.
-    pub fn look_up<T>(
-        &self,
-        lookups: &[&Statement],
-        mut read: impl FnMut(usize, Rows) -> T,
-    ) -> Vec<Result<T, Failure>> {
-        let until = self.latest();
-        let mut found: Vec<Option<Result<T, Failure>>> = lookups.iter().map(|_| None).collect();
-        for tries in 1..=MAX_TRIES {
-            let open: Vec<usize> = (0..found.len()).filter(|index| found[*index].is_none()).collect();
-            if open.is_empty() {
-                break;
+    /// Runs statements in one round trip, each in a transaction of its own. Those that failed and may be tried again
+    /// ([`DbError::may_retry`]) are. There is a result for each.
+    pub fn execute(&self, statements: &[&Statement]) -> Vec<Result<Vec<Row>, DbError>> {
+        let mut results: Vec<Option<Result<Vec<Row>, DbError>>> = statements.iter().map(|_| None).collect();
+        self.with_retry(|connection, deadline, attempt| {
+            let open: Vec<usize> = (0..results.len()).filter(|at| results[*at].is_none()).collect();
+            let tried: Vec<&Statement> = open.iter().map(|at| statements[*at]).collect();
+            for (at, answer) in open.into_iter().zip(connection.pipeline(&tried, deadline, attempt > 1)) {
+                let again = answer.as_ref().is_err_and(|error| error.may_retry(statements[at].writes()));
+                if !again || attempt == MAX_ATTEMPTS {
+                    results[at] = Some(answer);
+                }
             }
-            let Ok(mut session) = self.session(until) else { break };
-            let asked: Vec<&Statement> = open.iter().map(|index| lookups[*index]).collect();
-            let Answers { answers, end } = session.look_up(
-                &asked,
-                || self.deadline(until),
-                tries == 1,
-                |index, rows| read(open[index], rows),
-            );
-            for (index, answer) in open.into_iter().zip(answers) {
-                found[index] = match answer.as_ref().map_or(end.as_ref(), |answer| answer.as_ref().err()) {
-                    Some(error)
-                        if tries < MAX_TRIES
-                            && (is_lost(error) || is_outdated(error) || is_conflict(error)) =>
-                    {
-                        debug!("once more: {error}");
-                        None
-                    }
-                    Some(error) => Some(Err(Failure::of(error))),
-                    None => answer.map(|answer| answer.map_err(|error| Failure::of(&error))),
-                };
-            }
+            results.iter().any(Option::is_none)
+        });
+        results.into_iter().map(|result| result.unwrap_or(Err(DbError::Unavailable))).collect()
+    }
+
+    /// Runs writes in one transaction and one round trip: all of them or none. They are not tried again here.
+    pub fn execute_transaction(&self, statements: &[&Statement]) -> BatchOutcome {
+        let until = self.last_deadline();
+        match self.checkout(until) {
+            Ok(mut connection) => connection.transaction(statements, || self.answer_deadline(until)),
+            Err(_) => BatchOutcome::Unknown,
         }
-        found.into_iter().map(|found| found.unwrap_or(Err(Failure::Passing))).collect()
     }
 
-    /// Runs one statement that changes nothing, and adds each row to what `start` makes. The rows are not kept: they may be
-    /// more than memory is given to. After a lost connection it starts anew on another.
+    /// Runs a statement that changes nothing, and adds each row to what `start` makes. The rows are not kept. After a lost
+    /// connection it begins anew on another.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when there is no connection in time, and at once while the database is known to be away; what
-    /// [`judge`] makes of a failed statement.
+    /// When there is no connection in time, the statement fails, or `add` does.
     pub fn fold<T>(
         &self,
-        sql: &str,
-        params: &[Param],
+        statement: &Statement,
         start: impl Fn() -> T,
-        add: impl Fn(&mut T, &Row) -> Result<(), Fault>,
-    ) -> Result<T, Error> {
-        self.run(sql, params, is_lost, |client, query| {
+        add: impl Fn(&mut T, &Row) -> Result<(), DbError>,
+    ) -> Result<T, DbError> {
+        let mut result = Err(DbError::Unavailable);
+        self.with_retry(|connection, deadline, attempt| {
             let mut made = start();
-            client.for_each(query, |row| add(&mut made, row))?;
-            Ok(made)
-        })
+            let done = connection.for_each(statement, deadline(), attempt > 1, |row| add(&mut made, row));
+            let again = done.as_ref().is_err_and(|error| error.may_retry(false));
+            result = done.map(|()| made);
+            again
+        });
+        result
     }
 
-    /// Runs one statement that changes something. Again only when it certainly did not run, which a lost connection mostly
-    /// does not tell.
-    ///
-    /// # Errors
-    /// As for [`Database::fold`].
-    pub fn write(&self, Statement { sql, params, .. }: &Statement) -> Result<Rows, Error> {
-        self.run(sql, params, |_| false, Client::query)
-    }
-
-    /// Writes several in one transaction and one round trip: all of them or none. None is ever tried again here.
-    pub fn write_together(&self, statements: &[&Statement]) -> Outcome {
-        let until = self.latest();
-        match self.session(until) {
-            Ok(mut session) => session.write_together(statements, || self.deadline(until)),
-            Err(_) => Outcome::Unknown,
-        }
-    }
-
-    /// Has `ask` run a statement on a connection; on a second or third one where that did not run, or may run twice.
-    fn run<T>(
-        &self,
-        sql: &str,
-        params: &[Param],
-        may_run_twice: fn(&Fault) -> bool,
-        ask: impl Fn(&mut Client, &Query) -> Result<T, Fault>,
-    ) -> Result<T, Error> {
-        let until = self.latest();
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let mut session = self.session(until)?;
-            match session.run(sql, params, self.deadline(until), tries > 1, &ask) {
-                Err(fault) if tries < MAX_TRIES && (session.did_not_run(&fault) || may_run_twice(&fault)) => {
-                    debug!("once more, on another connection: {fault}");
-                }
-                answer => return answer.map_err(judge),
+    /// The one retry loop: runs `attempt` on a connection, and again on another as long as it returns true.
+    fn with_retry(&self, mut attempt: impl FnMut(&mut Connection, &dyn Fn() -> Instant, u32) -> bool) {
+        let until = self.last_deadline();
+        for number in 1..=MAX_ATTEMPTS {
+            let Ok(mut connection) = self.checkout(until) else { return };
+            if !attempt(&mut connection, &|| self.answer_deadline(until), number) {
+                return;
             }
+            debug!("trying again, attempt {number} failed");
         }
     }
 
-    /// Until when an answer is waited for.
-    fn latest(&self) -> Instant {
+    /// When a request gives up, whatever happens.
+    fn last_deadline(&self) -> Instant {
         Instant::now() + self.limits.checkout_timeout + self.limits.statement_timeout + ANSWER_MARGIN
     }
 
-    /// The same for what is sent now.
-    fn deadline(&self, until: Instant) -> Instant {
+    /// When the answer to what is sent now must be there.
+    fn answer_deadline(&self, until: Instant) -> Instant {
         until.min(Instant::now() + self.limits.statement_timeout + ANSWER_MARGIN)
     }
 
-    /// A connection that works, as far as anybody knows.
-    fn session(&self, until: Instant) -> Result<PooledConnection<Sessions>, Error> {
+    /// Takes a connection that works, as far as is known.
+    fn checkout(&self, until: Instant) -> Result<PooledConnection<ConnectionManager>, DbError> {
         let until = until.min(Instant::now() + self.limits.checkout_timeout);
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            // In steps, for it may turn out meanwhile that the database is away.
-            let step = if self.health.is_away() { Duration::ZERO } else { left.min(AWAY_AFTER) };
+            // In steps, because it may turn out meanwhile that the database is down.
+            let step = if self.availability.is_down() { Duration::ZERO } else { left.min(DOWN_AFTER) };
             match self.pool.get_timeout(step) {
-                Ok(session) => return Ok(session),
-                Err(_) if step == AWAY_AFTER => {}
+                Ok(connection) => return Ok(connection),
+                Err(_) if step == DOWN_AFTER => {}
                 Err(error) => {
                     debug!("no connection in time: {error}");
-                    return Err(Error::Unavailable);
+                    return Err(DbError::Unavailable);
                 }
             }
         }
     }
 
-    /// Whether there is a pooler in between, as far as is known: then nothing is gained by asking together.
+    /// Whether there is a pooler in between, as far as is known: then nothing is gained by batches.
     pub fn is_pooled(&self) -> bool {
-        self.health.is_pooled()
+        self.availability.is_pooled()
     }
 
     /// What the pool is doing.
@@ -270,18 +212,17 @@ impl Database {
             connections: pool.connections,
             idle: pool.idle_connections,
             max: self.pool.max_size(),
-            is_there: self.health.is_there(),
+            is_up: self.availability.is_up(),
         }
     }
 
-    /// Makes the first connection before a request asks for one, and lets the log tell whether it can be.
+    /// Makes the first connection before a request needs one, so that the log tells whether it can be made.
     pub fn warm_up(&self) {
-        // Not by way of `is_ready`: whoever asked that meanwhile would be told that it is not.
-        drop(self.session(Instant::now() + self.limits.connect_timeout));
+        drop(self.checkout(Instant::now() + self.limits.connect_timeout));
     }
 
-    /// Whether the database answers. It is asked at most once in [`READINESS_TTL`], by one caller; meanwhile the others are
-    /// told what it said last.
+    /// Whether the database answers. It is asked at most once in [`READINESS_TTL`], by one caller; meanwhile the others get the
+    /// last answer.
     pub fn is_ready(&self) -> bool {
         let lock = || self.readiness.lock().expect("nothing panics while it holds this lock");
         {
@@ -292,8 +233,8 @@ impl Database {
             readiness.asked_at = Some(Instant::now());
         }
         let until = Instant::now() + PING_TIMEOUT;
-        // A connection that ended while nobody used it says nothing of the database: the next one does.
-        let ready = (0..2).any(|_| self.session(until).is_ok_and(|mut session| session.ping().is_ok()));
+        // A connection that ended while idle says nothing of the database: the next one does.
+        let ready = (0..2).any(|_| self.checkout(until).is_ok_and(|mut connection| connection.ping().is_ok()));
         lock().ready = ready;
         ready
     }

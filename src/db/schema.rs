@@ -1,123 +1,174 @@
-//! The table: made where there is none, looked over where there is one.
+//! The table `tasks`: created where there is none, checked where there is one.
+//!
+//! A table that is there is served as it is (`specs/database/schema.md`). What cannot be served is found before any statement
+//! of a request is sent: then there is no connection, and requests are answered 503.
 
-use log::{error, info};
+use std::time::Instant;
 
-use super::client::Client;
-use super::error::Fault;
-use super::rows::Texts;
+use log::info;
 
-/// Any number that is always the same: starts that race for the schema meet here.
+use super::connection::{Connection, TextRow};
+use super::error::DbError;
+
+/// Starts of several servers at once take turns at this advisory lock.
 const LOCK: i64 = 0x746f_646f;
 const SCHEMA: &str = include_str!("../../schema.sql");
-/// What can be said of each column, and of what it is a column.
-pub const COLUMNS: &str = "select attname, format_type(atttypid, null), attnotnull, atthasdef or attidentity <> '', relkind \
-                       from pg_attribute join pg_class on pg_class.oid = attrelid \
-                       where attrelid = to_regclass('tasks') and attnum > 0 and not attisdropped";
+
+/// The columns of `tasks`, none where there is no such table. Of a domain the type below it; `S` is PostgreSQL's category of
+/// texts, to which `citext` belongs, too.
+pub const COLUMNS: &str = "with recursive kinds as ( \
+         select attname, atttypid as type, attnotnull, atthasdef or attidentity <> '' as has_default, relkind \
+         from pg_attribute join pg_class on pg_class.oid = attrelid \
+         where attrelid = to_regclass('tasks') and attnum > 0 and not attisdropped \
+         union all \
+         select attname, typbasetype, attnotnull or typnotnull, has_default or typdefault is not null, relkind \
+         from kinds join pg_type on oid = type where typtype = 'd') \
+     select attname, format_type(type, null), typcategory, attnotnull, has_default, relkind \
+     from kinds join pg_type on oid = type where typtype <> 'd'";
+
+/// Where a table of this name is, if the search path does not reach it.
+const ELSEWHERE: &str = "select nspname from pg_class join pg_namespace on pg_namespace.oid = relnamespace \
+     where relname = 'tasks' and relkind = 'r' and has_schema_privilege(nspname, 'usage') \
+     and nspname not in ('pg_catalog', 'information_schema') order by nspname limit 1";
 
 /// What a column must be for this program to use it.
-struct Needed {
+struct RequiredColumn {
     name: &'static str,
-    types: &'static [&'static str],
+    kind: Kind,
     /// Whether the program writes null into it.
-    nullable: bool,
+    must_allow_null: bool,
 }
 
-const TEXT: &[&str] = &["text", "character varying"];
-const TIME: &[&str] = &["timestamp with time zone", "timestamp without time zone"];
-const NEEDED: [Needed; 7] = [
-    Needed { name: "id", types: &["integer"], nullable: false },
-    Needed { name: "user_id", types: TEXT, nullable: false },
-    Needed { name: "title", types: TEXT, nullable: false },
-    Needed { name: "description", types: TEXT, nullable: true },
-    Needed { name: "completed", types: &["boolean"], nullable: false },
-    Needed { name: "created_at", types: TIME, nullable: false },
-    Needed { name: "updated_at", types: TIME, nullable: false },
+#[derive(Clone, Copy)]
+enum Kind {
+    Text,
+    /// One of these types.
+    OneOf(&'static [&'static str]),
+}
+
+const TIME: Kind = Kind::OneOf(&["timestamp with time zone", "timestamp without time zone"]);
+const REQUIRED: [RequiredColumn; 7] = [
+    RequiredColumn { name: "id", kind: Kind::OneOf(&["bigint", "integer", "smallint"]), must_allow_null: false },
+    RequiredColumn { name: "user_id", kind: Kind::Text, must_allow_null: false },
+    RequiredColumn { name: "title", kind: Kind::Text, must_allow_null: false },
+    RequiredColumn { name: "description", kind: Kind::Text, must_allow_null: true },
+    RequiredColumn { name: "completed", kind: Kind::OneOf(&["boolean"]), must_allow_null: false },
+    RequiredColumn { name: "created_at", kind: TIME, must_allow_null: false },
+    RequiredColumn { name: "updated_at", kind: TIME, must_allow_null: false },
 ];
+
+impl Kind {
+    fn fits(self, column: &Column) -> bool {
+        match self {
+            Kind::Text => column.category == "S",
+            Kind::OneOf(types) => types.contains(&column.kind.as_str()),
+        }
+    }
+
+    fn name(self) -> String {
+        match self {
+            Kind::Text => "text or another text type".to_owned(),
+            Kind::OneOf(types) => types.join(" or "),
+        }
+    }
+}
 
 /// A column as it is.
 #[derive(Debug, Clone)]
 pub struct Column {
     name: String,
     kind: String,
+    category: String,
     not_null: bool,
     has_default: bool,
-    /// `relkind` of what has it: `r` is an ordinary table.
+    /// `relkind`: `r` is an ordinary table.
     relation: String,
 }
 
-/// Makes the table where there is none. One that is there is served as it is: a role that may not create one will do, and
-/// somebody else's migrations stay theirs; what does not fit is said in the log, column by column.
-///
-/// Only the simple protocol: behind a pooler a named statement may meet one of the same name.
-///
-/// `is_first` says whether nobody has done this before in this process; of several at once, one speaks.
+/// Creates the table where there is none. Uses the simple protocol only: behind a pooler a named statement may meet another's.
 ///
 /// # Errors
-/// When the database refuses, or cannot be asked.
-pub fn apply(client: &mut Client, is_first: impl FnOnce() -> bool) -> Result<(), Fault> {
-    // Where this ends early the connection does, too, and with it the transaction.
-    client.simple_query(&format!("begin; select pg_advisory_xact_lock({LOCK})"))?;
-    let columns = read_columns(&client.simple_query(COLUMNS)?);
+/// When the table cannot be served as it is, or PostgreSQL refuses.
+pub fn apply(connection: &mut Connection, deadline: Instant) -> Result<(), DbError> {
+    // On an error the connection is dropped, and with it the transaction.
+    connection.simple(&format!("begin; select pg_advisory_xact_lock({LOCK})"), deadline)?;
+    let columns = read_columns(&connection.simple(COLUMNS, deadline)?);
     if columns.is_empty() {
-        client.simple_query(SCHEMA)?;
+        if let Some(schema) = find_elsewhere(connection, deadline)? {
+            return Err(DbError::Unusable(elsewhere(&schema)));
+        }
+        connection.simple(SCHEMA, deadline)?;
         info!("created the table `tasks`");
     }
-    client.simple_query("commit")?;
-    if is_first() && !columns.is_empty() {
-        misfits(&columns).iter().for_each(|misfit| error!("the table `tasks` does not fit: {misfit}"));
+    connection.simple("commit", deadline)?;
+    match incompatibilities(&columns) {
+        all if all.is_empty() || columns.is_empty() => Ok(()),
+        all => Err(DbError::Unusable(format!("the table `tasks` cannot be served: {}", all.join("; ")))),
     }
-    Ok(())
 }
 
-/// The answer to [`COLUMNS`]; nothing where there is no table.
-pub fn read_columns(rows: &[Texts]) -> Vec<Column> {
-    let column = |row: &Texts| {
-        let text = |index: usize| row.get(index).cloned().flatten().unwrap_or_default();
+/// The schema in which there is a table `tasks` that the search path does not reach.
+fn find_elsewhere(connection: &mut Connection, deadline: Instant) -> Result<Option<String>, DbError> {
+    let rows = connection.simple(ELSEWHERE, deadline)?;
+    Ok(rows.into_iter().next().and_then(|row| row.into_iter().next().flatten()))
+}
+
+/// Says that there is a table in this schema, and how to reach it.
+pub fn elsewhere(schema: &str) -> String {
+    format!(
+        "the table `tasks` is in the schema `{schema}`, which the search path does not include: add \
+         ?search_path={schema} to NEON_DATABASE_URL"
+    )
+}
+
+/// The answer to [`COLUMNS`].
+pub fn read_columns(rows: &[TextRow]) -> Vec<Column> {
+    let column = |row: &TextRow| {
+        let mut texts = row.iter().cloned().map(Option::unwrap_or_default);
+        let mut next = || texts.next().unwrap_or_default();
         Column {
-            name: text(0),
-            kind: text(1),
-            not_null: text(2) == "t",
-            has_default: text(3) == "t",
-            relation: text(4),
+            name: next(),
+            kind: next(),
+            category: next(),
+            not_null: next() == "t",
+            has_default: next() == "t",
+            relation: next(),
         }
     };
     rows.iter().map(column).collect()
 }
 
 /// What of a table this program cannot use, a line each.
-pub fn misfits(columns: &[Column]) -> Vec<String> {
-    let mut misfits = Vec::new();
-    if let [column, ..] = columns
-        && !is_ordinary(columns)
-    {
-        let other = relation_name(&column.relation);
-        return vec![format!("it is {other}, and only an ordinary table has `xmin`, which tags are made of")];
+pub fn incompatibilities(columns: &[Column]) -> Vec<String> {
+    if let Some(column) = columns.first().filter(|_| !is_ordinary_table(columns)) {
+        let relation = relation_name(&column.relation);
+        return vec![format!("it is {relation}, and only an ordinary table has `xmin`, which ETags are made of")];
     }
-    for needed in &NEEDED {
-        let name = needed.name;
-        let Some(column) = columns.iter().find(|column| column.name == name) else {
-            misfits.push(format!("it has no column `{name}` ({})", needed.types[0]));
+    let mut lines = Vec::new();
+    for RequiredColumn { name, kind, must_allow_null } in &REQUIRED {
+        let Some(column) = columns.iter().find(|column| column.name == *name) else {
+            lines.push(format!("it has no column `{name}` ({})", kind.name()));
             continue;
         };
-        if !needed.types.contains(&column.kind.as_str()) {
-            misfits.push(format!("`{name}` is {}, not {}", column.kind, needed.types.join(" or ")));
+        if !kind.fits(column) {
+            lines.push(format!("`{name}` is {}, not {}", column.kind, kind.name()));
         }
-        if needed.nullable && column.not_null {
-            misfits.push(format!("`{name}` is not null, and may have to be null"));
+        if *must_allow_null && column.not_null {
+            lines.push(format!("`{name}` is not null, and may have to be null"));
         }
-        if name == "id" && !column.has_default {
-            misfits.push("`id` has no default, so no task can be created".to_owned());
+        if *name == "id" && !column.has_default {
+            lines.push("`id` has no default, so no task can be created".to_owned());
         }
     }
-    let unknown = columns.iter().filter(|column| NEEDED.iter().all(|needed| needed.name != column.name));
-    for column in unknown.filter(|column| column.not_null && !column.has_default) {
-        misfits.push(format!("`{}` is not null without a default, so no task can be created", column.name));
+    let others = columns.iter().filter(|column| REQUIRED.iter().all(|required| required.name != column.name));
+    for column in others.filter(|column| column.not_null && !column.has_default) {
+        lines.push(format!("`{}` is not null without a default, so no task can be created", column.name));
     }
-    misfits
+    lines
 }
 
-/// Whether the columns are those of an ordinary table. Of a partitioned one PostgreSQL does not say `xmin` in `returning`.
-pub fn is_ordinary(columns: &[Column]) -> bool {
+/// Whether the columns are those of an ordinary table. Of a partitioned one PostgreSQL does not give `xmin` in `returning`.
+pub fn is_ordinary_table(columns: &[Column]) -> bool {
     columns.iter().all(|column| column.relation == "r")
 }
 
@@ -134,36 +185,40 @@ fn relation_name(relkind: &str) -> &'static str {
 mod tests {
     use super::*;
 
-    fn fitting() -> Vec<Column> {
-        let column = |needed: &Needed| Column {
-            name: needed.name.to_owned(),
-            kind: needed.types[needed.types.len() - 1].to_owned(),
-            not_null: !needed.nullable,
-            has_default: needed.name == "id",
+    fn compatible() -> Vec<Column> {
+        let column = |required: &RequiredColumn| Column {
+            name: required.name.to_owned(),
+            kind: match required.kind {
+                Kind::Text => "citext".to_owned(),
+                Kind::OneOf(types) => types[types.len() - 1].to_owned(),
+            },
+            category: if matches!(required.kind, Kind::Text) { "S" } else { "D" }.to_owned(),
+            not_null: !required.must_allow_null,
+            has_default: required.name == "id",
             relation: "r".to_owned(),
         };
-        NEEDED.iter().map(column).collect()
+        REQUIRED.iter().map(column).collect()
     }
 
     #[test]
-    fn a_table_that_fits_is_not_complained_of() {
-        assert_eq!(misfits(&fitting()), Vec::<String>::new());
-        let extra = Column { name: "priority".into(), not_null: false, ..fitting().remove(2) };
-        assert_eq!(misfits(&[fitting(), vec![extra]].concat()), Vec::<String>::new());
+    fn table_when_compatible_has_no_complaint() {
+        assert_eq!(incompatibilities(&compatible()), Vec::<String>::new());
+        let extra = Column { name: "priority".into(), not_null: false, ..compatible().remove(2) };
+        assert_eq!(incompatibilities(&[compatible(), vec![extra]].concat()), Vec::<String>::new());
     }
 
     #[test]
-    fn what_does_not_fit_is_named_column_by_column() {
-        let mut columns = fitting();
-        columns[0].kind = "bigint".to_owned();
+    fn table_when_incompatible_is_explained_column_by_column() {
+        let mut columns = compatible();
+        columns[0].kind = "uuid".to_owned();
         columns[0].has_default = false;
         columns[3].not_null = true;
         columns.remove(4);
-        columns.push(Column { name: "team".into(), ..fitting().remove(2) });
+        columns.push(Column { name: "team".into(), ..compatible().remove(2) });
         assert_eq!(
-            misfits(&columns),
+            incompatibilities(&columns),
             [
-                "`id` is bigint, not integer",
+                "`id` is uuid, not bigint or integer or smallint",
                 "`id` has no default, so no task can be created",
                 "`description` is not null, and may have to be null",
                 "it has no column `completed` (boolean)",

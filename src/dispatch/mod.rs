@@ -1,396 +1,253 @@
-//! The way of a request, from the queue to the answer.
+//! Admission: what a request is answered with at once, and which job it becomes otherwise.
 //!
-//! A worker answers one request at a time, or when several wait those that may be answered together ([`api::company`]): what they
-//! ask of the database goes out at once, and comes back in one round trip.
+//! Admission runs on the accept thread and never waits. Preflights, public pages, bad tokens and unknown paths are answered here,
+//! however busy the workers or the database are. Everything else becomes a job of a known user and class
+//! ([`scheduler`]), which a worker runs ([`worker`]).
 
-use std::io::ErrorKind;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-use log::{debug, error};
-use tiny_http::{Method, Request, Server};
-
-use crate::auth::{Identity, KeySource, Patience, Refusal, Trust, Verifier};
-use crate::dispatch::queue::{Queue, Share};
-use crate::dispatch::turns::{Left, Turn, Turns};
-use crate::http::error::Error;
-use crate::http::router::{self, Match, PRIVATE, PUBLIC, Private, Public};
-use crate::http::{Response, conditions, read_body, sole, split_target};
-use crate::http::{cors, request_id};
-use crate::ops::access_log::Visit;
-use crate::ops::metrics::Metrics;
-use crate::ops::{access_log as visit, admin, log as logging};
-use crate::tasks::handlers as api;
-use crate::tasks::handlers::{Company, Reply};
-use crate::tasks::seal::Seal;
-use crate::tasks::store::Store;
-
-pub mod queue;
-pub mod turns;
+pub mod scheduler;
 mod worker;
 
-/// How many requests may wait for a worker. When full, the next is answered 503 at once.
-const QUEUE_REQUESTS: usize = 1_024;
-/// How many of these may be one user's, once it is known whose they are.
-const LINE_REQUESTS: usize = QUEUE_REQUESTS / 2;
-/// Of the workers no more than one in so many wait for the issuer, whatever it does.
-const WORKERS_PER_WAIT_FOR_KEYS: usize = 2;
-/// How many requests a worker answers together at most.
-const MAX_TOGETHER: usize = 16;
-/// The same of lists, each of which takes as long as several tasks.
-const MAX_LISTS_TOGETHER: usize = 8;
-/// How long a request may wait for a worker before it is answered 503.
-const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+use std::hash::{BuildHasher, RandomState};
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// What is needed to answer a request.
-pub struct App {
+use log::{debug, error};
+use serde_json::json;
+use tiny_http::{Request, Server};
+
+use crate::auth::{AuthConfig, AuthError, Identity, JwksCache, KeySource, UserId, Verdict, Verifier};
+use crate::db::Database;
+use crate::http::error::ApiError;
+use crate::http::router::{PublicRoute, Target};
+use crate::http::{Response, cors, is_preflight, path_and_query, request_id, router, single_value, trace_context};
+use crate::ops::access_log::{AccessLogEntry, UserPseudonyms};
+use crate::ops::admin::{self, Snapshot};
+use crate::ops::log::enter_request;
+use crate::ops::metrics::Metrics;
+use crate::ops::origin_log::RefusedOrigins;
+use crate::ops::docs;
+use crate::tasks::handlers::TaskCall;
+use scheduler::{BatchClass, JobQueue, Owner, QUEUE_TIMEOUT};
+use worker::{Job, TaskJob, VerifyJob};
+
+/// Admits requests, and runs their jobs.
+pub struct Dispatcher {
     cors: Arc<cors::Policy>,
+    refused_origins: RefusedOrigins,
     verifier: Verifier,
-    store: Arc<Store>,
-    queue: Queue<Job, { Company::ALL.len() }>,
-    turns: Turns<Call>,
+    jwks: Arc<JwksCache<VerifyJob>>,
+    database: Arc<Database>,
+    queue: JobQueue<Job>,
+    owner_hasher: RandomState,
     metrics: Metrics,
-    tags: visit::Tags,
-    seal: Seal,
+    pseudonyms: UserPseudonyms,
 }
 
-/// What waits for a worker.
-enum Job {
-    Call(Call),
-    /// Requests of a user whose turn it is, which would hold up others' where they were. They go first.
-    Left(Left, Vec<Call>),
-}
-
-/// A request.
-struct Call {
+/// A request that is not answered yet. Dropped, by a panic too, the engine answers it 500.
+struct PendingRequest {
     request: Request,
-    /// Once it was read.
-    body: Option<String>,
     id: Arc<str>,
-    visit: Visit,
-    company: Company,
-    /// Who sent it, where that matters.
-    identity: Option<Result<Identity, Error>>,
+    log: AccessLogEntry,
 }
 
-/// Requests that a worker answers: of a user whose turn it is, one or several that go together; or one of nobody.
-struct Held<'a> {
-    turn: Option<Turn<'a, Call>>,
-    calls: Vec<Call>,
+/// What becomes of a request.
+enum Admission {
+    Respond(Response),
+    Probe,
+    Verify { kid: String, call: Result<TaskCall, ApiError> },
+    Task(UserId, TaskCall),
 }
 
-impl Held<'_> {
-    /// Whom these go with.
-    fn company(&self) -> Company {
-        self.calls.first().map_or(Company::None, |call| call.company)
-    }
-}
-
-impl Call {
-    fn new(request: Request) -> Self {
-        let id = request_id::choose(sole(request.header_values(request_id::HEADER)));
-        let (path, query) = split_target(request.url());
-        let visit = Visit::new(request.method(), path);
-        let company = api::company(request.method(), path, query);
-        Self { request, body: None, id, visit, company, identity: None }
-    }
-
-    /// Whether they may be answered together.
-    fn goes_with(&self, other: &Self) -> bool {
-        self.company == other.company && self.company != Company::None
-    }
-}
-
-impl App {
-    /// What so many workers answer, of whose connections pages of long lists take up to `pages`.
+impl Dispatcher {
+    /// For so many workers.
     pub fn new(
         cors: Arc<cors::Policy>,
-        trust: Trust,
+        auth: AuthConfig,
         keys: KeySource,
-        store: Arc<Store>,
+        database: Arc<Database>,
         workers: usize,
-        pages: usize,
-    ) -> Self {
-        let (tags, seal) = (visit::Tags::new(&trust.secrets), Seal::new(&trust.secrets));
-        Self {
-            cors,
-            verifier: Verifier::new(trust, keys, (workers / WORKERS_PER_WAIT_FOR_KEYS).max(1)),
-            store,
-            queue: Queue::new(QUEUE_REQUESTS, Company::ALL.map(share)),
-            turns: Turns::new(workers, pages, LINE_REQUESTS),
-            metrics: Metrics::default(),
-            tags,
-            seal,
-        }
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|dispatcher| {
+            let dispatcher = dispatcher.clone();
+            let resume = move |jobs: Vec<VerifyJob>| {
+                if let Some(dispatcher) = dispatcher.upgrade() {
+                    jobs.into_iter().for_each(|job| dispatcher.resume(job));
+                }
+            };
+            Self {
+                cors,
+                refused_origins: RefusedOrigins::default(),
+                pseudonyms: UserPseudonyms::new(&auth.secrets),
+                verifier: Verifier::new(auth),
+                jwks: JwksCache::new(keys, resume),
+                database,
+                queue: JobQueue::new(workers),
+                owner_hasher: RandomState::new(),
+                metrics: Metrics::default(),
+            }
+        })
     }
 
-    /// Lets a request wait for a worker. `/health` is answered right here, so that no database can delay it.
+    /// Answers a request, or queues its job.
     pub fn admit(&self, request: Request) {
-        let is_health = split_target(request.url()).0 == "/health";
-        let mut call = Call::new(request);
-        if self.store.database().is_pooled() {
-            call.company = Company::None;
-        }
-        if is_health { self.attend(vec![call]) } else { self.queue(call) }
-    }
-
-    /// Whether no request waits for a worker.
-    pub fn is_idle(&self) -> bool {
-        self.queue.is_empty()
-    }
-
-    /// Answers the requests that have waited for too long.
-    pub fn refuse_late(&self) {
-        while let Some(Job::Call(call)) = self.queue.pop_older_than(QUEUE_TIMEOUT) {
-            self.refuse(call);
-        }
-    }
-
-    /// Answers requests for ever.
-    pub fn work(&self) {
-        loop {
-            let mut calls = Vec::new();
-            for job in self.queue.pop() {
-                match job {
-                    Job::Call(call) => calls.push(call),
-                    Job::Left(turn, calls) => {
-                        self.go_on(vec![Held { turn: Some(self.turns.resume(turn)), calls }]);
-                    }
-                }
+        let id = request_id::from_header_or_new(single_value(request.header_values(request_id::HEADER)));
+        let _scope = enter_request(Arc::clone(&id));
+        let (path, query) = path_and_query(request.url());
+        let matched = router::match_route(request.method(), path);
+        let mut log = AccessLogEntry::new(request.method(), matched.label);
+        let traceparent = single_value(request.header_values("traceparent")).unwrap_or_default();
+        log.set_trace(trace_context::trace_id(traceparent));
+        let admission = self.decide(&request, &mut log, matched.target, path, query);
+        fault_point("admission", &id);
+        let pending = PendingRequest { request, id, log };
+        match admission {
+            Err(error) => self.respond(pending, error.into()),
+            Ok(Admission::Respond(response)) => self.respond(pending, response),
+            Ok(Admission::Probe) => self.submit(Owner::Probes, BatchClass::Probe, Job::Probe(pending)),
+            Ok(Admission::Verify { kid, call }) => {
+                let job = VerifyJob { pending, kid, call, has_waited: false };
+                self.submit(Owner::Verification, BatchClass::Verify, Job::Verify(job));
             }
-            self.attend(calls);
+            Ok(Admission::Task(user, call)) => self.submit_task(pending, user, call),
         }
     }
 
-    /// Answers requests when it is their users' turn.
-    fn attend(&self, calls: Vec<Call>) {
-        // Of several none waits until it is known who sent another.
-        let patience = if calls.len() > 1 { Patience::None } else { Patience::Some };
-        let mut held = Vec::new();
-        for mut call in calls {
-            call.identity = self.identify(&call, patience);
-            match call.identity {
-                Some(Err(Error::Unauthenticated(Refusal::NotNow))) if patience == Patience::None => {
-                    call.company = Company::None;
-                    self.queue(call);
-                }
-                _ => self.hold(&mut held, call),
-            }
+    /// What becomes of a request, as far as its head says. Every path under `/api` needs a token first, also an unknown one.
+    fn decide(
+        &self,
+        request: &Request,
+        log: &mut AccessLogEntry,
+        target: Target,
+        path: &str,
+        query: &str,
+    ) -> Result<Admission, ApiError> {
+        if is_preflight(request) {
+            let requested = single_value(request.header_values("Access-Control-Request-Headers"));
+            let response = cors::preflight(self.allowed_origin(request), requested.unwrap_or_default());
+            return Ok(Admission::Respond(response));
         }
-        self.go_on(held);
-    }
-
-    /// Answers requests, and then those of the same users that have waited for their turn.
-    fn go_on<'a>(&'a self, mut held: Vec<Held<'a>>) {
-        while !held.is_empty() {
-            held = self.answer_all(self.leave_slow(held));
-        }
-    }
-
-    /// Leaves to other workers what does not go together, so that it holds up none of the others that are held with it.
-    fn leave_slow<'a>(&self, held: Vec<Held<'a>>) -> Vec<Held<'a>> {
-        let turned = held.iter().filter(|held| held.turn.is_some());
-        let company = turned.map(Held::company).find(|company| *company != Company::None);
-        let stays = |held: &Held| held.turn.is_none() || Some(held.company()) == company;
-        let (mut kept, mut left): (Vec<_>, Vec<_>) = held.into_iter().partition(stays);
-        if kept.is_empty() {
-            kept.extend(left.pop());
-        }
-        for (turn, calls) in left.into_iter().filter_map(|Held { turn, calls }| Some((turn?, calls))) {
-            self.queue.push_first(Job::Left(turn.leave(), calls));
-        }
-        kept
-    }
-
-    fn queue(&self, call: Call) {
-        if let Err(Job::Call(call)) = self.queue.push(call.company as usize, Job::Call(call)) {
-            self.refuse(call);
-        }
-    }
-
-    /// Adds a request to those that are held if it is its user's turn.
-    fn hold<'a>(&'a self, held: &mut Vec<Held<'a>>, mut call: Call) {
-        let Some(Ok(identity)) = &call.identity else {
-            return held.push(Held { turn: None, calls: vec![call] });
+        let found = match target {
+            Target::Public(route) => return public_admission(route?, path),
+            Target::Api(found) => found,
         };
-        call.visit.is_by(&identity.user, &self.tags);
-        let user = self.turns.key(identity.user.as_str());
-        for Held { turn, calls } in held.iter_mut() {
-            if let Some(turn) = turn.as_ref().filter(|turn| turn.is_of(user)) {
-                return match turn.share(call, |next| calls.iter().all(|call| call.goes_with(next))) {
-                    Ok(shares) => calls.extend(shares),
-                    Err(call) => self.refuse(call),
-                };
+        let verdict = log.auth.measure(|| self.verifier.authenticate(authorization(request)?, now_seconds()))?;
+        let call = found.and_then(|(route, id)| TaskCall::parse(route, id, query));
+        Ok(match verdict {
+            Verdict::NeedsKey { kid } => Admission::Verify { kid, call },
+            Verdict::Verified(Identity { user, .. }) => {
+                log.set_user(&user, &self.pseudonyms);
+                Admission::Task(user, call?)
             }
+        })
+    }
+
+    /// Queues the job of a user whose token was verified.
+    fn submit_task(&self, pending: PendingRequest, user: UserId, call: TaskCall) {
+        let class = batch_class(&call);
+        let deadline = Instant::now() + QUEUE_TIMEOUT;
+        let job = TaskJob { pending, owner: self.owner(&user), user, call, deadline, plan: None, first_page: None };
+        self.submit(job.owner, class, Job::Task(Box::new(job)));
+    }
+
+    fn submit(&self, owner: Owner, class: BatchClass, job: Job) {
+        if let Err(job) = self.queue.submit(owner, class, job, Instant::now() + QUEUE_TIMEOUT) {
+            self.shed(job);
         }
-        match self.turns.begin(user, call, Instant::now()) {
-            Ok(Some((turn, call))) => held.push(Held { turn: Some(turn), calls: vec![call] }),
-            Ok(None) => {}
-            Err(call) => self.refuse(call),
+    }
+
+    fn owner(&self, user: &UserId) -> Owner {
+        Owner::User(self.owner_hasher.hash_one(user.as_str()))
+    }
+
+    /// Answers what has been queued, or has waited for a key set, for too long. To be called every few milliseconds.
+    pub fn shed_expired(&self) {
+        let now = Instant::now();
+        self.queue.expire(now).into_iter().for_each(|job| self.shed(job));
+        for job in self.jwks.take_expired(now) {
+            self.respond(job.pending, ApiError::from(AuthError::KeysUnavailable).into());
         }
     }
 
-    /// Answers all of these, and tells whose turn it is then. What several ask of the database they ask together.
-    fn answer_all<'a>(&'a self, held: Vec<Held<'a>>) -> Vec<Held<'a>> {
-        let share = (MAX_TOGETHER / held.len()).max(1);
-        let (mut turns, mut asking) = (Vec::with_capacity(held.len()), Vec::new());
-        for Held { turn, calls } in held {
-            for mut call in calls {
-                if turn.is_some() && call.visit.age() > QUEUE_TIMEOUT {
-                    self.refuse(call);
-                    continue;
-                }
-                match self.begin(&mut call) {
-                    Reply::Ask(question) => asking.push((call, question)),
-                    Reply::Now(response) => self.answer(call, response),
-                }
-            }
-            turns.extend(turn);
-        }
-        self.ask_all(asking);
-        let pass_on = |turn: Turn<'a, Call>| turn.pass_on(Instant::now(), share, Call::goes_with);
-        turns.into_iter().filter_map(pass_on).map(|(turn, calls)| Held { turn: Some(turn), calls }).collect()
+    /// Whether nothing is queued or waits.
+    pub fn is_idle(&self) -> bool {
+        self.queue.queued() == 0 && self.jwks.waiting() == 0
     }
 
-    /// Answers a request that nobody has time for.
-    fn refuse(&self, call: Call) {
-        self.metrics.shed.fetch_add(1, Ordering::Relaxed);
-        // Without its preflight a page is not even told so.
-        let response = self.preflight(&call.request).unwrap_or_else(|| Error::Unavailable.into());
-        self.answer(call, response);
+    /// Answers a request that there is no time for.
+    fn shed(&self, job: Job) {
+        self.metrics.shed.inc();
+        self.respond(job.into_pending(), ApiError::Unavailable.into());
     }
 
-    /// Whoever asks for something under `/api` is asked for an identity first, also where there is nothing. `None` for others.
-    fn identify(&self, call: &Call, patience: Patience) -> Option<Result<Identity, Error>> {
-        let Call { request, visit, .. } = call;
-        if is_preflight(request) || !router::needs_identity(split_target(request.url()).0) {
-            return None;
-        }
-        let _in_request = logging::enter_request(Arc::clone(&call.id));
-        let authorization = sole(request.header_values("Authorization"));
-        let identify = || Ok(self.verifier.identify(authorization, now_seconds(), patience)?);
-        Some(guarded(|| visit.auth.time(identify)))
-    }
-
-    /// What becomes of a request: its answer, or the question on which that depends.
-    fn begin(&self, call: &mut Call) -> Reply<'_> {
-        let _in_request = logging::enter_request(Arc::clone(&call.id));
-        if let Some(response) = self.preflight(&call.request) {
-            return response.into();
-        }
-        guarded(|| self.serve(call)).unwrap_or_else(|error| Response::from(error).into())
-    }
-
-    /// The answer to a preflight.
-    fn preflight(&self, request: &Request) -> Option<Response> {
-        let asked = || sole(request.header_values("Access-Control-Request-Headers")).unwrap_or_default();
-        is_preflight(request).then(|| cors::preflight(self.allowed_origin(request), asked()))
-    }
-
-    /// Sends the answer.
-    fn answer(&self, call: Call, response: Response) {
-        let Call { request, id, visit, .. } = call;
-        let response = finish(response, self.allowed_origin(&request), &id);
-        let _in_request = logging::enter_request(id);
-        let (response, finished) = visit.finish(response);
+    /// Sends the response, and logs the request.
+    fn respond(&self, pending: PendingRequest, response: Response) {
+        let PendingRequest { request, id, log } = pending;
+        let _scope = enter_request(Arc::clone(&id));
+        fault_point("response", &id);
+        let response = response.with_common_headers(self.allowed_origin(&request), &id);
+        let (response, mut completed) = log.finish(response);
         match request.respond(response.into_tiny_http()) {
             Err(error) if error.kind() == ErrorKind::InvalidInput => {
-                error!("an answer cannot be sent: {error}")
+                error!("a response cannot be sent: {error}");
+                completed.set_engine_status(500);
             }
-            Err(error) => debug!("an answer could not be sent: {error}"),
+            Err(error) => debug!("a response could not be sent: {error}"),
             Ok(()) => {}
         }
-        finished.tell(&self.metrics);
+        completed.log_and_count(&self.metrics);
     }
 
+    /// The origin of the page that sent the request, if it may read the response.
     fn allowed_origin<'r>(&self, request: &'r Request) -> Option<&'r str> {
-        self.cors.judge(sole(request.header_values("Origin")).unwrap_or_default())
-    }
-
-    fn serve(&self, Call { request, body, visit, identity, .. }: &mut Call) -> Result<Reply<'_>, Error> {
-        let target = request.url().to_owned();
-        let (path, query) = split_target(&target);
-        let Some(identity) = identity.take() else {
-            let response = match router::find(&PUBLIC, request.method(), path)?.endpoint {
-                Public::About => api::about(),
-                Public::Health => api::health(),
-                Public::Ready => visit.database.time(|| api::ready(self.store.database()))?,
-                Public::OpenApi => api::openapi(),
-                Public::Docs => api::docs(),
-            };
-            return Ok(response.into());
-        };
-        let identity = identity?;
-        let tasks = self.store.tasks(&identity.user, &visit.database);
-        let seal = &self.seal;
-        let Match { endpoint, id } = router::find(&PRIVATE, request.method(), path)?;
-        match endpoint {
-            Private::ListTasks => api::list(&tasks, query),
-            Private::GetTask => api::get(&tasks, id, conditions(request, seal)?, seal),
-            Private::CreateTask => api::create(&tasks, read(body, request)?, seal),
-            Private::UpdateTask => {
-                api::update(&tasks, id, read(body, request)?, conditions(request, seal)?, seal)
-            }
-            Private::CompleteTask => {
-                api::complete(&tasks, id, read(body, request)?, &conditions(request, seal)?, seal)
-            }
-            Private::DeleteTask => api::delete(&tasks, id, &conditions(request, seal)?),
+        let origin = single_value(request.header_values("Origin")).unwrap_or_default()?;
+        let allowed = self.cors.allowed_origin(Some(origin));
+        if allowed.is_none() {
+            self.refused_origins.note(origin, Instant::now());
         }
+        allowed
     }
 
-    /// How it is doing, for Prometheus.
+    /// All metrics, in Prometheus's text format.
     pub fn metrics(&self, server: &Server) -> String {
-        let (http, database) = (server.stats(), self.store.database().stats());
-        admin::render(
-            &self.metrics,
-            &http,
-            self.queue.len() + self.turns.waiting(),
-            &database,
-            &self.verifier.key_status(),
-        )
+        let keys = self.jwks.status(Instant::now());
+        let snapshot = Snapshot {
+            http: server.stats(),
+            queued: self.queue.queued(),
+            waiting_for_keys: self.jwks.waiting(),
+            database: self.database.stats(),
+            keys: &keys,
+        };
+        admin::render(&self.metrics, snapshot)
     }
 }
 
-/// How many that wait a worker takes at once. Of what is read it leaves half to other connections; writes all wait for the same disk.
-fn share(company: Company) -> Share {
-    match company {
-        Company::Reads => Share { most: MAX_TOGETHER, one_in: 2 },
-        Company::Lists => Share { most: MAX_LISTS_TOGETHER, one_in: 2 },
-        Company::Writes => Share { most: MAX_TOGETHER, one_in: 1 },
-        Company::None => Share { most: 1, one_in: 1 },
+/// What becomes of a request that needs no token.
+fn public_admission(route: PublicRoute, path: &str) -> Result<Admission, ApiError> {
+    let name_and_version = || json!({ "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") });
+    Ok(Admission::Respond(match route {
+        PublicRoute::Ready => return Ok(Admission::Probe),
+        PublicRoute::About => Response::json(200, &name_and_version()),
+        PublicRoute::Health => Response::json(200, &json!({ "status": "ok" })),
+        PublicRoute::OpenApi => Response::raw_json(200, docs::OPENAPI_JSON),
+        PublicRoute::Docs => docs::response(path).ok_or(ApiError::RouteNotFound)?,
+    }))
+}
+
+/// Which jobs a call goes together with.
+fn batch_class(call: &TaskCall) -> BatchClass {
+    match call {
+        TaskCall::Read(_) => BatchClass::Read,
+        TaskCall::List(query) if query.is_batchable() => BatchClass::List,
+        TaskCall::List(_) => BatchClass::Slow,
+        TaskCall::Create | TaskCall::Update(_) | TaskCall::Complete(_) | TaskCall::Delete(_) => BatchClass::Write,
     }
 }
 
-/// Only `OPTIONS` with this header is one (Fetch standard, "CORS-preflight request").
-fn is_preflight(request: &Request) -> bool {
-    *request.method() == Method::Options
-        && sole(request.header_values("Access-Control-Request-Method")) != Ok(None)
-}
-
-/// The body, which is kept for when the request is tried once more.
-fn read<'b>(body: &'b mut Option<String>, request: &mut Request) -> Result<&'b str, Error> {
-    match body {
-        Some(body) => Ok(body),
-        None => Ok(body.insert(read_body(request)?)),
-    }
-}
-
-/// A panic is a defect of ours, and ends one request only.
-fn guarded<T>(serve: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-    catch_unwind(AssertUnwindSafe(serve)).unwrap_or_else(|_| {
-        error!("a request ended by a panic; see above");
-        Err(Error::Internal)
-    })
-}
-
-/// What every answer carries: it is one person's, and it is what it says it is.
-pub fn finish(response: Response, allowed_origin: Option<&str>, request_id: &str) -> Response {
-    cors::with_headers(response, allowed_origin)
-        .with_header(request_id::HEADER, request_id.to_owned())
-        .with_header("Cache-Control", "no-store")
-        .with_header("X-Content-Type-Options", "nosniff")
+/// The value of the `Authorization` header.
+fn authorization(request: &Request) -> Result<Option<&str>, AuthError> {
+    let value = single_value(request.header_values("Authorization"));
+    value.map_err(|_| AuthError::Invalid("more than one Authorization header, or not ASCII"))
 }
 
 /// Seconds since 1970.
@@ -398,17 +255,9 @@ fn now_seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_panic_is_a_500_that_a_page_can_read() {
-        let response = guarded::<Response>(|| panic!("a defect")).unwrap_or_else(Response::from);
-        let response = finish(response, Some("http://localhost:3000"), "7");
-        assert_eq!(response.status(), 500);
-        assert_eq!(response.header("Access-Control-Allow-Origin"), Some("http://localhost:3000"));
-        assert_eq!(response.header("Content-Type"), Some("application/json"));
-        assert!(!String::from_utf8_lossy(response.body().unwrap()).contains("defect"));
+/// In a debug build, a request with the id `panic-in-<stage>` panics there: a test shows what that costs.
+fn fault_point(stage: &str, request_id: &str) {
+    if cfg!(debug_assertions) && request_id.strip_prefix("panic-in-") == Some(stage) {
+        panic!("a fault was injected in {stage}");
     }
 }

@@ -1,116 +1,244 @@
-//! What requests ask of the database: alone, or together with others.
+//! What a worker does with a batch: plan, one round trip, render, respond.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{App, Call, Job, guarded, share};
-use crate::db::{Failure, Outcome, Question, Rows, Statement};
-use crate::http::Response;
-use crate::http::error::Error;
-use crate::ops::log as logging;
-use crate::tasks::handlers::Company;
+use log::error;
 
-/// A request, and the question on which its answer depends.
-type Asking<'q> = (Call, Question<'q, Response>);
+use super::scheduler::{Batch, BatchClass, Owner};
+use super::{Dispatcher, PendingRequest, authorization, fault_point, now_seconds};
+use crate::auth::{AuthError, Identity, Lookup, UserId};
+use crate::db::{BatchOutcome, DbError, Statement};
+use crate::http::error::ApiError;
+use crate::http::{Response, preconditions, read_body};
+use crate::ops::log::enter_request;
+use crate::tasks::handlers::{self, Rendered, TaskCall, TaskPlan};
+use crate::tasks::page::Page;
 
-impl App {
-    /// Asks all these questions, and answers the requests.
-    pub(super) fn ask_all(&self, asking: Vec<Asking>) {
-        let (writes, mut reads): (Vec<_>, Vec<_>) =
-            asking.into_iter().partition(|(_, question)| question.statement().writes());
-        // Those of users whose turn it was may be more than were taken from the queue.
-        let most = reads.first().map_or(1, |(call, _)| share(call.company).most);
-        while !reads.is_empty() {
-            let later = reads.split_off(most.min(reads.len()));
-            self.look_up(reads);
-            reads = later;
+/// What waits for a worker.
+pub enum Job {
+    /// `/ready`.
+    Probe(PendingRequest),
+    /// A token that is signed with a key.
+    Verify(VerifyJob),
+    /// A request of a user whose token was verified.
+    Task(Box<TaskJob>),
+}
+
+impl Job {
+    /// The request alone.
+    pub fn into_pending(self) -> PendingRequest {
+        match self {
+            Job::Probe(pending) => pending,
+            Job::Verify(job) => job.pending,
+            Job::Task(job) => job.pending,
         }
-        let (writes, later) = one_of_each(writes, |(_, question)| question.statement().locks());
-        later.into_iter().for_each(|(call, _)| self.once_more(call));
-        if writes.len() > 1 {
-            self.write_together(writes);
-        } else {
-            writes.into_iter().for_each(|write| self.write(write));
-        }
-    }
-
-    /// Asks all these questions in one round trip, and answers the requests.
-    fn look_up(&self, asking: Vec<Asking>) {
-        let (calls, questions): (Vec<_>, Vec<_>) = asking.into_iter().unzip();
-        let (statements, answers): (Vec<_>, Vec<_>) = questions.into_iter().map(Question::apart).unzip();
-        let mut answers: Vec<_> = answers.into_iter().map(Some).collect();
-        let read = |index: usize, rows| {
-            let _in_request = logging::enter_request(Arc::clone(&calls[index].id));
-            let answer = answers[index].take().ok_or(Error::Internal);
-            guarded(|| answer?(rows)).unwrap_or_else(Response::from)
-        };
-        let in_request = match &calls[..] {
-            [call] => Some(logging::enter_request(Arc::clone(&call.id))),
-            _ => None, // what is logged now is said of all of them
-        };
-        let statements: Vec<&Statement> = statements.iter().collect();
-        let begun = Instant::now();
-        let found = guarded(|| Ok(self.store.database().look_up(&statements, read)));
-        let time = begun.elapsed();
-        drop(in_request);
-        let mut found = found.unwrap_or_default().into_iter(); // too few where that panicked
-        for call in calls {
-            call.visit.database.add(time);
-            let _in_request = logging::enter_request(Arc::clone(&call.id));
-            let found = found.next().map(|found| found.map_err(Failure::tell));
-            let response = found.unwrap_or(Err(Error::Internal)).unwrap_or_else(Response::from);
-            self.answer(call, response);
-        }
-    }
-
-    fn write(&self, (call, question): Asking) {
-        let in_request = logging::enter_request(Arc::clone(&call.id));
-        let begun = Instant::now();
-        let rows = guarded(|| self.store.database().write(question.statement()));
-        drop(in_request);
-        call.visit.database.add(begun.elapsed());
-        self.tell((call, question), rows);
-    }
-
-    /// Writes all of these in one round trip, and answers the requests.
-    fn write_together(&self, writes: Vec<Asking>) {
-        let statements: Vec<&Statement> = writes.iter().map(|(_, question)| question.statement()).collect();
-        let begun = Instant::now();
-        let outcome = guarded(|| Ok(self.store.database().write_together(&statements)));
-        let time = begun.elapsed();
-        writes.iter().for_each(|(call, _)| call.visit.database.add(time));
-        match outcome {
-            Ok(Outcome::Done(rows)) => {
-                writes.into_iter().zip(rows).for_each(|(write, rows)| self.tell(write, Ok(rows)));
-            }
-            Ok(Outcome::NothingDone) => writes.into_iter().for_each(|(call, _)| self.once_more(call)),
-            Ok(Outcome::Unknown) => {
-                writes.into_iter().for_each(|write| self.tell(write, Err(Error::Unavailable)));
-            }
-            Err(_) => writes.into_iter().for_each(|write| self.tell(write, Err(Error::Internal))),
-        }
-    }
-
-    /// Has a request tried once more, alone, by whoever is free next.
-    fn once_more(&self, mut call: Call) {
-        call.company = Company::None;
-        self.queue.push_first(Job::Call(call));
-    }
-
-    /// Answers a request whose statement returned these rows.
-    fn tell(&self, (call, question): Asking, rows: Result<Rows, Error>) {
-        let in_request = logging::enter_request(Arc::clone(&call.id));
-        let (_, answer) = question.apart();
-        let response = guarded(|| answer(rows?)).unwrap_or_else(Response::from);
-        drop(in_request);
-        self.answer(call, response);
     }
 }
 
-/// Those of these that may be one transaction, and those that are left. It changes rows in the order of their numbers, as each such
-/// transaction does, so that no two of them wait for each other; and makes no two states of a row, which would have one tag: it
-/// changes none twice, nor what it adds, for that comes last.
-fn one_of_each<T>(mut writes: Vec<T>, row: impl Fn(&T) -> Option<i32>) -> (Vec<T>, Vec<T>) {
+/// A request whose token is signed with a key of the issuer.
+pub struct VerifyJob {
+    /// The request.
+    pub pending: PendingRequest,
+    /// The key.
+    pub kid: String,
+    /// What it asks for, if that is valid.
+    pub call: Result<TaskCall, ApiError>,
+    /// It has waited for a fetch of the key set.
+    pub has_waited: bool,
+}
+
+/// A request for tasks.
+pub struct TaskJob {
+    /// The request.
+    pub pending: PendingRequest,
+    /// Whose tasks.
+    pub user: UserId,
+    /// The same for the scheduler.
+    pub owner: Owner,
+    /// What is asked for.
+    pub call: TaskCall,
+    /// Until when it may be queued. A retry does not extend it.
+    pub deadline: Instant,
+    /// Once it is known.
+    pub plan: Option<TaskPlan>,
+    /// The beginning of a list that turned out to be long.
+    pub first_page: Option<Page>,
+}
+
+/// A request with its plan.
+type Planned = (Box<TaskJob>, TaskPlan);
+
+impl Dispatcher {
+    /// Runs jobs for ever.
+    pub fn run_worker(&self) {
+        let mut done = None;
+        loop {
+            let Batch { class, jobs, permit } = self.queue.take(done.take(), || !self.database.is_pooled());
+            // The engine answers the requests of a batch that panics: they are dropped.
+            if catch_unwind(AssertUnwindSafe(|| self.run(class, jobs))).is_err() {
+                error!("a batch was ended by a panic; see above");
+            }
+            done = Some(permit);
+        }
+    }
+
+    fn run(&self, class: BatchClass, jobs: Vec<Job>) {
+        let mut planned = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            match job {
+                Job::Probe(pending) => self.probe(pending),
+                Job::Verify(job) => self.verify(job),
+                Job::Task(job) if class == BatchClass::Slow => self.read_long_list(*job),
+                Job::Task(job) => planned.extend(self.plan(job)),
+            }
+        }
+        if matches!(class, BatchClass::Write) && planned.len() > 1 {
+            self.execute_transaction(planned);
+        } else if !planned.is_empty() {
+            self.execute_each(planned);
+        }
+    }
+
+    fn probe(&self, pending: PendingRequest) {
+        let is_ready = pending.log.database.measure(|| self.database.is_ready());
+        let ready = || Response::json(200, &serde_json::json!({ "status": "ready" }));
+        self.respond(pending, if is_ready { ready() } else { ApiError::Unavailable.into() });
+    }
+
+    /// Verifies a token that is signed with a key, or parks its request until the key set is there.
+    fn verify(&self, job: VerifyJob) {
+        let (kid, has_waited) = (job.kid.clone(), job.has_waited);
+        match self.jwks.find(&kid, job, has_waited, Instant::now()) {
+            Lookup::Waiting => {}
+            Lookup::Unavailable(job) => self.respond(job.pending, ApiError::from(AuthError::KeysUnavailable).into()),
+            Lookup::Found(keys, VerifyJob { mut pending, call, .. }) => {
+                let verify = || {
+                    let header = authorization(&pending.request)?;
+                    self.verifier.authenticate_with_keys(header, &keys, now_seconds())
+                };
+                match pending.log.auth.measure(verify).map_err(ApiError::from) {
+                    Ok(Identity { user, .. }) => {
+                        pending.log.set_user(&user, &self.pseudonyms);
+                        match call {
+                            Ok(call) => self.submit_task(pending, user, call),
+                            Err(error) => self.respond(pending, error.into()),
+                        }
+                    }
+                    Err(error) => self.respond(pending, error.into()),
+                }
+            }
+        }
+    }
+
+    /// Queues a request again whose key set is there, or is not to be had. The time that it waited is not counted.
+    pub(super) fn resume(&self, job: VerifyJob) {
+        let job = VerifyJob { has_waited: true, ..job };
+        self.submit(Owner::Verification, BatchClass::Verify, Job::Verify(job));
+    }
+
+    /// What a request asks of the database; it is answered here when its body is invalid.
+    fn plan(&self, mut job: Box<TaskJob>) -> Option<Planned> {
+        if let Some(plan) = job.plan.take() {
+            return Some((job, plan));
+        }
+        let _scope = enter_request(Arc::clone(&job.pending.id));
+        fault_point("plan", &job.pending.id);
+        let request = &mut job.pending.request;
+        let body = if job.call.has_body() { read_body(request) } else { Ok(String::new()) };
+        let plan = body.and_then(|body| handlers::plan(&job.user, &job.call, &body, preconditions(request)?));
+        match plan {
+            Ok(plan) => Some((job, plan)),
+            Err(error) => {
+                self.respond(job.pending, error.into());
+                None
+            }
+        }
+    }
+
+    /// Runs each statement in a transaction of its own, all in one round trip.
+    fn execute_each(&self, planned: Vec<Planned>) {
+        let statements: Vec<&Statement> = planned.iter().map(|(_, plan)| &plan.statement).collect();
+        let began_at = Instant::now();
+        let results = self.database.execute(&statements);
+        let duration = began_at.elapsed();
+        for (planned, result) in planned.into_iter().zip(results) {
+            self.finish(planned, result, duration);
+        }
+    }
+
+    /// Runs writes in one transaction and one round trip. Where it is rolled back, each is tried again alone.
+    fn execute_transaction(&self, planned: Vec<Planned>) {
+        let (planned, conflicting) = split_row_conflicts(planned, |(_, plan)| plan.statement.locked_row());
+        conflicting.into_iter().for_each(|planned| self.retry_alone(planned));
+        let statements: Vec<&Statement> = planned.iter().map(|(_, plan)| &plan.statement).collect();
+        let began_at = Instant::now();
+        let outcome = self.database.execute_transaction(&statements);
+        let duration = began_at.elapsed();
+        match outcome {
+            BatchOutcome::Committed(rows) => {
+                for (planned, rows) in planned.into_iter().zip(rows) {
+                    self.finish(planned, Ok(rows), duration);
+                }
+            }
+            BatchOutcome::RolledBack => {
+                for planned in planned {
+                    planned.0.pending.log.database.add(duration);
+                    self.retry_alone(planned);
+                }
+            }
+            BatchOutcome::Unknown => {
+                for planned in planned {
+                    self.finish(planned, Err(DbError::Unavailable), duration);
+                }
+            }
+        }
+    }
+
+    /// Queues a write ahead of everything, to be run alone.
+    fn retry_alone(&self, (mut job, plan): Planned) {
+        job.plan = Some(plan);
+        let (owner, deadline) = (job.owner, job.deadline);
+        if let Err(job) = self.queue.submit(owner, BatchClass::RetriedWrite, Job::Task(job), deadline) {
+            self.shed(job);
+        }
+    }
+
+    /// Answers a request with what its statement returned.
+    fn finish(&self, planned: Planned, result: Result<Vec<tokio_postgres::Row>, DbError>, duration: Duration) {
+        let (mut job, plan) = planned;
+        job.pending.log.database.add(duration);
+        let scope = enter_request(Arc::clone(&job.pending.id));
+        fault_point("render", &job.pending.id);
+        let rendered = handlers::render(&job.user, &plan, result);
+        drop(scope);
+        match rendered {
+            Ok(Rendered::Response(response)) => self.respond(job.pending, response),
+            Ok(Rendered::LongList(page)) => {
+                job.first_page = Some(page);
+                self.submit(job.owner, BatchClass::Slow, Job::Task(job));
+            }
+            Err(error) => self.respond(job.pending, error.into()),
+        }
+    }
+
+    /// Reads a list that may be long.
+    fn read_long_list(&self, job: TaskJob) {
+        let TaskJob { pending, user, call, first_page, .. } = job;
+        let scope = enter_request(Arc::clone(&pending.id));
+        fault_point("list", &pending.id);
+        let read = || handlers::read_long_list(&self.database, &user, &call, first_page);
+        let response = pending.log.database.measure(read).unwrap_or_else(Response::from);
+        drop(scope);
+        self.respond(pending, response);
+    }
+}
+
+/// Splits writes into those that may be one transaction and those that are left. A transaction changes rows in the order of
+/// their ids, so that no two wait for each other. It changes none twice, and inserts last: otherwise two states of a row would
+/// have one entity tag.
+fn split_row_conflicts<T>(mut writes: Vec<T>, row: impl Fn(&T) -> Option<i64>) -> (Vec<T>, Vec<T>) {
     writes.sort_by_key(|write| (row(write).is_none(), row(write)));
     let mut last = None;
     writes.into_iter().partition(|write| {
@@ -124,10 +252,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_transaction_changes_each_row_once_and_all_in_one_order() {
+    fn transaction_when_writes_share_rows_changes_each_row_once_and_in_order() {
         let writes =
             vec![(1, Some(7)), (2, None), (3, Some(3)), (4, Some(7)), (5, None), (6, Some(3)), (7, Some(9))];
-        let (together, later) = one_of_each(writes, |(_, row)| *row);
+        let (together, later) = split_row_conflicts(writes, |(_, row)| *row);
         assert_eq!(together.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [3, 1, 7, 2, 5]);
         assert_eq!(later.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [6, 4]);
     }

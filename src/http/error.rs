@@ -1,43 +1,43 @@
 //! Every way in which a request can fail, and what the client reads of it.
 //!
-//! One enum, one table: status, code and headers of an error are decided here and nowhere else
-//! (`specs/api/errors.md`). What a client reads never carries text of the database or of another user's data; what an
-//! operator needs is logged where the error arises.
+//! One table: status, code, message and header of an error are decided here and nowhere else (`specs/api/errors.md`). What a
+//! client reads never carries text of the database. What an operator needs is logged where the error arises.
 
 use serde::Serialize;
 
-use crate::auth::Refusal;
-use crate::http::Response;
+use crate::auth::AuthError;
 
-/// A request that could not be answered as asked.
+/// Why a request was not answered as asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Error {
-    /// The body is no proper UTF-8, or a header that decides what is done cannot be read.
+pub enum ApiError {
+    /// The body is not UTF-8, or a header that decides what is done cannot be read.
     BadRequest(&'static str),
-    /// The HTTP engine refused the request, with this status, code and sentence.
-    Http(u16, &'static str, &'static str),
-    /// No identity, or none that can be checked now: see [`Refusal`].
-    Unauthenticated(Refusal),
+    /// The HTTP engine refused the request, with this status, code and message.
+    Engine(u16, &'static str, &'static str),
+    /// There is no valid token, or it cannot be verified now.
+    Unauthenticated(AuthError),
     /// No such path.
-    UnknownPath,
-    /// No task of this user has this id. Says the same whether another user has one or nobody.
-    UnknownTask,
-    /// The task is not as the conditions of the request demand.
+    RouteNotFound,
+    /// No task of this user has this id. The same whether another user has one or nobody.
+    TaskNotFound,
+    /// `If-Match` or `If-None-Match` does not hold.
     PreconditionFailed,
-    /// The path exists, the method does not; holds the value of `Allow`.
+    /// The path has no such method; holds the value of `Allow`.
     MethodNotAllowed(&'static str),
-    /// The body or a parameter does not hold; at least one violation.
-    Invalid(Vec<Violation>),
+    /// The body has a `Content-Encoding`.
+    UnsupportedMediaType,
+    /// The body or a parameter is invalid; at least one error.
+    Validation(Vec<FieldError>),
     /// A defect of ours. Its cause is in the log.
     Internal,
-    /// The database is away, or the server is full; worth another try soon.
+    /// The database is down, or the server is full: worth another try soon.
     Unavailable,
 }
 
 /// One thing that is wrong with a body or a parameter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Violation {
-    /// Where it stands: `["body", "title"]`.
+pub struct FieldError {
+    /// Where it is: `["body", "title"]`.
     pub loc: Vec<&'static str>,
     /// What a person can do about it.
     pub msg: String,
@@ -46,19 +46,16 @@ pub struct Violation {
     pub kind: &'static str,
 }
 
-impl Violation {
-    /// A violation at `loc`, told as `msg` to people and as `kind` to programs.
+impl FieldError {
+    /// An error at `loc`, with `kind` for programs and `msg` for people.
     pub fn new(loc: &[&'static str], kind: &'static str, msg: impl Into<String>) -> Self {
         Self { loc: loc.to_vec(), msg: msg.into(), kind }
     }
 }
 
-/// How long a client should wait before it asks again after a 503, in seconds.
-const RETRY_AFTER_SECONDS: &str = "1";
-
 /// The body of every error. `detail` repeats `message`, except for a 422.
 #[derive(Serialize)]
-struct Body<'a> {
+pub struct ErrorBody<'a> {
     detail: Detail<'a>,
     error_code: &'a str,
     message: &'a str,
@@ -68,77 +65,78 @@ struct Body<'a> {
 #[serde(untagged)]
 enum Detail<'a> {
     Text(&'a str),
-    Violations(&'a [Violation]),
+    Fields(&'a [FieldError]),
 }
 
-impl Error {
-    /// Status and code of each error.
-    fn kind(&self) -> (u16, &'static str) {
+/// How long a client should wait before it tries again after a 503, in seconds.
+const RETRY_AFTER_SECONDS: &str = "1";
+
+impl ApiError {
+    /// Status and code.
+    pub fn status_and_code(&self) -> (u16, &'static str) {
         match self {
-            Error::BadRequest(_) => (400, "BAD_REQUEST"),
-            Error::Http(status, error_code, _) => (*status, error_code),
-            Error::Unauthenticated(Refusal::Missing) => (401, "AUTHENTICATION_REQUIRED"),
-            Error::Unauthenticated(Refusal::Invalid(_)) => (401, "INVALID_TOKEN"),
-            Error::Unauthenticated(Refusal::Expired) => (401, "TOKEN_EXPIRED"),
-            Error::Unauthenticated(Refusal::NotNow) => (503, "SERVICE_UNAVAILABLE"),
-            Error::UnknownPath | Error::UnknownTask => (404, "RESOURCE_NOT_FOUND"),
-            Error::MethodNotAllowed(_) => (405, "METHOD_NOT_ALLOWED"),
-            Error::PreconditionFailed => (412, "PRECONDITION_FAILED"),
-            Error::Invalid(_) => (422, "VALIDATION_ERROR"),
-            Error::Internal => (500, "INTERNAL_ERROR"),
-            Error::Unavailable => (503, "SERVICE_UNAVAILABLE"),
+            ApiError::BadRequest(_) => (400, "BAD_REQUEST"),
+            ApiError::Engine(status, code, _) => (*status, code),
+            ApiError::Unauthenticated(AuthError::Missing) => (401, "AUTHENTICATION_REQUIRED"),
+            ApiError::Unauthenticated(AuthError::Invalid(_)) => (401, "INVALID_TOKEN"),
+            ApiError::Unauthenticated(AuthError::Expired) => (401, "TOKEN_EXPIRED"),
+            ApiError::RouteNotFound | ApiError::TaskNotFound => (404, "RESOURCE_NOT_FOUND"),
+            ApiError::MethodNotAllowed(_) => (405, "METHOD_NOT_ALLOWED"),
+            ApiError::PreconditionFailed => (412, "PRECONDITION_FAILED"),
+            ApiError::UnsupportedMediaType => (415, "UNSUPPORTED_MEDIA_TYPE"),
+            ApiError::Validation(_) => (422, "VALIDATION_ERROR"),
+            ApiError::Internal => (500, "INTERNAL_ERROR"),
+            ApiError::Unavailable | ApiError::Unauthenticated(AuthError::KeysUnavailable) => {
+                (503, "SERVICE_UNAVAILABLE")
+            }
         }
     }
 
     /// The sentence that a person reads.
-    fn message(&self) -> String {
+    pub fn message(&self) -> String {
         match self {
-            Error::BadRequest(why) | Error::Http(_, _, why) => (*why).to_owned(),
-            Error::Unauthenticated(refusal) => refusal.to_string(),
-            Error::UnknownPath => "Not Found".to_owned(),
-            Error::UnknownTask => "Task not found".to_owned(),
-            Error::PreconditionFailed => "The task is no longer as this request expects it".to_owned(),
-            Error::MethodNotAllowed(allow) => format!("Method not allowed here; allowed: {allow}"),
-            Error::Invalid(violations) => violations
-                .iter()
-                .map(|violation| format!("{}: {}", violation.loc.join("."), violation.msg))
-                .collect::<Vec<_>>()
-                .join("; "),
-            Error::Internal => "Something went wrong on our side".to_owned(),
-            Error::Unavailable => "The service cannot answer just now; please try again".to_owned(),
+            ApiError::BadRequest(why) | ApiError::Engine(_, _, why) => (*why).to_owned(),
+            ApiError::Unauthenticated(error) => error.to_string(),
+            ApiError::RouteNotFound => "Not Found".to_owned(),
+            ApiError::TaskNotFound => "Task not found".to_owned(),
+            ApiError::PreconditionFailed => "The task is not in the state that the request expects".to_owned(),
+            ApiError::MethodNotAllowed(allow) => format!("Method not allowed; allowed: {allow}"),
+            ApiError::UnsupportedMediaType => {
+                "The body is compressed (Content-Encoding); send it uncompressed".to_owned()
+            }
+            ApiError::Validation(errors) => {
+                let lines = errors.iter().map(|error| format!("{}: {}", error.loc.join("."), error.msg));
+                lines.collect::<Vec<_>>().join("; ")
+            }
+            ApiError::Internal => "Internal server error".to_owned(),
+            ApiError::Unavailable => "The service is unavailable; please try again".to_owned(),
         }
     }
 
-    /// The header that belongs to some of the errors.
-    fn header(&self) -> Option<(&'static str, String)> {
+    /// The header that some errors have.
+    pub fn header(&self) -> Option<(&'static str, String)> {
         match self {
-            _ if self.kind().0 == 503 => Some(("Retry-After", RETRY_AFTER_SECONDS.to_owned())),
-            Error::Unauthenticated(refusal) => Some(("WWW-Authenticate", refusal.challenge())),
-            Error::MethodNotAllowed(allow) => Some(("Allow", (*allow).to_owned())),
+            _ if self.status_and_code().0 == 503 => Some(("Retry-After", RETRY_AFTER_SECONDS.to_owned())),
+            ApiError::Unauthenticated(error) => Some(("WWW-Authenticate", error.www_authenticate())),
+            ApiError::MethodNotAllowed(allow) => Some(("Allow", (*allow).to_owned())),
+            ApiError::UnsupportedMediaType => Some(("Accept-Encoding", "identity".to_owned())),
             _ => None,
         }
     }
-}
 
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Self {
-        Error::Unauthenticated(refusal)
+    /// The body. `message` is [`ApiError::message`].
+    pub fn body<'a>(&'a self, message: &'a str) -> ErrorBody<'a> {
+        let detail = match self {
+            ApiError::Validation(errors) => Detail::Fields(errors),
+            _ => Detail::Text(message),
+        };
+        ErrorBody { detail, error_code: self.status_and_code().1, message }
     }
 }
 
-impl From<Error> for Response {
-    fn from(error: Error) -> Self {
-        let (status, error_code) = error.kind();
-        let message = error.message();
-        let detail = match &error {
-            Error::Invalid(violations) => Detail::Violations(violations),
-            _ => Detail::Text(&message),
-        };
-        let mut response = Response::json(status, &Body { detail, error_code, message: &message });
-        if let Some((name, value)) = error.header() {
-            response = response.with_header(name, value);
-        }
-        response
+impl From<AuthError> for ApiError {
+    fn from(error: AuthError) -> Self {
+        ApiError::Unauthenticated(error)
     }
 }
 
@@ -146,21 +144,17 @@ impl From<Error> for Response {
 mod tests {
     use super::*;
 
-    fn body(error: Error) -> (u16, serde_json::Value) {
-        let response = Response::from(error);
-        (response.status(), serde_json::from_slice(response.body().unwrap()).unwrap())
+    fn body(error: &ApiError) -> serde_json::Value {
+        serde_json::to_value(error.body(&error.message())).unwrap()
     }
 
     #[test]
-    fn detail_repeats_the_message_except_for_a_422() {
-        let (status, json) = body(Error::UnknownTask);
-        assert_eq!(status, 404);
+    fn detail_when_not_a_422_repeats_the_message() {
+        let json = body(&ApiError::TaskNotFound);
         assert_eq!(json["detail"], json["message"]);
         assert_eq!(json["error_code"], "RESOURCE_NOT_FOUND");
 
-        let (status, json) =
-            body(Error::Invalid(vec![Violation::new(&["body", "title"], "missing", "Field required")]));
-        assert_eq!(status, 422);
+        let json = body(&ApiError::Validation(vec![FieldError::new(&["body", "title"], "missing", "Field required")]));
         assert_eq!(
             json["detail"],
             serde_json::json!([{"loc": ["body", "title"], "msg": "Field required", "type": "missing"}])
@@ -169,17 +163,18 @@ mod tests {
     }
 
     #[test]
-    fn each_error_has_the_header_that_its_status_asks_for() {
-        let header = |error: Error, name| Response::from(error).header(name).map(str::to_owned);
-        assert_eq!(header(Error::Unavailable, "Retry-After").as_deref(), Some("1"));
-        assert_eq!(header(Refusal::NotNow.into(), "Retry-After").as_deref(), Some("1"));
-        assert_eq!(
-            header(Refusal::NotNow.into(), "WWW-Authenticate"),
-            None,
-            "or a page would log its user out"
-        );
-        assert_eq!(header(Error::MethodNotAllowed("GET, HEAD"), "Allow").as_deref(), Some("GET, HEAD"));
-        assert_eq!(header(Refusal::Missing.into(), "WWW-Authenticate").as_deref(), Some("Bearer"));
-        assert_eq!(header(Error::Internal, "Retry-After"), None);
+    fn error_when_its_status_asks_for_a_header_has_it() {
+        for (error, header) in [
+            (ApiError::Unavailable, Some(("Retry-After", "1"))),
+            // Without a challenge, so that no page logs its user out.
+            (AuthError::KeysUnavailable.into(), Some(("Retry-After", "1"))),
+            (ApiError::MethodNotAllowed("GET, HEAD"), Some(("Allow", "GET, HEAD"))),
+            (AuthError::Missing.into(), Some(("WWW-Authenticate", "Bearer"))),
+            (ApiError::UnsupportedMediaType, Some(("Accept-Encoding", "identity"))),
+            (ApiError::Internal, None),
+        ] {
+            let found = error.header();
+            assert_eq!(found.as_ref().map(|(name, value)| (*name, value.as_str())), header, "{error:?}");
+        }
     }
 }

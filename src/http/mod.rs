@@ -1,6 +1,6 @@
-//! Our side of HTTP: the [`Response`] that the rest of the program makes, and the few things it reads of a request.
+//! Our view of HTTP: the [`Response`] that the program makes, and what it reads of a request.
 //!
-//! With `app.rs`, `server.rs` and `admin.rs` the only file that knows `tiny_http`.
+//! With `dispatch`, `server.rs` and `ops/admin.rs` the only file that knows `tiny_http`.
 
 pub mod cors;
 pub mod error;
@@ -16,30 +16,30 @@ use serde::Serialize;
 use tiny_http::{Field, Request, StatusCode};
 pub use tiny_http::{Limits, Method};
 
-use crate::http::error::Error;
-use crate::http::preconditions::Conditions;
-use crate::tasks::seal::Seal;
+use error::ApiError;
+use preconditions::Preconditions;
 
+const JSON: &str = "application/json";
 /// Room for most tasks and errors as JSON, in bytes.
 const JSON_BYTES: usize = 512;
 
-/// An answer: status, headers, and a body: JSON, a page, or none.
+/// A response: status, headers and body.
 pub struct Response {
     status: u16,
     headers: Vec<Field>,
     body: Body,
 }
 
-/// The body of an answer.
+/// The body of a response.
 pub enum Body {
-    /// In memory: its own, or the program's.
+    /// In memory.
     Whole(Cursor<Cow<'static, [u8]>>),
-    /// Read as the client takes it. Its length is not known, and reading it may fail.
+    /// Read as the client takes it. Its length is not known, and reading may fail.
     Stream {
         /// What is read.
         reader: Box<dyn Read + Send>,
-        /// How much of it is in memory at most, in bytes.
-        held_bytes: usize,
+        /// The memory that it takes at most, in bytes.
+        retained_bytes: usize,
     },
 }
 
@@ -49,13 +49,13 @@ impl Body {
     }
 
     /// The memory that it takes while it waits for its client, in bytes.
-    fn held_bytes(&self) -> usize {
+    fn retained_bytes(&self) -> usize {
         match self {
             Body::Whole(bytes) => match bytes.get_ref() {
                 Cow::Owned(bytes) => bytes.capacity(),
                 Cow::Borrowed(_) => 0,
             },
-            Body::Stream { held_bytes, .. } => *held_bytes,
+            Body::Stream { retained_bytes, .. } => *retained_bytes,
         }
     }
 }
@@ -70,39 +70,32 @@ impl Read for Body {
 }
 
 impl Response {
-    /// An answer without a body.
+    /// A response without a body.
     pub fn empty(status: u16) -> Self {
         Self { status, headers: Vec::with_capacity(8), body: Body::whole(Vec::new()) }
     }
 
-    /// An answer whose body is `value` as JSON.
+    /// A response with a body of this type.
+    pub fn new(status: u16, content_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Self {
+        Self { body: Body::whole(body), ..Self::empty(status) }.with_header("Content-Type", content_type)
+    }
+
+    /// A response whose body is `value` as JSON.
     pub fn json(status: u16, value: &impl Serialize) -> Self {
-        Self::json_by(status, |body| json::write(body, value))
-    }
-
-    /// An answer whose body is the JSON that `write` adds to it.
-    pub fn json_by(status: u16, write: impl FnOnce(&mut Vec<u8>)) -> Self {
         let mut body = Vec::with_capacity(JSON_BYTES);
-        write(&mut body);
-        Self::json_text(status, body)
+        serde_json::to_writer(&mut body, value).expect("our own types have string keys and serialise");
+        Self::raw_json(status, body)
     }
 
-    /// An answer whose body is JSON already.
-    pub fn json_text(status: u16, body: impl Into<Cow<'static, [u8]>>) -> Self {
-        Self { body: Body::whole(body), ..Self::empty(status) }
-            .with_header("Content-Type", "application/json")
+    /// A response whose body is JSON already.
+    pub fn raw_json(status: u16, body: impl Into<Cow<'static, [u8]>>) -> Self {
+        Self::new(status, JSON, body)
     }
 
-    /// An answer whose body is JSON that is read as the client takes it, and of which `held_bytes` are in memory at most.
-    pub fn json_stream(status: u16, body: impl Read + Send + 'static, held_bytes: usize) -> Self {
-        Self { body: Body::Stream { reader: Box::new(body), held_bytes }, ..Self::empty(status) }
-            .with_header("Content-Type", "application/json")
-    }
-
-    /// A page for people.
-    pub fn page(html: &'static str) -> Self {
-        Self { body: Body::whole(html.as_bytes()), ..Self::empty(200) }
-            .with_header("Content-Type", "text/html; charset=utf-8")
+    /// A response whose body is JSON that is read as the client takes it. It takes `retained_bytes` of memory at most.
+    pub fn json_stream(status: u16, body: impl Read + Send + 'static, retained_bytes: usize) -> Self {
+        let body = Body::Stream { reader: Box::new(body), retained_bytes };
+        Self { body, ..Self::empty(status) }.with_header("Content-Type", JSON)
     }
 
     /// The same with one header more.
@@ -129,44 +122,73 @@ impl Response {
         self.headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_ref())
     }
 
+    /// What every response carries: CORS for the page that asked, the request's id, no caching, no type sniffing.
+    pub fn with_common_headers(self, allowed_origin: Option<&str>, request_id: &str) -> Self {
+        let response = cors::with_headers(self, allowed_origin)
+            .with_header(request_id::HEADER, request_id.to_owned())
+            .with_header("X-Content-Type-Options", "nosniff");
+        match response.header("Cache-Control") {
+            None => response.with_header("Cache-Control", "no-store"),
+            Some(_) => response,
+        }
+    }
+
     /// The same as `tiny_http` sends it.
     pub fn into_tiny_http(self) -> tiny_http::Response<Body> {
         let length = self.body().map(<[u8]>::len);
-        let held_bytes = self.body.held_bytes();
+        let retained_bytes = self.body.retained_bytes();
         tiny_http::Response::new(StatusCode(self.status), Vec::new(), self.body, length, None)
             .with_fields(self.headers)
-            .with_held_bytes(held_bytes)
+            .with_retained_bytes(retained_bytes)
     }
 }
 
-/// The only one of a header's values; `Err` when there are several, or it is not ASCII.
-pub fn sole<'h>(mut values: impl Iterator<Item = &'h [u8]>) -> Result<Option<&'h str>, Unclear> {
+impl From<ApiError> for Response {
+    fn from(error: ApiError) -> Self {
+        let response = Response::json(error.status_and_code().0, &error.body(&error.message()));
+        match error.header() {
+            Some((name, value)) => response.with_header(name, value),
+            None => response,
+        }
+    }
+}
+
+/// The value of a header that may occur once; `Err` when it occurs more often, or is not ASCII.
+pub fn single_value<'h>(
+    mut values: impl Iterator<Item = &'h [u8]>,
+) -> Result<Option<&'h str>, AmbiguousHeader> {
     match (values.next(), values.next()) {
-        (Some(value), None) if value.is_ascii() => str::from_utf8(value).map(Some).map_err(|_| Unclear),
+        (Some(value), None) if value.is_ascii() => str::from_utf8(value).map(Some).map_err(|_| AmbiguousHeader),
         (None, _) => Ok(None),
-        _ => Err(Unclear),
+        _ => Err(AmbiguousHeader),
     }
 }
 
-/// A header stands more than once where one was expected, or is not ASCII.
+/// A header occurs more than once, or is not ASCII.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unclear;
+pub struct AmbiguousHeader;
 
-/// The conditions under which the request is to be carried out. Each header is a list and may stand more than once.
+/// Whether this is a CORS preflight: `OPTIONS` with `Access-Control-Request-Method` (Fetch standard, "CORS-preflight request").
+pub fn is_preflight(request: &Request) -> bool {
+    *request.method() == Method::Options
+        && request.header_values("Access-Control-Request-Method").next().is_some()
+}
+
+/// The preconditions of a request. Each header is a list and may occur more than once.
 ///
 /// # Errors
-/// See [`Conditions::parse`].
-pub fn conditions(request: &Request, seal: &Seal) -> Result<Conditions, Error> {
+/// See [`Preconditions::parse`].
+pub fn preconditions(request: &Request) -> Result<Preconditions, ApiError> {
     let list = |name| {
         let values = request.header_values(name).map(|value| String::from_utf8_lossy(value).into_owned());
         values.reduce(|all, more| format!("{all},{more}"))
     };
-    Conditions::parse(list("If-Match").as_deref(), list("If-None-Match").as_deref(), seal)
+    Preconditions::parse(list("If-Match").as_deref(), list("If-None-Match").as_deref())
 }
 
 /// Path and query of a request target. A client behind a proxy may send the absolute form, with scheme and host
 /// (RFC 9112, section 3.2.2); the scheme's case does not matter (RFC 9110, section 4.2.3).
-pub fn split_target(target: &str) -> (&str, &str) {
+pub fn path_and_query(target: &str) -> (&str, &str) {
     let absolute_form = if target.starts_with('/') { None } else { target.split_once("://") };
     let origin_form = match absolute_form {
         Some((scheme, rest)) if ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => {
@@ -180,12 +202,16 @@ pub fn split_target(target: &str) -> (&str, &str) {
 /// The body, which the engine holds whole and within its limit.
 ///
 /// # Errors
-/// [`Error::BadRequest`] when it is no UTF-8.
-pub fn read_body(request: &mut Request) -> Result<String, Error> {
+/// [`ApiError::UnsupportedMediaType`] when it is compressed, [`ApiError::BadRequest`] when it is not UTF-8.
+pub fn read_body(request: &mut Request) -> Result<String, ApiError> {
+    let is_identity = |value: &[u8]| value.trim_ascii().eq_ignore_ascii_case(b"identity") || value.is_empty();
+    if !request.header_values("Content-Encoding").all(is_identity) {
+        return Err(ApiError::UnsupportedMediaType);
+    }
     let mut body = String::with_capacity(request.body_length().unwrap_or(0));
     match request.as_reader().read_to_string(&mut body) {
         Ok(_) => Ok(body),
-        Err(_) => Err(Error::BadRequest("The body is not valid UTF-8")),
+        Err(_) => Err(ApiError::BadRequest("The body is not valid UTF-8")),
     }
 }
 
@@ -194,16 +220,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_is_clear_when_it_stands_once_and_in_ascii() {
-        let sole = |values: &[&'static [u8]]| sole(values.iter().copied());
-        assert_eq!((sole(&[]), sole(&[b""]), sole(&[b"a b"])), (Ok(None), Ok(Some("")), Ok(Some("a b"))));
-        for unclear in [[b"a".as_slice(), b"a"].as_slice(), &["a\u{a0}b".as_bytes()], &[b"a\xff"]] {
-            assert_eq!(sole(unclear), Err(Unclear), "{unclear:?}");
+    fn header_when_single_and_ascii_is_accepted() {
+        let single_value = |values: &[&'static [u8]]| single_value(values.iter().copied());
+        assert_eq!((single_value(&[]), single_value(&[b""]), single_value(&[b"a b"])), (Ok(None), Ok(Some("")), Ok(Some("a b"))));
+        for ambiguous in [[b"a".as_slice(), b"a"].as_slice(), &["a\u{a0}b".as_bytes()], &[b"a\xff"]] {
+            assert_eq!(single_value(ambiguous), Err(AmbiguousHeader), "{ambiguous:?}");
         }
     }
 
     #[test]
-    fn a_target_is_split_into_path_and_query() {
+    fn target_when_split_gives_path_and_query() {
         for (target, path, query) in [
             ("/", "/", ""),
             ("/api/tasks", "/api/tasks", ""),
@@ -216,7 +242,7 @@ mod tests {
             ("http://example.com?x", "", "x"),
             ("/a://b", "/a://b", ""),
         ] {
-            assert_eq!(split_target(target), (path, query), "{target}");
+            assert_eq!(path_and_query(target), (path, query), "{target}");
         }
     }
 }

@@ -1,27 +1,16 @@
-//! Conditional requests: whether a task is still as a client saw it (RFC 9110, section 13).
+//! Conditional requests: `If-Match` and `If-None-Match` (RFC 9110, section 13).
 //!
-//! Pure. A condition on a write is decided by the statement that writes, never before it.
+//! Pure. The statement that writes decides a condition on a write; nothing is checked before it.
 
-use crate::http::error::Error;
-use crate::tasks::seal::{Seal, Tag};
-use crate::tasks::task::Task;
+use super::error::ApiError;
 
-/// A task, and what tells this state of it from all others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tagged {
-    /// The task.
-    pub task: Task,
-    /// Its tag.
-    pub tag: Tag,
-}
-
-/// What a client demands of a task before anything is done. By default nothing.
+/// The preconditions of a request. By default there are none. Entity tags are kept without their quotes.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Conditions {
-    /// The task must have one of these tags (`If-Match`).
-    wanted: Option<Vec<String>>,
-    /// The task must have none of these (`If-None-Match`).
-    unwanted: Option<Unwanted>,
+pub struct Preconditions {
+    /// `If-Match`: the task must have one of these entity tags.
+    if_match: Option<Vec<String>>,
+    /// `If-None-Match`: the task must have none of these.
+    if_none_match: Option<Unwanted>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,101 +19,96 @@ enum Unwanted {
     Of(Vec<String>),
 }
 
-impl Conditions {
-    /// Reads the values of `If-Match` and `If-None-Match`. What `seal` has not closed is the tag of no task.
+impl Preconditions {
+    /// Reads the values of `If-Match` and `If-None-Match`.
     ///
     /// # Errors
-    /// [`Error::BadRequest`] for a value that is neither `*` nor a list of tags: done all the same, it would be done
-    /// without the client's condition.
-    pub fn parse(if_match: Option<&str>, if_none_match: Option<&str>, seal: &Seal) -> Result<Self, Error> {
-        let wanted = read(if_match, "If-Match is neither * nor a list of quoted tags")?;
-        let unwanted = read(if_none_match, "If-None-Match is neither * nor a list of quoted tags")?;
+    /// [`ApiError::BadRequest`] for a value that is neither `*` nor a list of entity tags: to ignore it would be to carry out
+    /// the request without its condition.
+    pub fn parse(if_match: Option<&str>, if_none_match: Option<&str>) -> Result<Self, ApiError> {
+        let wanted = read(if_match, "If-Match is neither * nor a list of quoted entity tags")?;
+        let unwanted = read(if_none_match, "If-None-Match is neither * nor a list of quoted entity tags")?;
         Ok(Self {
-            // Any state will do: a task that is not there is a 404 in any case.
-            wanted: wanted.filter(|tags| *tags != Tags::Any).map(|tags| tags.strong(seal)),
-            unwanted: unwanted.map(|tags| match tags {
-                Tags::Any => Unwanted::Any,
-                Tags::Of(tags) => Unwanted::Of(open(seal, tags.into_iter())),
+            // `*` holds for any state: a task that does not exist is a 404 in any case.
+            if_match: wanted.filter(|tags| *tags != EntityTags::Any).map(EntityTags::strong),
+            if_none_match: unwanted.map(|tags| match tags {
+                EntityTags::Any => Unwanted::Any,
+                EntityTags::Of(tags) => Unwanted::Of(tags.into_iter().map(|(_, tag)| tag.to_owned()).collect()),
             }),
         })
     }
 
-    /// Whether `If-Match` does not hold for a task with this tag.
-    pub fn refuse(&self, tag: Tag) -> bool {
-        self.wanted.as_ref().is_some_and(|wanted| !wanted.contains(&tag.text()))
+    /// Whether `If-Match` fails for a task with this entity tag.
+    pub fn fails_if_match(&self, tag: &str) -> bool {
+        self.if_match.as_ref().is_some_and(|wanted| wanted.iter().all(|own| own != tag))
     }
 
-    /// Whether `If-None-Match` does not hold for it: the client has it already.
-    pub fn know(&self, tag: Tag) -> bool {
-        match &self.unwanted {
+    /// Whether `If-None-Match` fails for it: the client has this state already.
+    pub fn fails_if_none_match(&self, tag: &str) -> bool {
+        match &self.if_none_match {
             None => false,
             Some(Unwanted::Any) => true,
-            Some(Unwanted::Of(unwanted)) => unwanted.contains(&tag.text()),
+            Some(Unwanted::Of(unwanted)) => unwanted.iter().any(|own| own == tag),
         }
     }
 
-    /// The same for a statement that writes. `None` when there is no condition.
-    pub fn for_write(&self) -> Option<TagLists<'_>> {
-        match (&self.wanted, &self.unwanted) {
+    /// The entity tags of which a task must have one, and those of which it must have none, for a statement that writes. `None`
+    /// when there is no condition.
+    pub fn for_write(&self) -> Option<(Option<Vec<String>>, Option<Vec<String>>)> {
+        match (self.if_match.clone(), self.if_none_match.clone()) {
             (None, None) => None,
-            // One of no tags: no task that is there has that.
-            (_, Some(Unwanted::Any)) => Some((Some(&[]), None)),
-            (wanted, None) => Some((wanted.as_deref(), None)),
-            (wanted, Some(Unwanted::Of(unwanted))) => Some((wanted.as_deref(), Some(unwanted))),
+            // One of no tags: no task that exists has that.
+            (_, Some(Unwanted::Any)) => Some((Some(Vec::new()), None)),
+            (wanted, None) => Some((wanted, None)),
+            (wanted, Some(Unwanted::Of(unwanted))) => Some((wanted, Some(unwanted))),
         }
     }
 }
 
-/// The tags of which a task must have one, and those of which it must have none.
-pub type TagLists<'c> = (Option<&'c [String]>, Option<&'c [String]>);
-
 /// The value of either header. Of each tag: whether it is weak, and the text between its quotes.
 #[derive(Debug, PartialEq, Eq)]
-enum Tags<'v> {
+enum EntityTags<'v> {
     Any,
     Of(Vec<(bool, &'v str)>),
 }
 
-impl Tags<'_> {
-    /// The strong ones. A weak tag stands for several states, so it never shows that nothing was changed (section 13.1.1).
-    fn strong(self, seal: &Seal) -> Vec<String> {
+impl EntityTags<'_> {
+    /// The strong ones: a weak tag stands for several states, so it never shows that nothing was changed (section 13.1.1).
+    fn strong(self) -> Vec<String> {
         match self {
-            Tags::Any => Vec::new(),
-            Tags::Of(tags) => open(seal, tags.into_iter().filter(|(weak, _)| !weak)),
+            EntityTags::Any => Vec::new(),
+            EntityTags::Of(tags) => {
+                tags.into_iter().filter(|(weak, _)| !weak).map(|(_, tag)| tag.to_owned()).collect()
+            }
         }
     }
 }
 
-/// The texts of those that are tags of ours.
-fn open<'v>(seal: &Seal, tags: impl Iterator<Item = (bool, &'v str)>) -> Vec<String> {
-    tags.filter_map(|(_, text)| seal.open(text)).map(Tag::text).collect()
+fn read<'v>(value: Option<&'v str>, message: &'static str) -> Result<Option<EntityTags<'v>>, ApiError> {
+    value.map(|value| parse_tags(value).ok_or(ApiError::BadRequest(message))).transpose()
 }
 
-fn read<'v>(value: Option<&'v str>, complaint: &'static str) -> Result<Option<Tags<'v>>, Error> {
-    value.map(|value| parse_tags(value).ok_or(Error::BadRequest(complaint))).transpose()
-}
-
-/// `*`, or tags with commas between; a comma may stand in a tag, too, and an entry may be empty (section 5.6.1).
-fn parse_tags(value: &str) -> Option<Tags<'_>> {
+/// `*`, or tags with commas between; a comma may be part of a tag, and an entry may be empty (section 5.6.1).
+fn parse_tags(value: &str) -> Option<EntityTags<'_>> {
     let blank = [' ', '\t'];
     if value.trim_matches(blank) == "*" {
-        return Some(Tags::Any);
+        return Some(EntityTags::Any);
     }
     let mut tags = Vec::new();
     let mut rest = value.trim_start_matches([' ', '\t', ',']);
     while !rest.is_empty() {
-        let strong = rest.strip_prefix("W/");
-        let (text, behind) = strong.unwrap_or(rest).strip_prefix('"')?.split_once('"')?;
+        let weak = rest.strip_prefix("W/");
+        let (text, behind) = weak.unwrap_or(rest).strip_prefix('"')?.split_once('"')?;
         if text.contains(|character: char| character.is_ascii_control() || character == ' ') {
             return None;
         }
-        tags.push((strong.is_some(), text));
+        tags.push((weak.is_some(), text));
         rest = behind.trim_start_matches(blank);
         if !rest.is_empty() {
             rest = rest.strip_prefix(',')?.trim_start_matches([' ', '\t', ',']);
         }
     }
-    (!tags.is_empty()).then_some(Tags::Of(tags))
+    (!tags.is_empty()).then_some(EntityTags::Of(tags))
 }
 
 #[cfg(test)]
@@ -132,15 +116,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_a_star_or_a_list_of_tags() {
-        let table: [(&str, Option<Tags>); 18] = [
-            ("*", Some(Tags::Any)),
-            (" * ", Some(Tags::Any)),
-            ("\"a\"", Some(Tags::Of(vec![(false, "a")]))),
-            ("\"\"", Some(Tags::Of(vec![(false, "")]))),
-            ("W/\"a\"", Some(Tags::Of(vec![(true, "a")]))),
-            ("\"a,b\", W/\"*\" ,\"é\"", Some(Tags::Of(vec![(false, "a,b"), (true, "*"), (false, "é")]))),
-            (", ,\"a\",,\"b\",", Some(Tags::Of(vec![(false, "a"), (false, "b")]))),
+    fn header_when_parsed_is_a_star_or_a_list_of_tags() {
+        let table: [(&str, Option<EntityTags>); 18] = [
+            ("*", Some(EntityTags::Any)),
+            (" * ", Some(EntityTags::Any)),
+            ("\"a\"", Some(EntityTags::Of(vec![(false, "a")]))),
+            ("\"\"", Some(EntityTags::Of(vec![(false, "")]))),
+            ("W/\"a\"", Some(EntityTags::Of(vec![(true, "a")]))),
+            ("\"a,b\", W/\"*\" ,\"é\"", Some(EntityTags::Of(vec![(false, "a,b"), (true, "*"), (false, "é")]))),
+            (", ,\"a\",,\"b\",", Some(EntityTags::Of(vec![(false, "a"), (false, "b")]))),
             ("", None),
             (",", None),
             ("a", None),
@@ -159,12 +143,9 @@ mod tests {
     }
 
     #[test]
-    fn each_condition_holds_or_does_not() {
-        let seal = Seal::new(&["a secret".to_owned()]);
-        let own = Tag { writer: 1, updated_at: 2 };
-        let shown = |value: Option<&str>| value.map(|value| value.replace("1-2", &seal.close(own)));
-        // The two headers; whether the first refuses, whether the client knows it; whether a write has to decide.
-        for (if_match, if_none_match, refuse, know, decide) in [
+    fn precondition_when_compared_holds_or_fails() {
+        // The two headers; whether the first fails, whether the second fails; whether a write has a condition.
+        for (if_match, if_none_match, fails_first, fails_second, decides) in [
             (None, None, false, false, false),
             (Some("*"), None, false, false, false),
             (Some("\"1-2\""), None, false, false, true),
@@ -176,12 +157,12 @@ mod tests {
             (None, Some("\"x\""), false, false, true),
             (Some("\"x\""), Some("\"1-2\""), true, true, true),
         ] {
-            let (if_match, if_none_match) = (shown(if_match), shown(if_none_match));
-            let conditions = Conditions::parse(if_match.as_deref(), if_none_match.as_deref(), &seal).unwrap();
-            let found = (conditions.refuse(own), conditions.know(own), conditions.for_write().is_some());
-            assert_eq!(found, (refuse, know, decide), "{if_match:?} {if_none_match:?}");
+            let parsed = Preconditions::parse(if_match, if_none_match).unwrap();
+            let found =
+                (parsed.fails_if_match("1-2"), parsed.fails_if_none_match("1-2"), parsed.for_write().is_some());
+            assert_eq!(found, (fails_first, fails_second, decides), "{if_match:?} {if_none_match:?}");
         }
-        assert!(matches!(Conditions::parse(Some("x"), None, &seal), Err(Error::BadRequest(_))));
-        assert!(matches!(Conditions::parse(None, Some("x"), &seal), Err(Error::BadRequest(_))));
+        assert!(matches!(Preconditions::parse(Some("x"), None), Err(ApiError::BadRequest(_))));
+        assert!(matches!(Preconditions::parse(None, Some("x")), Err(ApiError::BadRequest(_))));
     }
 }

@@ -1,26 +1,27 @@
 //! Which of a user's tasks a list shows, and in which order: the query parameters of `GET /api/tasks`.
 
-use crate::http::error::{Error, Violation};
+use std::borrow::Cow;
 
-/// The most tasks that a page may have.
+use crate::http::error::{ApiError, FieldError};
+
+/// The largest `limit`.
 pub const MAX_LIMIT: i64 = 1_000;
+/// So many tasks from the start of a plain list are read in microseconds: such lists go in batches.
+pub const SHORT_LIST_TASKS: i64 = 100;
 
-/// So few tasks are listed in next to no time.
-const FEW_TASKS: i64 = 100;
-
-/// A list that a client asks for. The default is that of an empty query: everything, newest first.
+/// What a client asks for. The default is that of an empty query: everything, newest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listing {
-    /// Only those that are, or are not, completed.
+pub struct ListQuery {
+    /// Only tasks that are, or are not, completed.
     pub completed: Option<bool>,
-    /// Only those with this text in title or description, whatever the case.
+    /// Only tasks with this text in title or description, whatever the case.
     pub search: Option<String>,
     /// What they are sorted by.
     pub sort: Sort,
     /// From large to small.
     pub descending: bool,
-    /// A part of the list; its answer also tells how long the whole is.
-    pub page: Option<Page>,
+    /// A part of the list. Its answer also tells how long the whole list is.
+    pub window: Option<Window>,
 }
 
 /// What a list is sorted by.
@@ -35,70 +36,73 @@ pub enum Sort {
 
 /// A part of a list.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Page {
-    /// At most so many, all that are left where `None`.
+pub struct Window {
+    /// At most so many tasks; all that remain where `None`.
     pub limit: Option<i64>,
-    /// After so many.
+    /// After so many tasks.
     pub offset: i64,
 }
 
-impl Default for Listing {
+impl Default for ListQuery {
     fn default() -> Self {
-        Self { completed: None, search: None, sort: Sort::CreatedAt, descending: true, page: None }
+        Self { completed: None, search: None, sort: Sort::CreatedAt, descending: true, window: None }
     }
 }
 
-impl Listing {
+impl ListQuery {
     /// Whether it may leave tasks out.
     pub fn is_filtered(&self) -> bool {
         self.completed.is_some() || self.search.is_some()
     }
 
-    /// Whether it takes next to no time: a short part from the start of it, for which no task is read in vain.
-    /// All are counted, by the index alone.
-    pub fn is_brief(&self) -> bool {
-        let is_short =
-            |page: Page| page.limit.is_some_and(|limit| limit.saturating_add(page.offset) <= FEW_TASKS);
-        self.page.is_some_and(is_short) && self.sort == Sort::CreatedAt && !self.is_filtered()
+    /// Whether its first [`SHORT_LIST_TASKS`] are read in index order, with none read in vain: such lists go in batches.
+    pub fn is_batchable(&self) -> bool {
+        let is_short = |window: Window| {
+            window.limit.is_some_and(|limit| limit.saturating_add(window.offset) <= SHORT_LIST_TASKS)
+        };
+        self.window.is_none_or(is_short) && self.sort == Sort::CreatedAt && !self.is_filtered()
     }
 
-    /// Reads a query string. Every parameter is optional, an unknown one ignored; when one stands twice, the last wins.
+    /// Reads a query string. Every parameter is optional; an unknown one is ignored; of a repeated one the last value counts.
+    /// Where a parameter and its alias both occur, the parameter counts.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with everything that is wrong with it.
-    pub fn parse(query: &str) -> Result<Self, Error> {
-        let (mut status, mut completed, mut descending) = (None, None, None);
-        let (mut limit, mut offset, mut search) = (Ok(None), Ok(None), Ok(None));
-        let mut sort = Sort::default();
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            match name.as_ref() {
-                "status" => status = parse_status(&value),
-                "completed" => completed = parse_flag(&value),
-                "sort" => sort = Sort::parse(&value),
-                "order" => descending = parse_order(&value),
-                "search" => search = parse_search(&value),
-                "limit" => limit = parse_number("limit", &value, 1, MAX_LIMIT),
-                "offset" => offset = parse_number("offset", &value, 0, i64::MAX),
-                _ => {}
-            }
+    /// [`ApiError::Validation`] with everything that is wrong with it.
+    pub fn parse(query: &str) -> Result<Self, ApiError> {
+        let pairs: Vec<(Cow<str>, Cow<str>)> = form_urlencoded::parse(query.as_bytes()).collect();
+        let last = |name: &str| pairs.iter().rev().find(|(own, _)| own == name).map(|(_, value)| value.as_ref());
+        let either = |name: &'static str, alias: &'static str| {
+            last(name).map(|value| (name, value)).or_else(|| last(alias).map(|value| (alias, value)))
+        };
+        let (mut errors, number) = (Vec::new(), |field: Option<(&'static str, &str)>, least, most| {
+            field.map(|(name, value)| parse_number(name, value, least, most)).transpose()
+        });
+        let mut check = |parsed: Result<Option<i64>, FieldError>| parsed.map_err(|error| errors.push(error)).ok()?;
+        let limit = check(number(last("limit").map(|value| ("limit", value)), 1, MAX_LIMIT));
+        let offset = check(number(either("offset", "skip"), 0, i64::MAX));
+        let search = either("search", "q").filter(|(_, value)| !value.is_empty());
+        if let Some((name, _)) = search.filter(|(_, value)| value.contains('\0')) {
+            // PostgreSQL cannot compare with a NUL character.
+            let message = "String should not contain a NUL character";
+            errors.push(FieldError::new(&["query", name], "string_nul", message));
         }
-        match (limit, offset, search) {
-            (Ok(limit), Ok(offset), Ok(search)) => Ok(Self {
-                completed: status.or(completed),
-                search,
-                sort,
-                descending: descending.unwrap_or(sort != Sort::Title),
-                page: (limit.is_some() || offset.is_some())
-                    .then(|| Page { limit, offset: offset.unwrap_or_default() }),
-            }),
-            (limit, offset, search) => {
-                Err(Error::Invalid([limit.err(), offset.err(), search.err()].into_iter().flatten().collect()))
-            }
+        if !errors.is_empty() {
+            return Err(ApiError::Validation(errors));
         }
+        let sort = either("sort", "sort_by").map_or(Sort::default(), |(_, value)| Sort::parse(value));
+        let descending = either("order", "sort_order").and_then(|(_, value)| parse_order(value));
+        Ok(Self {
+            completed: last("status").and_then(parse_status).or_else(|| last("completed").and_then(parse_flag)),
+            search: search.map(|(_, value)| value.to_owned()),
+            sort,
+            descending: descending.unwrap_or(sort != Sort::Title),
+            window: (limit.is_some() || offset.is_some())
+                .then(|| Window { limit, offset: offset.unwrap_or_default() }),
+        })
     }
 }
 
-/// What `status` asks of `completed`; `all` is as good as no `status`.
+/// What `status` says of `completed`; `all` is the same as no `status`.
 fn parse_status(text: &str) -> Option<bool> {
     match text {
         "pending" => Some(false),
@@ -108,6 +112,9 @@ fn parse_status(text: &str) -> Option<bool> {
 }
 
 impl Sort {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::CreatedAt, Self::UpdatedAt, Self::Title];
+
     fn parse(text: &str) -> Self {
         match text {
             "updated_at" | "updated" => Sort::UpdatedAt,
@@ -134,30 +141,17 @@ fn parse_order(text: &str) -> Option<bool> {
     }
 }
 
-fn parse_search(text: &str) -> Result<Option<String>, Violation> {
-    match text {
-        "" => Ok(None),
-        // PostgreSQL cannot compare with a NUL character.
-        _ if text.contains('\0') => Err(Violation::new(
-            &["query", "search"],
-            "string_nul",
-            "String should not contain a NUL character",
-        )),
-        _ => Ok(Some(text.to_owned())),
-    }
-}
-
-fn parse_number(name: &'static str, text: &str, least: i64, most: i64) -> Result<Option<i64>, Violation> {
-    let violation = |kind, message| Err(Violation::new(&["query", name], kind, message));
+fn parse_number(name: &'static str, text: &str, least: i64, most: i64) -> Result<i64, FieldError> {
+    let error = |kind, message| Err(FieldError::new(&["query", name], kind, message));
     match text.parse::<i64>() {
-        Err(_) => violation("int_parsing", "Input should be an integer".to_owned()),
+        Err(_) => error("int_parsing", "Input should be an integer".to_owned()),
         Ok(number) if number < least => {
-            violation("greater_than_equal", format!("Input should be greater than or equal to {least}"))
+            error("greater_than_equal", format!("Input should be greater than or equal to {least}"))
         }
         Ok(number) if number > most => {
-            violation("less_than_equal", format!("Input should be less than or equal to {most}"))
+            error("less_than_equal", format!("Input should be less than or equal to {most}"))
         }
-        Ok(number) => Ok(Some(number)),
+        Ok(number) => Ok(number),
     }
 }
 
@@ -166,38 +160,52 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_parameter_is_optional_and_an_unknown_value_is_as_good_as_absent() {
+    fn query_when_a_value_is_unknown_treats_it_as_absent() {
         let table = [
-            ("", Listing::default()),
-            ("page=2&foo=bar&user_id=eve", Listing::default()),
-            ("status=all", Listing::default()),
-            ("status=open&sort=priority&order=up&completed=maybe&search=", Listing::default()),
-            ("status=pending", Listing { completed: Some(false), ..Listing::default() }),
-            ("status=completed&completed=false", Listing { completed: Some(true), ..Listing::default() }),
-            ("status=all&completed=TRUE", Listing { completed: Some(true), ..Listing::default() }),
-            ("completed=0", Listing { completed: Some(false), ..Listing::default() }),
-            ("sort=updated", Listing { sort: Sort::UpdatedAt, ..Listing::default() }),
-            ("sort=created&order=asc", Listing { descending: false, ..Listing::default() }),
-            ("sort=title", Listing { sort: Sort::Title, descending: false, ..Listing::default() }),
-            ("sort=title&order=desc", Listing { sort: Sort::Title, ..Listing::default() }),
-            ("search=50%25+off%5F", Listing { search: Some("50% off_".to_owned()), ..Listing::default() }),
+            ("", ListQuery::default()),
+            ("page=2&foo=bar&user_id=eve", ListQuery::default()),
+            ("status=all", ListQuery::default()),
+            ("status=open&sort=priority&order=up&completed=maybe&search=", ListQuery::default()),
+            ("status=pending", ListQuery { completed: Some(false), ..ListQuery::default() }),
+            ("status=completed&completed=false", ListQuery { completed: Some(true), ..ListQuery::default() }),
+            ("status=all&completed=TRUE", ListQuery { completed: Some(true), ..ListQuery::default() }),
+            ("completed=0", ListQuery { completed: Some(false), ..ListQuery::default() }),
+            ("sort=updated", ListQuery { sort: Sort::UpdatedAt, ..ListQuery::default() }),
+            ("sort=created&order=asc", ListQuery { descending: false, ..ListQuery::default() }),
+            ("sort=title", ListQuery { sort: Sort::Title, descending: false, ..ListQuery::default() }),
+            ("sort=title&order=desc", ListQuery { sort: Sort::Title, ..ListQuery::default() }),
+            ("search=50%25+off%5F", ListQuery { search: Some("50% off_".to_owned()), ..ListQuery::default() }),
             (
                 "limit=1000",
-                Listing { page: Some(Page { limit: Some(1000), offset: 0 }), ..Listing::default() },
+                ListQuery { window: Some(Window { limit: Some(1000), offset: 0 }), ..ListQuery::default() },
             ),
-            ("offset=5", Listing { page: Some(Page { limit: None, offset: 5 }), ..Listing::default() }),
+            ("offset=5", ListQuery { window: Some(Window { limit: None, offset: 5 }), ..ListQuery::default() }),
+            ("q=milk", ListQuery { search: Some("milk".to_owned()), ..ListQuery::default() }),
+            ("search=a&q=b", ListQuery { search: Some("a".to_owned()), ..ListQuery::default() }),
+            ("sort_by=updated_at", ListQuery { sort: Sort::UpdatedAt, ..ListQuery::default() }),
+            ("sort=created_at&sort_by=title", ListQuery::default()),
+            ("sort_order=asc", ListQuery { descending: false, ..ListQuery::default() }),
+            ("order=desc&sort_order=asc", ListQuery::default()),
+            (
+                "skip=5",
+                ListQuery { window: Some(Window { limit: None, offset: 5 }), ..ListQuery::default() },
+            ),
+            (
+                "offset=1&skip=5",
+                ListQuery { window: Some(Window { limit: None, offset: 1 }), ..ListQuery::default() },
+            ),
             (
                 "limit=x&limit=2",
-                Listing { page: Some(Page { limit: Some(2), offset: 0 }), ..Listing::default() },
+                ListQuery { window: Some(Window { limit: Some(2), offset: 0 }), ..ListQuery::default() },
             ),
         ];
         for (query, expected) in table {
-            assert_eq!(Listing::parse(query), Ok(expected), "{query}");
+            assert_eq!(ListQuery::parse(query), Ok(expected), "{query}");
         }
     }
 
     #[test]
-    fn a_number_that_does_not_hold_is_named() {
+    fn number_when_invalid_is_named() {
         for (query, kinds) in [
             ("limit=abc", vec!["int_parsing"]),
             ("limit=", vec!["int_parsing"]),
@@ -206,13 +214,32 @@ mod tests {
             ("limit=1.5&offset=-1", vec!["int_parsing", "greater_than_equal"]),
             ("offset=99999999999999999999", vec!["int_parsing"]),
             ("search=%00", vec!["string_nul"]),
+            ("skip=x&q=%00", vec!["int_parsing", "string_nul"]),
         ] {
-            let Err(Error::Invalid(violations)) = Listing::parse(query) else { panic!("{query} was taken") };
+            let Err(ApiError::Validation(errors)) = ListQuery::parse(query) else { panic!("{query} was taken") };
             assert_eq!(
-                violations.iter().map(|violation| violation.kind).collect::<Vec<_>>(),
+                errors.iter().map(|error| error.kind).collect::<Vec<_>>(),
                 kinds,
                 "{query}"
             );
+        }
+    }
+
+    #[test]
+    fn list_when_short_and_in_index_order_is_batchable() {
+        for (query, expected) in [
+            ("", true),
+            ("limit=20", true),
+            ("limit=60&offset=40&order=asc", true),
+            ("limit=60&offset=41", false),
+            ("limit=101", false),
+            ("offset=5", false),
+            ("limit=20&completed=true", false),
+            ("search=milk", false),
+            ("limit=20&sort=title", false),
+            ("sort=updated_at", false),
+        ] {
+            assert_eq!(ListQuery::parse(query).unwrap().is_batchable(), expected, "{query}");
         }
     }
 }

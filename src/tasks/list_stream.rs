@@ -1,61 +1,69 @@
-//! A list of more than a page: the next page is asked for when the client has taken the last one.
+//! A list of several pages: the next page is read when the client has taken the last one.
 //!
-//! Between two pages it holds no connection of the database and no thread. It must never look complete when it is not: a page that
-//! cannot be had is an error, upon which the engine resets the connection.
+//! Between two pages it holds no connection and no thread. It never looks complete when it is not: a page that cannot be read
+//! is an error, upon which the engine resets the connection.
 
 use std::io::{self, Read};
 use std::sync::Arc;
 
 use log::warn;
 
-use crate::ops::log as logging;
-use crate::ops::timing::Stopwatch;
-use crate::tasks::list_query::Listing;
-use crate::tasks::store::{LONGEST_PAGE_BYTES, LastingTasks, Page, Rest};
+use super::list_query::ListQuery;
+use super::page::{self, Cursor, Page};
+use crate::auth::UserId;
+use crate::db::Database;
+use crate::ops::log::RequestScope;
+use crate::ops::log as request_log;
 
-/// The memory that a list takes while it waits for its reader, in bytes: a page.
-pub const MAX_HELD_BYTES: usize = LONGEST_PAGE_BYTES;
+/// The memory that a list takes while it waits for its client, in bytes: a page.
+pub const RETAINED_BYTES: usize = page::MAX_PAGE_BUFFER_BYTES;
 
 /// The JSON of a list.
-pub struct LongList {
-    tasks: LastingTasks,
-    listing: Listing,
-    /// A page, and how much of it is taken.
-    page: io::Cursor<Vec<u8>>,
-    rest: Option<Rest>,
+pub struct TaskListStream {
+    database: Arc<Database>,
+    user: UserId,
+    query: ListQuery,
+    /// A page, and how much of it the client has taken.
+    json: io::Cursor<Vec<u8>>,
+    cursor: Option<Cursor>,
     request_id: Option<Arc<str>>,
 }
 
-impl LongList {
+impl TaskListStream {
     /// The list that begins with this page.
-    pub fn new(tasks: LastingTasks, listing: Listing, first_page: Vec<u8>, rest: Rest) -> Self {
-        let request_id = logging::request_id();
-        Self { tasks, listing, page: io::Cursor::new(first_page), rest: Some(rest), request_id }
+    pub fn new(database: &Arc<Database>, user: &UserId, query: &ListQuery, first: Page) -> Self {
+        Self {
+            database: Arc::clone(database),
+            user: user.clone(),
+            query: query.clone(),
+            json: io::Cursor::new(first.json),
+            cursor: first.cursor,
+            request_id: request_log::request_id(),
+        }
     }
 
     /// The bytes of the next page; none behind the last one.
-    fn next_page(&mut self) -> io::Result<Vec<u8>> {
-        let Some(rest) = &self.rest else { return Ok(Vec::new()) };
-        let _in_request = logging::enter_request(self.request_id.clone());
-        let stopwatch = Stopwatch::default();
-        let next = self.tasks.tasks(&stopwatch).next_page(&self.listing, rest);
-        let Page { json, rest, .. } = next.map_err(|_| {
-            warn!("a list was cut off, for its next page could not be had");
-            io::Error::other("a page could not be had")
+    fn read_page(&mut self) -> io::Result<Vec<u8>> {
+        let Some(cursor) = &self.cursor else { return Ok(Vec::new()) };
+        let _scope = RequestScope::enter(self.request_id.clone());
+        let next = Page::read_next(&self.database, &self.user, &self.query, cursor, &[]);
+        let page = next.map_err(|error| {
+            warn!("a list was cut off, because its next page could not be read: {error}");
+            io::Error::other("the next page could not be read")
         })?;
-        self.rest = rest;
-        Ok(json)
+        self.cursor = page.cursor;
+        Ok(page.json)
     }
 }
 
-impl Read for LongList {
+impl Read for TaskListStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let taken = self.page.read(buffer)?;
+        let taken = self.json.read(buffer)?;
         if taken > 0 || buffer.is_empty() {
             return Ok(taken);
         }
-        self.page = io::Cursor::default(); // given back before the next is asked for
-        self.page = io::Cursor::new(self.next_page()?);
-        self.page.read(buffer)
+        self.json = io::Cursor::default(); // freed before the next page is read
+        self.json = io::Cursor::new(self.read_page()?);
+        self.json.read(buffer)
     }
 }

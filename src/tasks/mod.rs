@@ -3,7 +3,8 @@
 pub mod handlers;
 pub mod list_query;
 pub mod list_stream;
-pub mod seal;
-pub mod store;
+pub mod page;
+pub mod row;
+pub mod sql;
 pub mod task;
 pub mod timestamp;

@@ -1,48 +1,68 @@
-//! Moments, as PostgreSQL keeps them and as clients read them.
+//! A moment as PostgreSQL keeps it and as clients read it.
 
-use std::time::SystemTime;
+use std::fmt;
+use std::time::{Duration, SystemTime};
 
+use jiff::SignedDuration;
+use jiff::civil::{DateTime, date};
+use jiff::fmt::StdFmtWrite;
 use jiff::fmt::temporal::DateTimePrinter;
-use postgres::types::{FromSql, Type, accepts};
+use postgres::types::{self, FromSql, Type, accepts};
+use serde::{Serialize, Serializer};
 
-/// A moment, in microseconds since 1970 UTC.
+/// A moment: microseconds since 2000-01-01 UTC, PostgreSQL's own unit. The extremes stand for its infinities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timestamp(jiff::Timestamp);
+pub struct Timestamp(i64);
 
-/// Always six digits of a second, `Z` at the end.
+/// Always six digits of a second.
 const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
-/// From 1970 to 2000, where PostgreSQL's clock begins, in microseconds.
-const POSTGRES_EPOCH_MICROSECONDS: i64 = 946_684_800_000_000;
+const POSTGRES_EPOCH: DateTime = date(2000, 1, 1).at(0, 0, 0, 0);
+/// From 1970 to 2000, in microseconds.
+const POSTGRES_EPOCH_UNIX_US: i64 = 946_684_800_000_000;
+/// The first and the last moment that RFC 3339 can say.
+const FIRST: DateTime = date(0, 1, 1).at(0, 0, 0, 0);
+const LAST: DateTime = date(9999, 12, 31).at(23, 59, 59, 999_999_000);
+
+impl Timestamp {
+    /// 1970-01-01T00:00:00Z: what a row without any moment shows.
+    pub const UNIX_EPOCH: Self = Self(-POSTGRES_EPOCH_UNIX_US);
+
+    /// The same as the parameter of a statement.
+    pub fn to_param(self) -> types::Timestamp<SystemTime> {
+        let distance = Duration::from_micros(self.0.unsigned_abs());
+        let epoch = SystemTime::UNIX_EPOCH + Duration::from_micros(POSTGRES_EPOCH_UNIX_US.unsigned_abs());
+        match self.0 {
+            i64::MAX => types::Timestamp::PosInfinity,
+            i64::MIN => types::Timestamp::NegInfinity,
+            0.. => types::Timestamp::Value(epoch + distance),
+            _ => types::Timestamp::Value(epoch - distance),
+        }
+    }
+}
 
 impl<'a> FromSql<'a> for Timestamp {
     /// `timestamp` and `timestamptz` are the same on the wire. The first, which has no zone, is taken as UTC.
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        let microseconds = i64::from_be_bytes(raw.try_into()?)
-            .checked_add(POSTGRES_EPOCH_MICROSECONDS)
-            .ok_or("a timestamp beyond the calendar")?;
-        Ok(Self(jiff::Timestamp::from_microsecond(microseconds)?))
+        Ok(Self(i64::from_be_bytes(raw.try_into()?)))
     }
 
     accepts!(TIMESTAMP, TIMESTAMPTZ);
 }
 
-impl Timestamp {
-    /// Microseconds since 1970 UTC.
-    pub fn as_microseconds(self) -> i64 {
-        self.0.as_microsecond()
-    }
-
-    /// Adds it to JSON: RFC 3339 in UTC, always with six digits of a second.
-    pub fn write_json(self, json: &mut Vec<u8>) {
-        json.push(b'"');
-        PRINTER.print_timestamp(&self.0, &mut *json).expect("a Vec takes all");
-        json.push(b'"');
+/// RFC 3339 in UTC. An infinity, or a year that RFC 3339 cannot say, shows as the nearest moment that it can.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nearest = if self.0 < 0 { FIRST } else { LAST };
+        let moment = POSTGRES_EPOCH.checked_add(SignedDuration::from_micros(self.0)).unwrap_or(nearest);
+        let printed = PRINTER.print_datetime(&moment.clamp(FIRST, LAST), StdFmtWrite(&mut *f));
+        printed.map_err(|_| fmt::Error)?;
+        f.write_str("Z")
     }
 }
 
-impl From<Timestamp> for SystemTime {
-    fn from(timestamp: Timestamp) -> Self {
-        timestamp.0.into()
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -51,17 +71,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_timestamp_keeps_its_microseconds_and_is_utc() {
-        let read = |microseconds: i64| Timestamp::from_sql(&Type::TIMESTAMPTZ, &microseconds.to_be_bytes());
+    fn timestamp_when_shown_is_rfc_3339_in_utc() {
         for (microseconds, expected) in [
-            (0, "\"2000-01-01T00:00:00.000000Z\""),
-            (848_590_512_809_123, "\"2026-11-21T15:35:12.809123Z\""),
-            (-1, "\"1999-12-31T23:59:59.999999Z\""),
+            (0, "2000-01-01T00:00:00.000000Z"),
+            (848_590_512_809_123, "2026-11-21T15:35:12.809123Z"),
+            (-1, "1999-12-31T23:59:59.999999Z"),
+            (-POSTGRES_EPOCH_UNIX_US, "1970-01-01T00:00:00.000000Z"),
+            (-POSTGRES_EPOCH_UNIX_US - 1, "1969-12-31T23:59:59.999999Z"),
+            (252_455_615_999_999_999, "9999-12-31T23:59:59.999999Z"),
+            (252_455_616_000_000_000, "9999-12-31T23:59:59.999999Z"),
+            (252_455_605_200_000_001, "9999-12-31T21:00:00.000001Z"),
+            (-63_113_904_000_000_000, "0000-01-01T00:00:00.000000Z"),
+            (-63_113_904_000_000_001, "0000-01-01T00:00:00.000000Z"),
+            (-63_082_281_600_000_000, "0001-01-01T00:00:00.000000Z"),
+            (i64::MAX, "9999-12-31T23:59:59.999999Z"),
+            (i64::MIN, "0000-01-01T00:00:00.000000Z"),
         ] {
-            let mut json = Vec::new();
-            read(microseconds).unwrap().write_json(&mut json);
-            assert_eq!(str::from_utf8(&json).unwrap(), expected);
+            assert_eq!(Timestamp(microseconds).to_string(), expected, "{microseconds}");
         }
-        assert!(read(i64::MAX).is_err(), "infinity has no place in JSON");
+        assert_eq!(serde_json::to_string(&Timestamp(0)).unwrap(), "\"2000-01-01T00:00:00.000000Z\"");
+    }
+
+    #[test]
+    fn timestamp_when_sent_back_is_what_it_was() {
+        use postgres::types::{IsNull, ToSql};
+        for microseconds in [0, 1, -1, 848_590_512_809_123, i64::MAX, i64::MIN, -211_813_488_000_000_000] {
+            let mut bytes = Default::default();
+            let is_null = Timestamp(microseconds).to_param().to_sql(&Type::TIMESTAMPTZ, &mut bytes).unwrap();
+            assert!(matches!(is_null, IsNull::No));
+            assert_eq!(Timestamp::from_sql(&Type::TIMESTAMPTZ, &bytes).unwrap(), Timestamp(microseconds));
+        }
     }
 }

@@ -1,0 +1,61 @@
+//! The public keys in Better Auth's table `jwks`, where it lives in the same database.
+
+use serde_json::Value;
+
+use super::MAX_KEYS;
+use crate::db::{Database, DbError, Statement};
+
+/// The columns of the table; none where there is no such table.
+const COLUMNS: &str = "select attname::text from pg_attribute where attrelid = to_regclass('jwks') and attnum > 0 \
+                       and not attisdropped";
+
+/// The keys as JSON Web Keys, the newest first; `None` where there is no table of Better Auth's.
+///
+/// # Errors
+/// Why they cannot be read.
+pub fn read(database: &Database) -> Result<Option<Vec<Value>>, String> {
+    let rows = |sql: String| {
+        let result = database.execute(&[&Statement::read(sql, Vec::new())]).pop();
+        result.unwrap_or(Err(DbError::Unavailable)).map_err(|error| explain(&error))
+    };
+    let columns: Vec<String> = rows(COLUMNS.to_owned())?.iter().filter_map(|row| row.try_get(0).ok()).collect();
+    let Some(sql) = keys_sql(&columns) else { return Ok(None) };
+    let key = |row: &tokio_postgres::Row| {
+        let (kid, jwk, alg): (String, String, Option<String>) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let mut jwk: Value = serde_json::from_str(&jwk).unwrap_or_default(); // null is rejected as a key, by name
+        if let Some(members) = jwk.as_object_mut() {
+            members.insert("kid".to_owned(), kid.into());
+            if let Some(alg) = alg {
+                members.entry("alg").or_insert(alg.into());
+            }
+        }
+        Ok(jwk)
+    };
+    let keys: Result<_, tokio_postgres::Error> = rows(sql)?.iter().map(key).collect();
+    keys.map(Some).map_err(|error| error.to_string())
+}
+
+fn explain(error: &DbError) -> String {
+    match error.code() {
+        Some(code) if *code == postgres::error::SqlState::INSUFFICIENT_PRIVILEGE => {
+            "this role may not read the table `jwks`: grant select on jwks to it".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// The columns are named as Better Auth's own migrations have it, or as Drizzle does; `alg` came later. Private keys are not
+/// read. Better Auth itself publishes a key for 30 days after it signs no more.
+fn keys_sql(columns: &[String]) -> Option<String> {
+    let column = |names: &[&'static str]| names.iter().copied().find(|name| columns.iter().any(|own| own == name));
+    let public_key = column(&["publicKey", "public_key"])?;
+    let created_at = column(&["createdAt", "created_at"])?;
+    let expires_at = column(&["expiresAt", "expires_at"])
+        .map_or_else(|| "null::timestamptz".to_owned(), |name| format!("\"{name}\""));
+    let alg = column(&["alg"]).unwrap_or("null");
+    Some(format!(
+        "select id::text, \"{public_key}\"::text, {alg}::text from jwks \
+         where {expires_at} is null or {expires_at} > now() - interval '30 days' \
+         order by \"{created_at}\" desc limit {MAX_KEYS}"
+    ))
+}

@@ -1,0 +1,389 @@
+//! One connection to PostgreSQL: `tokio-postgres` behind blocking calls, each with a deadline.
+//!
+//! The library is asynchronous. A connection has a single-threaded runtime of its own, which runs only while a call waits:
+//! no thread stands behind it. Several statements go out before the first answer is awaited, so they cost one round trip.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures_util::TryStreamExt;
+use futures_util::future::maybe_done;
+use postgres::types::Type;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::yield_now;
+use tokio::time::timeout_at;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Config, Row, RowStream, SimpleQueryMessage, Socket, Statement as Prepared};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::availability::Availability;
+use super::error::DbError;
+use super::statement::Statement;
+
+/// After this idle time the socket is checked for its end before it is written to. Costs no round trip.
+const UNCHECKED_IDLE: Duration = Duration::from_millis(1);
+/// How long PostgreSQL has to answer a ping.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(1);
+/// A connection that refuses writes is closed once it is older than this: it may lead to a former primary.
+const READ_ONLY_GRACE: Duration = Duration::from_secs(10);
+/// The longest time that a statement may take in a transaction with others, waits for locks included.
+const BATCH_STATEMENT_TIMEOUT_SQL: &str = "set local statement_timeout = '100ms'";
+
+/// The library's other half: it must be polled to read and write the socket.
+type Wire = tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
+/// A statement that was prepared; `None` where it is sent as text.
+type Plan = Option<Prepared>;
+/// A row of the simple protocol: each value as text.
+pub type TextRow = Vec<Option<String>>;
+
+/// What became of statements that were sent as one transaction.
+pub enum BatchOutcome {
+    /// All are done; the rows of each.
+    Committed(Vec<Vec<Row>>),
+    /// None is done.
+    RolledBack,
+    /// Nobody knows whether they are done, or there was no connection.
+    Unknown,
+}
+
+/// A connection.
+pub struct Connection {
+    runtime: Runtime,
+    client: Client,
+    /// `None` once the connection has ended.
+    wire: Option<Wire>,
+    availability: Arc<Availability>,
+    /// What was prepared, by text. `None` behind a pooler: there a name may belong to another client's statement.
+    prepared: Option<HashMap<Cow<'static, str>, Prepared>>,
+    schema_generation: u64,
+    opened_at: Instant,
+    last_response_at: Instant,
+    must_close: bool,
+}
+
+impl Connection {
+    /// Connects and logs in.
+    ///
+    /// # Errors
+    /// When PostgreSQL refuses, cannot be reached, or does not answer before `deadline`.
+    pub fn open(
+        config: &Config,
+        tls: MakeRustlsConnect,
+        availability: Arc<Availability>,
+        deadline: Instant,
+    ) -> Result<Self, DbError> {
+        let runtime = Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()
+            .map_err(|error| DbError::Unusable(format!("no runtime for a connection: {error}")))?;
+        let connect = async { timeout_at(deadline.into(), config.connect(tls)).await };
+        let (client, wire) = runtime.block_on(connect).map_err(|_| DbError::Timeout)??;
+        let now = Instant::now();
+        Ok(Self {
+            runtime,
+            client,
+            wire: Some(wire),
+            schema_generation: availability.schema_generation(),
+            availability,
+            prepared: None,
+            opened_at: now,
+            last_response_at: now,
+            must_close: false,
+        })
+    }
+
+    /// From now on statements are prepared: there is no pooler in between.
+    pub fn enable_prepared_statements(&mut self) {
+        self.prepared = Some(HashMap::new());
+    }
+
+    /// Whether there is a pooler in between, so that nothing is prepared.
+    pub fn is_pooled(&self) -> bool {
+        self.prepared.is_none()
+    }
+
+    /// When PostgreSQL last answered on it.
+    pub fn last_response_at(&self) -> Instant {
+        self.last_response_at
+    }
+
+    /// Whether it is not to be used again.
+    pub fn must_close(&self) -> bool {
+        self.must_close || self.wire.is_none()
+    }
+
+    /// Runs statements in one round trip, each in a transaction of its own; behind a pooler one after the other. There is an
+    /// answer for each. `next_deadline` is asked anew after each answer. `check` looks first whether the socket has ended.
+    pub fn pipeline(
+        &mut self,
+        statements: &[&Statement],
+        next_deadline: impl Fn() -> Instant,
+        check: bool,
+    ) -> Vec<Result<Vec<Row>, DbError>> {
+        self.begin(check);
+        let mut plans = statements.iter().map(|statement| self.plan(statement, next_deadline())).collect::<Vec<_>>();
+        let at_once = if self.is_pooled() { 1 } else { statements.len().max(1) };
+        let mut answers = Vec::with_capacity(statements.len());
+        for statements in statements.chunks(at_once) {
+            let sent = self.send(statements, plans.drain(..statements.len()).collect(), &next_deadline);
+            let is_late = sent.len() < statements.len();
+            answers.extend(sent);
+            if is_late {
+                break;
+            }
+        }
+        answers.resize_with(statements.len(), || Err(DbError::Timeout));
+        self.observe(&answers);
+        answers
+    }
+
+    /// Runs statements in one transaction and one round trip. Behind a pooler nothing is done.
+    pub fn transaction(
+        &mut self,
+        statements: &[&Statement],
+        next_deadline: impl Fn() -> Instant,
+    ) -> BatchOutcome {
+        if self.is_pooled() {
+            return BatchOutcome::RolledBack;
+        }
+        self.begin(false);
+        let [begin, timeout, commit] =
+            ["begin", BATCH_STATEMENT_TIMEOUT_SQL, "commit"].map(|sql| Statement::read(sql, Vec::new()));
+        let mut all = vec![&begin, &timeout];
+        all.extend(statements);
+        all.push(&commit);
+        let mut plans = Vec::with_capacity(all.len());
+        for statement in &all {
+            match self.plan(statement, next_deadline()) {
+                Ok(plan) => plans.push(Ok(plan)),
+                Err(error) => {
+                    self.observe(&[Err::<(), _>(error)]);
+                    return BatchOutcome::RolledBack;
+                }
+            }
+        }
+        let mut answers = self.send(&all, plans, &next_deadline);
+        let is_ended = answers.len() == all.len() && answers.last().is_some_and(Result::is_ok);
+        // Without an answer to the commit the transaction may still be open.
+        self.must_close |= !is_ended;
+        match answers.iter().position(Result::is_err) {
+            None if is_ended => {
+                self.observe(&answers);
+                answers.pop();
+                BatchOutcome::Committed(answers.into_iter().skip(2).filter_map(Result::ok).collect())
+            }
+            // Before the commit is answered an ERROR or FATAL means that it does nothing. Without the begin there is no
+            // transaction; a FATAL in place of the commit's answer may come after it is on the disk.
+            Some(at) if answers[at].as_ref().is_err_and(|error| {
+                error.is_refusal() && at > 0 || error.is_fatal() && at + 1 < all.len()
+            }) =>
+            {
+                log::debug!("a transaction of {} writes was rolled back", statements.len());
+                // Each is tried again alone; then it is seen what the failure says of the database.
+                answers.iter().filter_map(|answer| answer.as_ref().err()).for_each(|error| self.forget_plans(error));
+                BatchOutcome::RolledBack
+            }
+            _ => {
+                answers.resize_with(all.len(), || Err(DbError::Timeout));
+                self.observe(&answers);
+                BatchOutcome::Unknown
+            }
+        }
+    }
+
+    /// Runs one statement, and hands over each row as it comes: no row is kept.
+    ///
+    /// # Errors
+    /// When it fails, or `add` does.
+    pub fn for_each(
+        &mut self,
+        statement: &Statement,
+        deadline: Instant,
+        check: bool,
+        mut add: impl FnMut(&Row) -> Result<(), DbError>,
+    ) -> Result<(), DbError> {
+        self.begin(check);
+        let result = self.plan(statement, deadline).and_then(|plan| {
+            self.drive(async |client| {
+                let read = async {
+                    let mut rows = pin!(query(client, Ok(plan), statement).await?);
+                    while let Some(row) = rows.try_next().await? {
+                        add(&row)?;
+                    }
+                    Ok(())
+                };
+                timeout_at(deadline.into(), read).await.unwrap_or(Err(DbError::Timeout))
+            })
+        });
+        let results = [result];
+        self.observe(&results);
+        let [result] = results;
+        result
+    }
+
+    /// Runs statements without parameters by the simple protocol, which every pooler understands; all their rows.
+    ///
+    /// # Errors
+    /// When one fails.
+    pub fn simple(&mut self, sql: &str, deadline: Instant) -> Result<Vec<TextRow>, DbError> {
+        let messages = self.drive(async |client| timeout_at(deadline.into(), client.simple_query(sql)).await);
+        let texts = |message| match message {
+            SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect()),
+            _ => None,
+        };
+        Ok(messages.map_err(|_| DbError::Timeout)??.into_iter().filter_map(texts).collect())
+    }
+
+    /// Asks PostgreSQL for an answer.
+    ///
+    /// # Errors
+    /// When none comes within [`PING_TIMEOUT`].
+    pub fn ping(&mut self) -> Result<(), DbError> {
+        self.begin(true);
+        let results = [self.simple("", Instant::now() + PING_TIMEOUT)];
+        self.observe(&results);
+        let [result] = results;
+        result.map(drop)
+    }
+
+    /// Prepares to send: forgets outdated plans, and finds out whether the connection has ended.
+    fn begin(&mut self, check: bool) {
+        let generation = self.availability.schema_generation();
+        if std::mem::replace(&mut self.schema_generation, generation) != generation {
+            self.prepared.iter_mut().for_each(HashMap::clear);
+        }
+        if check || self.last_response_at.elapsed() > UNCHECKED_IDLE {
+            // Between two polls the runtime looks at the socket.
+            self.drive(async |_| yield_now().await);
+        }
+    }
+
+    /// How to send a statement. Prepares it where that is due.
+    fn plan(&mut self, statement: &Statement, deadline: Instant) -> Result<Plan, DbError> {
+        if self.wire.is_none() {
+            return Err(DbError::NotSent);
+        }
+        let Some(prepared) = &self.prepared else { return Ok(None) };
+        if let Some(plan) = prepared.get(&statement.sql) {
+            return Ok(Some(plan.clone()));
+        }
+        let types: Vec<Type> = statement.params.iter().map(|(_, kind)| kind.clone()).collect();
+        let prepare =
+            async |client: &Client| timeout_at(deadline.into(), client.prepare_typed(&statement.sql, &types)).await;
+        let plan = self.drive(prepare).map_err(|_| DbError::Timeout)?.map_err(DbError::from);
+        match plan {
+            Ok(plan) => {
+                self.prepared.iter_mut().for_each(|all| drop(all.insert(statement.sql.clone(), plan.clone())));
+                Ok(Some(plan))
+            }
+            Err(error) if error.is_disconnect() => Err(DbError::NotSent),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends all at once and waits for the answers in order; fewer than statements when the time is up.
+    fn send(
+        &mut self,
+        statements: &[&Statement],
+        plans: Vec<Result<Plan, DbError>>,
+        next_deadline: &impl Fn() -> Instant,
+    ) -> Vec<Result<Vec<Row>, DbError>> {
+        self.drive(async |client| {
+            let queries = statements.iter().zip(plans).map(|(statement, plan)| async move {
+                Ok(query(client, plan, statement).await?.try_collect().await?)
+            });
+            in_order(queries, next_deadline).await
+        })
+    }
+
+    /// Runs `work` while the connection is polled.
+    fn drive<T>(&mut self, work: impl AsyncFnOnce(&Client) -> T) -> T {
+        let Self { runtime, client, wire, .. } = self;
+        let mut work = pin!(work(client));
+        runtime.block_on(poll_fn(|cx| {
+            poll_wire(wire, cx);
+            work.as_mut().poll(cx)
+        }))
+    }
+
+    /// Draws from answers what they say of this connection and of the database.
+    fn observe<T>(&mut self, answers: &[Result<T, DbError>]) {
+        let errors = || answers.iter().filter_map(|answer| answer.as_ref().err());
+        let was_answered = answers.iter().any(|answer| answer.as_ref().err().is_none_or(|error| !error.is_transient()));
+        for error in errors() {
+            let is_former_primary = error.is_read_only() && self.opened_at.elapsed() > READ_ONLY_GRACE;
+            self.must_close |= error.ends_connection() || is_former_primary;
+            self.forget_plans(error);
+            // A server that answered some in time is slow and not away.
+            if error.is_disconnect() || matches!(error, DbError::Timeout) && !was_answered {
+                let was_sent = !matches!(error, DbError::NotSent);
+                self.availability.connection_lost(self.last_response_at, was_sent, error);
+            } else if error.is_transient() {
+                self.availability.statement_cancelled(error);
+            }
+        }
+        if !errors().any(DbError::is_transient) {
+            self.last_response_at = Instant::now();
+            self.availability.record_response();
+        }
+    }
+
+    /// Where that is why it failed, statements are prepared anew: on this connection, or after the table was altered on all.
+    fn forget_plans(&mut self, error: &DbError) {
+        if error.is_altered_table() {
+            self.availability.schema_changed(self.schema_generation);
+        } else {
+            self.must_close |= error.is_stale_plan();
+        }
+    }
+}
+
+fn poll_wire(wire: &mut Option<Wire>, cx: &mut Context<'_>) {
+    while let Some(connection) = wire {
+        match connection.poll_message(cx) {
+            Poll::Ready(Some(Ok(_))) => {} // a notice
+            // What is under way fails when it is dropped.
+            Poll::Ready(_) => *wire = None,
+            Poll::Pending => break,
+        }
+    }
+}
+
+async fn query(client: &Client, plan: Result<Plan, DbError>, statement: &Statement) -> Result<RowStream, DbError> {
+    let Statement { sql, params, .. } = statement;
+    Ok(match plan? {
+        Some(prepared) => client.query_raw(&prepared, params.iter().map(|(value, _)| value_of(value))).await?,
+        None => {
+            let typed = params.iter().map(|(value, kind)| (value_of(value), kind.clone()));
+            client.query_typed_raw(sql, typed).await?
+        }
+    })
+}
+
+/// Starts all futures in order, so that everything is sent at once; then awaits each until its deadline. Ends early when one
+/// is not done by then.
+async fn in_order<F: Future>(
+    futures: impl Iterator<Item = F>,
+    next_deadline: &impl Fn() -> Instant,
+) -> Vec<F::Output> {
+    let mut started: Vec<_> = futures.map(|future| Box::pin(maybe_done(future))).collect();
+    poll_fn(|cx| {
+        started.iter_mut().for_each(|future| drop(future.as_mut().poll(cx)));
+        Poll::Ready(())
+    })
+    .await;
+    let mut outputs = Vec::with_capacity(started.len());
+    for future in &mut started {
+        if timeout_at(next_deadline().into(), future.as_mut()).await.is_err() {
+            break;
+        }
+        outputs.extend(future.as_mut().take_output());
+    }
+    outputs
+}

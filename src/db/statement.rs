@@ -1,0 +1,82 @@
+//! A statement as data, so that several can be sent in one round trip.
+
+use std::borrow::Cow;
+use std::time::SystemTime;
+
+use postgres::types::{Timestamp, ToSql, Type};
+
+/// A parameter, and the type that PostgreSQL is told: never the one that it would guess from the column.
+pub type Param = (Box<dyn ToSql + Sync + Send>, Type);
+
+/// A text, or null.
+pub fn text(value: Option<String>) -> Param {
+    (Box::new(value), Type::TEXT)
+}
+
+/// A list of texts, or null.
+pub fn texts(value: Option<Vec<String>>) -> Param {
+    (Box::new(value), Type::TEXT_ARRAY)
+}
+
+/// A boolean, or null.
+pub fn boolean(value: Option<bool>) -> Param {
+    (Box::new(value), Type::BOOL)
+}
+
+/// A 64-bit integer.
+pub fn bigint(value: i64) -> Param {
+    (Box::new(value), Type::INT8)
+}
+
+/// A moment, which may be infinite, or null.
+pub fn timestamptz(value: Option<Timestamp<SystemTime>>) -> Param {
+    (Box::new(value), Type::TIMESTAMPTZ)
+}
+
+/// A statement with its parameters.
+#[derive(Debug)]
+pub struct Statement {
+    /// The text. Equal texts share a prepared statement.
+    pub sql: Cow<'static, str>,
+    /// The values of `$1`, `$2`, …
+    pub params: Vec<Param>,
+    effect: Effect,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    Reads,
+    Inserts,
+    /// Changes or deletes the row with this id.
+    Changes(i64),
+}
+
+impl Statement {
+    /// A statement that changes nothing.
+    pub fn read(sql: impl Into<Cow<'static, str>>, params: Vec<Param>) -> Self {
+        Self { sql: sql.into(), params, effect: Effect::Reads }
+    }
+
+    /// A statement that adds a row.
+    pub fn insert(sql: &'static str, params: Vec<Param>) -> Self {
+        Self { sql: sql.into(), params, effect: Effect::Inserts }
+    }
+
+    /// A statement that changes or deletes the row with this id.
+    pub fn change(sql: &'static str, params: Vec<Param>, row_id: i64) -> Self {
+        Self { sql: sql.into(), params, effect: Effect::Changes(row_id) }
+    }
+
+    /// Whether it changes anything.
+    pub fn writes(&self) -> bool {
+        self.effect != Effect::Reads
+    }
+
+    /// The id of the existing row that it locks, if it locks one.
+    pub fn locked_row(&self) -> Option<i64> {
+        match self.effect {
+            Effect::Changes(row_id) => Some(row_id),
+            Effect::Reads | Effect::Inserts => None,
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! Which jobs run next: bounded queues, one per user and class, served in turn.
+//!
+//! [`Scheduler`] decides and knows no threads. [`JobQueue`] lets workers wait for it. A batch is of one class. A user runs on
+//! at most half of the workers, and slow work as a whole on at most half of them: a quick request always finds a worker soon,
+//! whatever others ask for.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// How many jobs may be queued.
+pub const MAX_QUEUED: usize = 1_024;
+/// How many of them may be one user's.
+pub const MAX_QUEUED_PER_USER: usize = MAX_QUEUED / 2;
+/// How long a job may be queued.
+pub const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most jobs of a batch.
+const MAX_BATCH: usize = 16;
+/// The same for lists, each of which takes as long as several reads.
+const MAX_LIST_BATCH: usize = 8;
+
+/// What jobs go together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchClass {
+    /// Write that was rolled back with others: alone, and ahead of everything.
+    RetriedWrite,
+    /// Reads of one task.
+    Read,
+    /// Short lists in index order.
+    List,
+    /// Changes of one task.
+    Write,
+    /// Anything that may take long: alone.
+    Slow,
+    /// Verification of tokens that are signed with a key.
+    Verify,
+    /// Readiness probes.
+    Probe,
+}
+
+impl BatchClass {
+    const COUNT: usize = 7;
+
+    /// How many of `queued` jobs are taken at once. Of what only reads, half is left for the next worker; writes share the same
+    /// disk.
+    fn batch_size(self, queued: usize) -> usize {
+        match self {
+            Self::Read | Self::Verify => queued.div_ceil(2).min(MAX_BATCH),
+            Self::List => queued.div_ceil(2).min(MAX_LIST_BATCH),
+            Self::Write => queued.min(MAX_BATCH),
+            Self::RetriedWrite | Self::Slow | Self::Probe => 1,
+        }
+    }
+}
+
+/// Whose job it is, for fairness: a user by the hash of the id, or work that belongs to no user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Owner {
+    /// A user. Two with the same hash would share their turns.
+    User(u64),
+    /// Tokens that are still to be verified.
+    Verification,
+    /// Readiness probes.
+    Probes,
+}
+
+/// Jobs of one class, which one worker runs together.
+#[derive(Debug)]
+pub struct Batch<T> {
+    /// What they have in common.
+    pub class: BatchClass,
+    /// The jobs.
+    pub jobs: Vec<T>,
+    /// To be given back when they are done.
+    pub permit: Permit,
+}
+
+/// The right to a worker, and who has it.
+#[derive(Debug)]
+#[must_use]
+pub struct Permit {
+    class: BatchClass,
+    owners: Vec<Owner>,
+}
+
+struct QueuedJob<T> {
+    job: T,
+    deadline: Instant,
+    /// Counts up: the oldest job has the lowest.
+    number: u64,
+}
+
+struct OwnerQueue<T> {
+    queues: [VecDeque<QueuedJob<T>>; BatchClass::COUNT],
+    queued: usize,
+    running: usize,
+}
+
+/// Decides which jobs run next.
+pub struct Scheduler<T> {
+    owners: HashMap<Owner, OwnerQueue<T>>,
+    /// Those with queued jobs, in the order of their turns.
+    ring: VecDeque<Owner>,
+    queued: [usize; BatchClass::COUNT],
+    running_slow: usize,
+    per_owner_limit: usize,
+    slow_limit: usize,
+    next_number: u64,
+}
+
+impl<T> Scheduler<T> {
+    /// For so many workers.
+    pub fn new(workers: usize) -> Self {
+        let half = (workers / 2).max(1);
+        Self {
+            owners: HashMap::new(),
+            ring: VecDeque::new(),
+            queued: [0; BatchClass::COUNT],
+            running_slow: 0,
+            per_owner_limit: half,
+            slow_limit: half,
+            next_number: 0,
+        }
+    }
+
+    /// Queues a job until `deadline`. A retried write always has a place.
+    ///
+    /// # Errors
+    /// The job, when too many are queued.
+    pub fn submit(&mut self, owner: Owner, class: BatchClass, job: T, deadline: Instant) -> Result<(), T> {
+        let queue = self.owners.entry(owner).or_insert_with(|| OwnerQueue {
+            queues: Default::default(),
+            queued: 0,
+            running: 0,
+        });
+        let is_full =
+            self.queued.iter().sum::<usize>() >= MAX_QUEUED || queue.queued >= MAX_QUEUED_PER_USER;
+        if is_full && class != BatchClass::RetriedWrite {
+            self.remove_if_unused(owner);
+            return Err(job);
+        }
+        if queue.queued == 0 {
+            self.ring.push_back(owner);
+        }
+        queue.queues[class as usize].push_back(QueuedJob { job, deadline, number: self.next_number });
+        queue.queued += 1;
+        self.queued[class as usize] += 1;
+        self.next_number += 1;
+        Ok(())
+    }
+
+    /// Takes the next batch, if any may run now. Without `batching` it is a single job.
+    pub fn take(&mut self, batching: bool) -> Option<Batch<T>> {
+        let class = self.next_class()?;
+        let size = if batching { class.batch_size(self.queued[class as usize]) } else { 1 };
+        let (mut jobs, mut owners) = (Vec::with_capacity(size), Vec::new());
+        // Around the ring, a job a turn. Who has none of this class keeps the place.
+        let mut skipped = Vec::new();
+        while jobs.len() < size
+            && let Some(owner) = self.ring.pop_front()
+        {
+            let Some(queue) = self.owners.get_mut(&owner) else { continue };
+            let is_new = !owners.contains(&owner);
+            let may_run = !is_new || queue.running < self.per_owner_limit;
+            let Some(QueuedJob { job, .. }) =
+                may_run.then(|| queue.queues[class as usize].pop_front()).flatten()
+            else {
+                skipped.push(owner);
+                continue;
+            };
+            if is_new {
+                owners.push(owner);
+                queue.running += 1;
+            }
+            jobs.push(job);
+            queue.queued -= 1;
+            self.queued[class as usize] -= 1;
+            if queue.queued > 0 {
+                self.ring.push_back(owner);
+            }
+        }
+        skipped.into_iter().rev().for_each(|owner| self.ring.push_front(owner));
+        self.running_slow += usize::from(class == BatchClass::Slow);
+        Some(Batch { class, jobs, permit: Permit { class, owners } })
+    }
+
+    /// The class of the next batch: a retried write, or else the oldest job of the first owner in the ring who may run one.
+    fn next_class(&self) -> Option<BatchClass> {
+        let may_run = |owner: &&Owner| {
+            self.owners.get(owner).is_some_and(|queue| queue.running < self.per_owner_limit)
+        };
+        let eligible = || self.ring.iter().filter(may_run).filter_map(|owner| self.owners.get(owner));
+        if self.queued[BatchClass::RetriedWrite as usize] > 0
+            && eligible().any(|queue| !queue.queues[BatchClass::RetriedWrite as usize].is_empty())
+        {
+            return Some(BatchClass::RetriedWrite);
+        }
+        let may_run_slow = self.running_slow < self.slow_limit;
+        eligible().find_map(|queue| {
+            let fronts = CLASSES.iter().filter(|class| may_run_slow || **class != BatchClass::Slow);
+            let numbered = fronts.filter_map(|class| Some((queue.queues[*class as usize].front()?.number, *class)));
+            numbered.min_by_key(|(number, _)| *number).map(|(_, class)| class)
+        })
+    }
+
+    /// A batch has run.
+    pub fn finish(&mut self, Permit { class, owners }: Permit) {
+        self.running_slow -= usize::from(class == BatchClass::Slow);
+        for owner in owners {
+            if let Some(queue) = self.owners.get_mut(&owner) {
+                queue.running -= 1;
+            }
+            self.remove_if_unused(owner);
+        }
+    }
+
+    /// Removes the jobs whose deadline has passed.
+    pub fn expire(&mut self, now: Instant) -> Vec<T> {
+        let mut expired = Vec::new();
+        for queue in self.owners.values_mut() {
+            for (class, jobs) in queue.queues.iter_mut().enumerate() {
+                while jobs.front().is_some_and(|job| job.deadline <= now) {
+                    expired.extend(jobs.pop_front().map(|job| job.job));
+                    queue.queued -= 1;
+                    self.queued[class] -= 1;
+                }
+            }
+        }
+        if !expired.is_empty() {
+            self.ring.retain(|owner| self.owners.get(owner).is_some_and(|queue| queue.queued > 0));
+            self.owners.retain(|_, queue| queue.queued > 0 || queue.running > 0);
+        }
+        expired
+    }
+
+    /// How many jobs are queued.
+    pub fn queued(&self) -> usize {
+        self.queued.iter().sum()
+    }
+
+    fn remove_if_unused(&mut self, owner: Owner) {
+        if self.owners.get(&owner).is_some_and(|queue| queue.running == 0 && queue.queued == 0) {
+            self.owners.remove(&owner);
+        }
+    }
+}
+
+const CLASSES: [BatchClass; BatchClass::COUNT] = [
+    BatchClass::RetriedWrite,
+    BatchClass::Read,
+    BatchClass::List,
+    BatchClass::Write,
+    BatchClass::Slow,
+    BatchClass::Verify,
+    BatchClass::Probe,
+];
+
+/// A [`Scheduler`] that workers wait for.
+pub struct JobQueue<T> {
+    state: Mutex<QueueState<T>>,
+    available: Condvar,
+}
+
+struct QueueState<T> {
+    scheduler: Scheduler<T>,
+    /// How many workers wait.
+    idle: usize,
+    /// One of them was notified and is on its way. It notifies the next if there is more than it takes: a notification costs a
+    /// system call, and much of what comes at once is done before a second worker is awake.
+    is_waking: bool,
+}
+
+impl<T> JobQueue<T> {
+    /// For so many workers.
+    pub fn new(workers: usize) -> Self {
+        let state = QueueState { scheduler: Scheduler::new(workers), idle: 0, is_waking: false };
+        Self { state: Mutex::new(state), available: Condvar::new() }
+    }
+
+    /// See [`Scheduler::submit`].
+    ///
+    /// # Errors
+    /// The job, when too many are queued.
+    pub fn submit(&self, owner: Owner, class: BatchClass, job: T, deadline: Instant) -> Result<(), T> {
+        let mut state = self.lock();
+        state.scheduler.submit(owner, class, job, deadline)?;
+        self.wake_one(state);
+        Ok(())
+    }
+
+    /// Gives the permit of the last batch back and takes the next one; waits for one.
+    pub fn take(&self, done: Option<Permit>, batching: impl Fn() -> bool) -> Batch<T> {
+        let mut state = self.lock();
+        if let Some(permit) = done {
+            state.scheduler.finish(permit);
+        }
+        loop {
+            if let Some(batch) = state.scheduler.take(batching()) {
+                if state.scheduler.queued() > 0 {
+                    self.wake_one(state);
+                }
+                return batch;
+            }
+            state.idle += 1;
+            state = self.available.wait(state).expect(LOCKED);
+            state.idle -= 1;
+            state.is_waking = false;
+        }
+    }
+
+    /// See [`Scheduler::expire`].
+    pub fn expire(&self, now: Instant) -> Vec<T> {
+        self.lock().scheduler.expire(now)
+    }
+
+    /// How many jobs are queued.
+    pub fn queued(&self) -> usize {
+        self.lock().scheduler.queued()
+    }
+
+    /// Notifies an idle worker, unless one is on its way.
+    fn wake_one(&self, mut state: MutexGuard<'_, QueueState<T>>) {
+        if state.idle > 0 && !std::mem::replace(&mut state.is_waking, true) {
+            drop(state);
+            self.available.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, QueueState<T>> {
+        self.state.lock().expect(LOCKED)
+    }
+}
+
+const LOCKED: &str = "nothing panics while it holds this lock";
+
+#[cfg(test)]
+#[path = "scheduler_tests.rs"]
+mod tests;

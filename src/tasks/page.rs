@@ -1,0 +1,147 @@
+//! A page of a list as JSON, and where the next one begins.
+//!
+//! A page ends after [`MAX_PAGE_TASKS`], or with the task that makes it longer than [`MAX_PAGE_BYTES`]. The first row without
+//! a place is the cursor of the next page. So nothing is counted, and what is deleted meanwhile shifts nothing.
+
+use tokio_postgres::Row;
+
+use super::list_query::{ListQuery, MAX_LIMIT};
+use super::row::{RowReader, SortKey};
+use super::sql;
+use crate::auth::UserId;
+use crate::db::{Database, DbError};
+
+/// The most tasks of a page.
+const MAX_PAGE_TASKS: i64 = MAX_LIMIT;
+/// A page of so many bytes of JSON takes no further task.
+const MAX_PAGE_BYTES: usize = 256 * 1024;
+/// What its last task may add, in bytes. A title of 255 characters and a description of 10,000, each of which takes six bytes
+/// in JSON (`\u0001`), are less.
+const MAX_TASK_BYTES: usize = 64 * 1024;
+/// So no page is longer than this, in bytes. A row that another program wrote may be longer than our limits.
+pub const MAX_PAGE_BUFFER_BYTES: usize = MAX_PAGE_BYTES + MAX_TASK_BYTES;
+/// Room for most short pages, in bytes.
+const START_BYTES: usize = 8 * 1024;
+/// A page of so many bytes gets all the room that it may need: smaller steps would leave each size to the allocator.
+const LONG_BYTES: usize = 24 * 1024;
+
+/// Where a page ends and the next begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    /// The sort key of the first task of the next page.
+    pub key: SortKey,
+    /// Its id.
+    pub id: i64,
+    /// How many tasks the list may still have, where the client set a limit.
+    remaining: Option<i64>,
+    /// How many tasks fill a page, judging by those before.
+    page_tasks: i64,
+}
+
+/// A page. All pages of a list together are one JSON array.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// The tasks. The array begins with the first page and ends with the last.
+    pub json: Vec<u8>,
+    /// The length of the whole list, in the first page of a window.
+    pub total: Option<i64>,
+    /// Where the next page begins; `None` in the last one.
+    pub cursor: Option<Cursor>,
+    tasks: i64,
+}
+
+impl Page {
+    /// A first page without a task yet.
+    fn first(query: &ListQuery) -> Self {
+        let mut json = Vec::with_capacity(START_BYTES);
+        json.push(b'[');
+        Self { json, total: query.window.map(|_| 0), cursor: None, tasks: 0 }
+    }
+
+    /// The first page, of at most `max_tasks`, from rows that are all there.
+    ///
+    /// # Errors
+    /// When a row is not what its statement returns, or another user's.
+    pub fn from_rows(rows: &[Row], user: &UserId, query: &ListQuery, max_tasks: i64) -> Result<Self, DbError> {
+        let mut page = Self::first(query);
+        rows.iter().try_for_each(|row| page.add(row, user, query, max_tasks))?;
+        Ok(page.finish(query.window.and_then(|window| window.limit)))
+    }
+
+    /// Reads the first page.
+    ///
+    /// # Errors
+    /// When the database cannot answer.
+    pub fn read_first(database: &Database, user: &UserId, query: &ListQuery) -> Result<Self, DbError> {
+        let statement = sql::first_page(user, query, MAX_PAGE_TASKS + 1);
+        let add = |page: &mut Page, row: &Row| page.add(row, user, query, MAX_PAGE_TASKS);
+        let page = database.fold(&statement, || Self::first(query), add)?;
+        Ok(page.finish(query.window.and_then(|window| window.limit)))
+    }
+
+    /// Reads the page at the cursor. Its JSON is added to `json`, which may hold what came before.
+    ///
+    /// # Errors
+    /// When the database cannot answer, or the page is the same again.
+    pub fn read_next(
+        database: &Database,
+        user: &UserId,
+        query: &ListQuery,
+        cursor: &Cursor,
+        json: &[u8],
+    ) -> Result<Self, DbError> {
+        let rows = (cursor.page_tasks + 1).min(cursor.remaining.unwrap_or(i64::MAX));
+        let statement = sql::next_page(user, query, cursor, rows);
+        let start = || Self { json: json.to_vec(), total: None, cursor: None, tasks: 0 };
+        let add = |page: &mut Page, row: &Row| page.add(row, user, query, cursor.page_tasks);
+        let page = database.fold(&statement, start, add)?.finish(cursor.remaining);
+        match &page.cursor {
+            Some(next) if (&next.key, next.id) == (&cursor.key, cursor.id) => {
+                Err(DbError::Defect("a page of a list does not advance".to_owned()))
+            }
+            _ => Ok(page),
+        }
+    }
+
+    /// Adds the task of a row, if there is a place for it. The first row without one is the cursor; rows behind it are skipped.
+    fn add(&mut self, row: &Row, user: &UserId, query: &ListQuery, max_tasks: i64) -> Result<(), DbError> {
+        if self.cursor.is_some() {
+            return Ok(());
+        }
+        let mut reader = RowReader::new(row);
+        let task = reader.task(user)?;
+        let is_full = self.tasks == max_tasks || self.json.len() >= MAX_PAGE_BYTES;
+        let key = if is_full || self.total == Some(0) { Some(reader.sort_key(query.sort)?) } else { None };
+        if self.total == Some(0) {
+            self.total = reader.next()?;
+        }
+        let Some(task) = task else { return Ok(()) };
+        if let Some(key) = key.filter(|_| is_full) {
+            self.cursor = Some(Cursor { key, id: task.id, remaining: None, page_tasks: MAX_PAGE_TASKS });
+            return Ok(());
+        }
+        if self.json.len() >= LONG_BYTES {
+            self.json.reserve(MAX_PAGE_BUFFER_BYTES.saturating_sub(self.json.len()));
+        }
+        if self.json != b"[" {
+            self.json.push(b',');
+        }
+        serde_json::to_writer(&mut self.json, &task).expect("a task serialises");
+        self.tasks += 1;
+        Ok(())
+    }
+
+    /// `remaining` is how many tasks the list may still have had with this page.
+    fn finish(mut self, remaining: Option<i64>) -> Self {
+        match &mut self.cursor {
+            None => self.json.push(b']'),
+            Some(cursor) => {
+                cursor.remaining = remaining.map(|remaining| remaining - self.tasks);
+                let task_bytes = (self.json.len() as i64 / self.tasks.max(1)).max(1);
+                cursor.page_tasks = (MAX_PAGE_BYTES as i64 / task_bytes).clamp(1, MAX_PAGE_TASKS);
+                self.json.shrink_to_fit(); // it may wait for its client
+            }
+        }
+        self
+    }
+}

@@ -1,0 +1,105 @@
+//! Reads tasks from rows. The columns stand beside their reader, in one order: nothing is read by number.
+
+use postgres::types::FromSql;
+use tokio_postgres::Row;
+
+use super::list_query::Sort;
+use super::task::Task;
+use super::timestamp::Timestamp;
+use crate::auth::UserId;
+use crate::db::DbError;
+use crate::db::statement::{Param, text, timestamptz};
+
+/// The columns of a task, in the order in which [`RowReader::task`] reads them. The casts serve tables that something else
+/// made: `id` may be any integer type, the texts `varchar`, `char`, `citext` or a domain.
+macro_rules! task_columns {
+    () => {
+        "id::bigint, user_id::text, title::text, description::text, completed, created_at, updated_at"
+    };
+}
+pub(super) use task_columns;
+
+/// Reads the columns of a row from left to right.
+pub struct RowReader<'r> {
+    row: &'r Row,
+    next: usize,
+}
+
+impl<'r> RowReader<'r> {
+    /// Before the first column.
+    pub fn new(row: &'r Row) -> Self {
+        Self { row, next: 0 }
+    }
+
+    /// The value of the next column.
+    ///
+    /// # Errors
+    /// When there is none, or its type is another.
+    pub fn next<T: FromSql<'r>>(&mut self) -> Result<T, DbError> {
+        self.next += 1;
+        self.row.try_get(self.next - 1).map_err(|error| DbError::Defect(error.to_string()))
+    }
+
+    /// The next columns as a task of this user; `None` where they are all null. A column that another program left null reads
+    /// as `specs/api/tasks.md` says.
+    ///
+    /// # Errors
+    /// When it is another user's: nobody is shown another's task, whatever may have gone wrong.
+    pub fn task(&mut self, user: &UserId) -> Result<Option<Task<'r>>, DbError> {
+        let id: Option<i64> = self.next()?;
+        let user_id: Option<&str> = self.next()?;
+        let title: Option<&str> = self.next()?;
+        let description = self.next()?;
+        let completed: Option<bool> = self.next()?;
+        let created_at: Option<Timestamp> = self.next()?;
+        let updated_at: Option<Timestamp> = self.next()?;
+        let (Some(id), Some(user_id)) = (id, user_id) else { return Ok(None) };
+        if user_id != user.as_str() {
+            return Err(DbError::Defect("the row is another user's task".to_owned()));
+        }
+        Ok(Some(Task {
+            id,
+            user_id,
+            title: title.unwrap_or_default(),
+            description,
+            completed: completed.unwrap_or_default(),
+            created_at: created_at.or(updated_at).unwrap_or(Timestamp::UNIX_EPOCH),
+            updated_at: updated_at.or(created_at).unwrap_or(Timestamp::UNIX_EPOCH),
+        }))
+    }
+
+    /// The next column as the sort key of a list.
+    ///
+    /// # Errors
+    /// When its type is another.
+    pub fn sort_key(&mut self, sort: Sort) -> Result<SortKey, DbError> {
+        match sort {
+            Sort::CreatedAt | Sort::UpdatedAt => self.next().map(SortKey::Time),
+            Sort::Title => self.next().map(SortKey::Text),
+        }
+    }
+}
+
+/// What a list is sorted by, as it came from the row; it goes back into the statement of the next page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SortKey {
+    /// A moment, or null.
+    Time(Option<Timestamp>),
+    /// A text, or null.
+    Text(Option<String>),
+}
+
+impl SortKey {
+    /// Whether it is null.
+    pub fn is_null(&self) -> bool {
+        matches!(self, SortKey::Time(None) | SortKey::Text(None))
+    }
+
+    /// The same as a parameter.
+    pub fn to_param(&self) -> Param {
+        match self {
+            SortKey::Time(moment) => timestamptz(moment.map(Timestamp::to_param)),
+            SortKey::Text(value) => text(value.clone()),
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Every SQL text of tasks. `$1` is the user in each, and each function asks for a [`UserId`] first.
+//!
+//! A request is one statement. `returning` tells what happened; nothing is checked first and acted upon later.
+
+use std::borrow::Cow;
+
+use super::list_query::{ListQuery, Sort};
+use super::page::Cursor;
+use super::row::task_columns;
+use super::task::{Completion, Description, NewTask, TaskId, TaskPatch, Title};
+use crate::auth::UserId;
+use crate::db::Statement;
+use crate::db::statement::{Param, bigint, boolean, text, texts};
+use crate::http::preconditions::Preconditions;
+
+/// The entity tag of a row without its quotes: the transaction that wrote the row, which no other state of the row in this
+/// database has, and its moment, because a database that was restored uses transaction numbers again.
+macro_rules! entity_tag {
+    () => {
+        "concat(xmin, '-', (case when isfinite(updated_at) then extract(epoch from updated_at) * 1000000 end)::bigint)"
+    };
+}
+
+/// What a statement about a single task returns.
+macro_rules! task_and_tag {
+    () => {
+        concat!(task_columns!(), ", ", entity_tag!())
+    };
+}
+
+/// A statement that changes one task: as such, and under preconditions. `$wanted` and `$unwanted` are the numbers of the two
+/// lists of entity tags. The row is locked before it is compared, so that nobody can change it in between. No row: no such
+/// task. A row of nulls: a precondition failed.
+macro_rules! change {
+    ($change:literal, $wanted:literal, $unwanted:literal) => {
+        Change {
+            plain: concat!($change, " where user_id = $1 and id = $2 returning ", task_and_tag!()),
+            conditional: concat!(
+                "with found as (select coalesce(",
+                entity_tag!(),
+                " = any(",
+                $wanted,
+                "), true) and coalesce(",
+                entity_tag!(),
+                " <> all(",
+                $unwanted,
+                "), true) as holds from tasks where user_id = $1 and id = $2 for update), changed as (",
+                $change,
+                " where user_id = $1 and id = $2 and (select holds from found) returning ",
+                task_and_tag!(),
+                ") select changed.* from found left join changed on true"
+            ),
+        }
+    };
+}
+
+/// The two texts of a statement that changes one task.
+struct Change {
+    plain: &'static str,
+    conditional: &'static str,
+}
+
+const READ: &str = concat!("select ", task_and_tag!(), " from tasks where user_id = $1 and id = $2");
+
+// Everything is written out, because a table made by SQLModel has no defaults.
+const INSERT: &str = concat!(
+    "insert into tasks (user_id, title, description, completed, created_at, updated_at) ",
+    "values ($1, $2, $3, $4, now(), now()) returning ",
+    task_and_tag!()
+);
+
+const UPDATE: Change = change!(
+    "update tasks set title = coalesce($3, title), description = case when $4 then $5 else description end, \
+     completed = coalesce($6, completed), updated_at = now()",
+    "$7",
+    "$8"
+);
+const SET_COMPLETED: Change = change!("update tasks set completed = $3, updated_at = now()", "$4", "$5");
+const TOGGLE_COMPLETED: Change =
+    change!("update tasks set completed = not coalesce(completed, false), updated_at = now()", "$3", "$4");
+const DELETE: Change = change!("delete from tasks", "$3", "$4");
+
+/// Without the filters, because with them no generic plan could count by the index alone.
+const FROM_ALL: &str = "from tasks where user_id = $1";
+
+// Compared as bytes, because among characters a repetitive text is found in another only slowly. `position` takes `%` and `_`
+// literally.
+const FROM_MATCHING: &str = "from tasks where user_id = $1 and ($2 is null or coalesce(completed, false) = $2) \
+     and ($3 is null \
+     or position((select convert_to(lower($3), 'UTF8')) in convert_to(lower(title::text), 'UTF8')) > 0 \
+     or position((select convert_to(lower($3), 'UTF8')) in convert_to(lower(description::text), 'UTF8')) > 0)";
+
+fn params(user: &UserId, others: impl IntoIterator<Item = Param>) -> Vec<Param> {
+    std::iter::once(text(Some(user.as_str().to_owned()))).chain(others).collect()
+}
+
+fn optional_text(value: Option<&str>) -> Param {
+    text(value.map(str::to_owned))
+}
+
+/// Reads a task.
+pub fn read(user: &UserId, id: TaskId) -> Statement {
+    Statement::read(READ, params(user, [bigint(id.get())]))
+}
+
+/// Creates a task.
+pub fn create(user: &UserId, task: &NewTask) -> Statement {
+    let NewTask { title, description, completed } = task;
+    let description = description.as_ref().map(Description::as_str);
+    let values = [optional_text(Some(title.as_str())), optional_text(description), boolean(Some(*completed))];
+    Statement::insert(INSERT, params(user, values))
+}
+
+/// Changes what the patch names.
+pub fn update(user: &UserId, id: TaskId, patch: &TaskPatch, preconditions: &Preconditions) -> Statement {
+    let TaskPatch { title, description, completed } = patch;
+    let values = [
+        optional_text(title.as_ref().map(Title::as_str)),
+        boolean(Some(description.is_some())),
+        optional_text(description.as_ref().and_then(Option::as_ref).map(Description::as_str)),
+        boolean(*completed),
+    ];
+    change(user, id, &UPDATE, values, preconditions)
+}
+
+/// Sets or toggles whether a task is completed.
+pub fn complete(user: &UserId, id: TaskId, completion: Completion, preconditions: &Preconditions) -> Statement {
+    match completion {
+        Completion::Set(value) => change(user, id, &SET_COMPLETED, [boolean(Some(value))], preconditions),
+        Completion::Toggle => change(user, id, &TOGGLE_COMPLETED, [], preconditions),
+    }
+}
+
+/// Deletes a task.
+pub fn delete(user: &UserId, id: TaskId, preconditions: &Preconditions) -> Statement {
+    change(user, id, &DELETE, [], preconditions)
+}
+
+fn change(
+    user: &UserId,
+    id: TaskId,
+    change: &Change,
+    values: impl IntoIterator<Item = Param>,
+    preconditions: &Preconditions,
+) -> Statement {
+    let mut params = params(user, [bigint(id.get())]);
+    params.extend(values);
+    let sql = match preconditions.for_write() {
+        None => change.plain,
+        Some((wanted, unwanted)) => {
+            params.extend([texts(wanted), texts(unwanted)]);
+            change.conditional
+        }
+    };
+    Statement::change(sql, params, id.get())
+}
+
+/// What a list is sorted by. Equal keys are told apart by `id`, so that pages neither repeat nor skip a task.
+fn key(sort: Sort) -> &'static str {
+    match sort {
+        Sort::CreatedAt => "created_at",
+        Sort::UpdatedAt => "updated_at",
+        Sort::Title => "lower(title::text)",
+    }
+}
+
+/// The clauses of a list: its columns with the sort key, its rows, its order.
+fn clauses(query: &ListQuery) -> (String, &'static str, String) {
+    let (key, direction) = (key(query.sort), if query.descending { " desc" } else { "" });
+    (
+        format!(concat!(task_columns!(), ", {} as key"), key),
+        if query.is_filtered() { FROM_MATCHING } else { FROM_ALL },
+        format!("order by {key}{direction}, id{direction}"),
+    )
+}
+
+/// The first `rows` tasks of a list that has no window.
+fn first_page_sql(query: &ListQuery, rows: i64) -> String {
+    let (columns, from, order) = clauses(query);
+    format!("select {columns} {from} {order} limit {rows}")
+}
+
+/// A window from the start of a list, and in each row how long the whole list is.
+fn window_sql(query: &ListQuery) -> String {
+    let (columns, from, order) = clauses(query);
+    format!("select {columns}, (select count(*) {from}) as total {from} {order} limit $4")
+}
+
+/// A window with an offset. One without tasks is one row without a task, so that it tells the length all the same.
+fn window_offset_sql(query: &ListQuery) -> String {
+    let (columns, from, order) = clauses(query);
+    let order_of_page = if query.descending { "order by key desc, id desc" } else { "order by key, id" };
+    format!(
+        "with page as (select {columns} {from} {order} limit $4 offset $5) \
+         select page.*, total from (select count(*) as total {from}) as counted left join page on true {order_of_page}"
+    )
+}
+
+/// Every further page: from the row of the cursor on. Descending, rows without a key come first; ascending, last.
+fn next_page_sql(query: &ListQuery, key_is_null: bool) -> String {
+    let (columns, from, order) = clauses(query);
+    let key = key(query.sort);
+    let rest = match (query.descending, key_is_null) {
+        (true, false) => format!("({key}, id) <= ($4, $5)"),
+        (true, true) => format!("({key} is null and id <= $5 or {key} is not null)"),
+        (false, false) => format!("(({key}, id) >= ($4, $5) or {key} is null)"),
+        (false, true) => format!("({key} is null and id >= $5)"),
+    };
+    format!("select {columns} {from} and {rest} {order} limit $6")
+}
+
+/// The first page of a list, of at most `rows` tasks where it has no window.
+pub fn first_page(user: &UserId, query: &ListQuery, rows: i64) -> Statement {
+    let mut others = vec![boolean(query.completed), optional_text(query.search.as_deref())];
+    let sql: Cow<'static, str> = match query.window {
+        None => first_page_sql(query, rows).into(),
+        Some(window) => {
+            others.push(bigint(window.limit.unwrap_or(rows)));
+            if window.offset == 0 {
+                window_sql(query).into()
+            } else {
+                others.push(bigint(window.offset));
+                window_offset_sql(query).into()
+            }
+        }
+    };
+    Statement::read(sql, params(user, others))
+}
+
+/// The page that begins at the cursor, of at most `rows` tasks.
+pub fn next_page(user: &UserId, query: &ListQuery, cursor: &Cursor, rows: i64) -> Statement {
+    let others = [
+        boolean(query.completed),
+        optional_text(query.search.as_deref()),
+        cursor.key.to_param(),
+        bigint(cursor.id),
+        bigint(rows),
+    ];
+    Statement::read(next_page_sql(query, cursor.key.is_null()), params(user, others))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every text there is, with its name.
+    fn all() -> Vec<(String, String)> {
+        let mut all = vec![("READ".to_owned(), READ.to_owned()), ("INSERT".to_owned(), INSERT.to_owned())];
+        for (name, Change { plain, conditional }) in
+            [("UPDATE", UPDATE), ("SET_COMPLETED", SET_COMPLETED), ("TOGGLE", TOGGLE_COMPLETED), ("DELETE", DELETE)]
+        {
+            all.push((name.to_owned(), plain.to_owned()));
+            all.push((format!("{name} under preconditions"), conditional.to_owned()));
+        }
+        for sort in Sort::ALL {
+            for (descending, completed) in [(false, None), (false, Some(true)), (true, None), (true, Some(true))] {
+                let query = ListQuery { sort, descending, completed, ..ListQuery::default() };
+                let lists = [
+                    first_page_sql(&query, 101),
+                    window_sql(&query),
+                    window_offset_sql(&query),
+                    next_page_sql(&query, false),
+                    next_page_sql(&query, true),
+                ];
+                all.extend(lists.map(|sql| (format!("{query:?}"), sql)));
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn statement_when_it_names_the_table_is_bound_to_the_user() {
+        let code = include_str!("sql.rs").split("#[cfg(test)]").next().unwrap();
+        let uses = |text: &str| -> usize {
+            ["from tasks", "update tasks", "into tasks"].map(|table| text.matches(table).count()).iter().sum()
+        };
+        // Each text occurs once; what puts preconditions around a change occurs once for all of them.
+        assert_eq!(uses(code), 9, "a statement that this test does not know");
+        for (name, sql) in all() {
+            let inserts = sql.starts_with("insert into tasks (user_id, ") && sql.contains("values ($1, ");
+            let bound = sql.matches("user_id = $1").count() + usize::from(inserts);
+            assert!(bound > 0 && bound == uses(&sql), "{name} is not bound to the user: {sql}");
+            assert!(!sql.contains("$1 or ") && !sql.contains(" or user_id") && !sql.contains("$10"), "{name}");
+            // Nothing that follows can widen it: `or` only occurs inside further parentheses.
+            let (mut depth, mut from) = (0, 0);
+            for (at, character) in sql.char_indices() {
+                depth += i32::from(character == '(') - i32::from(character == ')');
+                if sql[at..].starts_with("from tasks") {
+                    from = depth;
+                }
+                assert!(depth > from || !sql[at..].starts_with(" or "), "{name}: {sql}");
+            }
+        }
+    }
+}
