@@ -7,12 +7,13 @@ use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{debug, error};
 use tiny_http::{Method, Request, Server};
 
-use crate::auth::{Identity, KeySource, Patience, Refusal, Trust, Verifier};
+use crate::auth::{AuthConfig, AuthError, Identity, JwksCache, KeySource, Lookup, Verdict, Verifier};
 use crate::dispatch::queue::{Queue, Share};
 use crate::dispatch::turns::{Left, Turn, Turns};
 use crate::http::error::Error;
@@ -35,8 +36,8 @@ mod worker;
 const QUEUE_REQUESTS: usize = 1_024;
 /// How many of these may be one user's, once it is known whose they are.
 const LINE_REQUESTS: usize = QUEUE_REQUESTS / 2;
-/// Of the workers no more than one in so many wait for the issuer, whatever it does.
-const WORKERS_PER_WAIT_FOR_KEYS: usize = 2;
+/// How long a worker waits for a key set.
+const MAX_WAIT_FOR_KEYS: Duration = Duration::from_secs(6);
 /// How many requests a worker answers together at most.
 const MAX_TOGETHER: usize = 16;
 /// The same of lists, each of which takes as long as several tasks.
@@ -48,6 +49,7 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct App {
     cors: Arc<cors::Policy>,
     verifier: Verifier,
+    keys: Arc<JwksCache<Sender<()>>>,
     store: Arc<Store>,
     queue: Queue<Job, { Company::ALL.len() }>,
     turns: Turns<Call>,
@@ -107,7 +109,7 @@ impl App {
     /// What so many workers answer, of whose connections pages of long lists take up to `pages`.
     pub fn new(
         cors: Arc<cors::Policy>,
-        trust: Trust,
+        trust: AuthConfig,
         keys: KeySource,
         store: Arc<Store>,
         workers: usize,
@@ -116,7 +118,10 @@ impl App {
         let (tags, seal) = (visit::Tags::new(&trust.secrets), Seal::new(&trust.secrets));
         Self {
             cors,
-            verifier: Verifier::new(trust, keys, (workers / WORKERS_PER_WAIT_FOR_KEYS).max(1)),
+            verifier: Verifier::new(trust),
+            keys: JwksCache::new(keys, |waiting: Vec<Sender<()>>| {
+                waiting.into_iter().for_each(|waiting| waiting.send(()).unwrap_or_default());
+            }),
             store,
             queue: Queue::new(QUEUE_REQUESTS, Company::ALL.map(share)),
             turns: Turns::new(workers, pages, LINE_REQUESTS),
@@ -167,12 +172,12 @@ impl App {
     /// Answers requests when it is their users' turn.
     fn attend(&self, calls: Vec<Call>) {
         // Of several none waits until it is known who sent another.
-        let patience = if calls.len() > 1 { Patience::None } else { Patience::Some };
+        let may_wait = calls.len() == 1;
         let mut held = Vec::new();
         for mut call in calls {
-            call.identity = self.identify(&call, patience);
+            call.identity = self.identify(&call, may_wait);
             match call.identity {
-                Some(Err(Error::Unauthenticated(Refusal::NotNow))) if patience == Patience::None => {
+                Some(Err(Error::Unauthenticated(AuthError::KeysUnavailable))) if !may_wait => {
                     call.company = Company::None;
                     self.queue(call);
                 }
@@ -263,15 +268,39 @@ impl App {
     }
 
     /// Whoever asks for something under `/api` is asked for an identity first, also where there is nothing. `None` for others.
-    fn identify(&self, call: &Call, patience: Patience) -> Option<Result<Identity, Error>> {
+    fn identify(&self, call: &Call, may_wait: bool) -> Option<Result<Identity, Error>> {
         let Call { request, visit, .. } = call;
         if is_preflight(request) || !router::needs_identity(split_target(request.url()).0) {
             return None;
         }
         let _in_request = logging::enter_request(Arc::clone(&call.id));
-        let authorization = sole(request.header_values("Authorization"));
-        let identify = || Ok(self.verifier.identify(authorization, now_seconds(), patience)?);
+        let Ok(authorization) = sole(request.header_values("Authorization")) else {
+            let cause = "more than one Authorization header, or not ASCII";
+            return Some(Err(AuthError::Invalid(cause).into()));
+        };
+        let identify = || Ok(self.authenticate(authorization, may_wait)?);
         Some(guarded(|| visit.auth.time(identify)))
+    }
+
+    fn authenticate(&self, authorization: Option<&str>, may_wait: bool) -> Result<Identity, AuthError> {
+        let kid = match self.verifier.authenticate(authorization, now_seconds())? {
+            Verdict::Verified(identity) => return Ok(identity),
+            Verdict::NeedsKey { .. } if !may_wait => return Err(AuthError::KeysUnavailable),
+            Verdict::NeedsKey { kid } => kid,
+        };
+        for has_waited in [false, true] {
+            let (fetched, wait) = channel();
+            match self.keys.find(&kid, fetched, has_waited, Instant::now()) {
+                Lookup::Found(keys, _) => {
+                    return self.verifier.authenticate_with_keys(authorization, &keys, now_seconds());
+                }
+                Lookup::Unavailable(_) => break,
+                Lookup::Waiting => {
+                    wait.recv_timeout(MAX_WAIT_FOR_KEYS).map_err(|_| AuthError::KeysUnavailable)?;
+                }
+            }
+        }
+        Err(AuthError::KeysUnavailable)
     }
 
     /// What becomes of a request: its answer, or the question on which that depends.
@@ -348,7 +377,7 @@ impl App {
             &http,
             self.queue.len() + self.turns.waiting(),
             &database,
-            &self.verifier.key_status(),
+            &self.keys.status(Instant::now()),
         )
     }
 }

@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 
-use crate::auth::Refusal;
+use crate::auth::AuthError;
 use crate::http::Response;
 
 /// A request that could not be answered as asked.
@@ -16,8 +16,8 @@ pub enum Error {
     BadRequest(&'static str),
     /// The HTTP engine refused the request, with this status, code and sentence.
     Http(u16, &'static str, &'static str),
-    /// No identity, or none that can be checked now: see [`Refusal`].
-    Unauthenticated(Refusal),
+    /// No identity, or none that can be checked now: see [`AuthError`].
+    Unauthenticated(AuthError),
     /// No such path.
     UnknownPath,
     /// No task of this user has this id. Says the same whether another user has one or nobody.
@@ -77,10 +77,10 @@ impl Error {
         match self {
             Error::BadRequest(_) => (400, "BAD_REQUEST"),
             Error::Http(status, error_code, _) => (*status, error_code),
-            Error::Unauthenticated(Refusal::Missing) => (401, "AUTHENTICATION_REQUIRED"),
-            Error::Unauthenticated(Refusal::Invalid(_)) => (401, "INVALID_TOKEN"),
-            Error::Unauthenticated(Refusal::Expired) => (401, "TOKEN_EXPIRED"),
-            Error::Unauthenticated(Refusal::NotNow) => (503, "SERVICE_UNAVAILABLE"),
+            Error::Unauthenticated(AuthError::Missing) => (401, "AUTHENTICATION_REQUIRED"),
+            Error::Unauthenticated(AuthError::Invalid(_)) => (401, "INVALID_TOKEN"),
+            Error::Unauthenticated(AuthError::Expired) => (401, "TOKEN_EXPIRED"),
+            Error::Unauthenticated(AuthError::KeysUnavailable) => (503, "SERVICE_UNAVAILABLE"),
             Error::UnknownPath | Error::UnknownTask => (404, "RESOURCE_NOT_FOUND"),
             Error::MethodNotAllowed(_) => (405, "METHOD_NOT_ALLOWED"),
             Error::PreconditionFailed => (412, "PRECONDITION_FAILED"),
@@ -113,15 +113,15 @@ impl Error {
     fn header(&self) -> Option<(&'static str, String)> {
         match self {
             _ if self.kind().0 == 503 => Some(("Retry-After", RETRY_AFTER_SECONDS.to_owned())),
-            Error::Unauthenticated(refusal) => Some(("WWW-Authenticate", refusal.challenge())),
+            Error::Unauthenticated(refusal) => Some(("WWW-Authenticate", refusal.www_authenticate())),
             Error::MethodNotAllowed(allow) => Some(("Allow", (*allow).to_owned())),
             _ => None,
         }
     }
 }
 
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Self {
+impl From<AuthError> for Error {
+    fn from(refusal: AuthError) -> Self {
         Error::Unauthenticated(refusal)
     }
 }
@@ -172,14 +172,14 @@ mod tests {
     fn each_error_has_the_header_that_its_status_asks_for() {
         let header = |error: Error, name| Response::from(error).header(name).map(str::to_owned);
         assert_eq!(header(Error::Unavailable, "Retry-After").as_deref(), Some("1"));
-        assert_eq!(header(Refusal::NotNow.into(), "Retry-After").as_deref(), Some("1"));
+        assert_eq!(header(AuthError::KeysUnavailable.into(), "Retry-After").as_deref(), Some("1"));
         assert_eq!(
-            header(Refusal::NotNow.into(), "WWW-Authenticate"),
+            header(AuthError::KeysUnavailable.into(), "WWW-Authenticate"),
             None,
             "or a page would log its user out"
         );
         assert_eq!(header(Error::MethodNotAllowed("GET, HEAD"), "Allow").as_deref(), Some("GET, HEAD"));
-        assert_eq!(header(Refusal::Missing.into(), "WWW-Authenticate").as_deref(), Some("Bearer"));
+        assert_eq!(header(AuthError::Missing.into(), "WWW-Authenticate").as_deref(), Some("Bearer"));
         assert_eq!(header(Error::Internal, "Retry-After"), None);
     }
 }
