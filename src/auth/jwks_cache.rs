@@ -37,8 +37,6 @@ pub struct JwksStatus {
     pub keys: usize,
     /// Which keys of the set were rejected and why, one line each.
     pub rejected: Vec<String>,
-    /// The last fetch found that the source has no key set at all (no table `jwks`).
-    pub is_absent: bool,
     /// Time since the fetch that brought the set began; `None` if no fetch has succeeded.
     pub age: Option<Duration>,
     /// Why the last fetch failed, if it did.
@@ -202,7 +200,6 @@ impl<W: Send + 'static> JwksCache<W> {
             source: self.source.name.clone(),
             keys: keys.map_or(0, |keys| keys.len()),
             rejected: keys.map_or_else(Vec::new, |keys| keys.rejected.clone()),
-            is_absent: keys.is_some_and(|keys| keys.is_absent),
             age: state.age(now),
             last_error: state.last_error.clone(),
         }

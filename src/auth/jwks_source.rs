@@ -144,7 +144,55 @@ impl fmt::Display for JwksUrl {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+    use std::thread;
+
     use super::*;
+
+    /// The error of a fetch from an issuer that sends this response and then keeps the connection open.
+    fn error_of(response: &str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/jwks", listener.local_addr().unwrap()).parse().unwrap();
+        let response = response.to_owned();
+        let issuer = thread::spawn(move || {
+            let mut stream = BufReader::new(listener.accept().unwrap().0);
+            let mut line = String::new();
+            while line != "\r\n" {
+                line.clear();
+                stream.read_line(&mut line).unwrap();
+            }
+            stream.get_mut().write_all(response.as_bytes()).unwrap();
+            // Until the client has closed the connection; it may reset it.
+            let _ = stream.read_line(&mut line);
+        });
+        let error = fetch(&agent(Duration::from_millis(100)), &url).unwrap_err();
+        issuer.join().unwrap();
+        error
+    }
+
+    #[test]
+    fn failed_fetch_says_the_cause() {
+        let too_long = format!("HTTP/1.1 200 OK\r\nContent-Length: 70000\r\n\r\n{}", " ".repeat(70_000));
+        for (response, cause) in [
+            ("", "timed out after 5 s"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{", "timed out after 5 s"),
+            ("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "the issuer answered 404 Not Found"),
+            (
+                "HTTP/1.1 307 Moved\r\nLocation: /\r\nContent-Length: 0\r\n\r\n",
+                "answered 307 Temporary Redirect",
+            ),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", "the response is not JSON"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "the response has no array `keys`"),
+            (&too_long, "the key set is longer than 65536 bytes"),
+        ] {
+            let error = error_of(response);
+            assert!(error.contains(cause), "{error}, not {cause}");
+        }
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let error = fetch(&agent(FETCH_TIMEOUT), &format!("http://{free}/").parse().unwrap()).unwrap_err();
+        assert!(error.contains("refused"), "{error}");
+    }
 
     #[test]
     fn jwks_url_accepts_http_and_https_without_credentials() {

@@ -26,7 +26,7 @@ use jws::{Jws, SignatureScheme, parse_object};
 
 /// The longest user id, in characters.
 pub const MAX_USER_ID_CHARS: usize = 255;
-/// After this many bad HS256 signatures, with none good since the start, the secret itself is suspect.
+/// After this many bad HS256 signatures, and none good since the start, a warning says that the secret is suspect.
 const SUSPICIOUS_BAD_SIGNATURES: u64 = 10;
 
 /// The id of a user whose token was verified.
@@ -152,15 +152,19 @@ impl Verifier {
             self.has_good_signature.store(true, Ordering::Relaxed);
             return Ok(());
         }
-        if !self.has_good_signature.load(Ordering::Relaxed)
-            && self.bad_signatures.fetch_add(1, Ordering::Relaxed) + 1 == SUSPICIOUS_BAD_SIGNATURES
-        {
+        if self.count_bad_signature() {
             warn!(
                 "{SUSPICIOUS_BAD_SIGNATURES} tokens in a row have a bad HS256 signature, and none was good since the start: \
                  BETTER_AUTH_SECRET is probably not the frontend's"
             );
         }
         Err(AuthError::Invalid("signature verification failed"))
+    }
+
+    /// Whether this bad HS256 signature makes the secret itself suspect. True at most once.
+    fn count_bad_signature(&self) -> bool {
+        !self.has_good_signature.load(Ordering::Relaxed)
+            && self.bad_signatures.fetch_add(1, Ordering::Relaxed) + 1 == SUSPICIOUS_BAD_SIGNATURES
     }
 
     /// What the claims say, once the signature is verified.
