@@ -95,12 +95,20 @@ impl<W> State<W> {
         self.tried_at.is_none_or(|tried_at| now.saturating_duration_since(tried_at) >= pause)
     }
 
-    /// Whether an unknown `kid` may cause a fetch though there is a set. One that was brought causes no pause: only the issuer
-    /// can cause that.
-    fn may_refetch(&self, keys: &KeySet, now: Instant) -> bool {
-        self.last_unknown_kid.as_ref().is_none_or(|(kid, asked_at)| {
-            keys.contains(kid) || now.saturating_duration_since(*asked_at) >= UNKNOWN_KID_PAUSE
-        })
+    /// Whether a `kid` that is not in `keys` may cause a fetch. A request that has waited may cause one more, because its key
+    /// may have been made during the fetch that it waited for; but not if that failed.
+    fn may_fetch(&self, keys: Option<&KeySet>, has_waited: bool, now: Instant) -> bool {
+        if has_waited && self.failures > 0 {
+            return false;
+        }
+        match (keys, &self.last_unknown_kid) {
+            (None, _) => self.may_retry(now),
+            (_, None) => true,
+            // A `kid` that was brought causes no pause: only the issuer can cause that.
+            (Some(keys), Some((kid, asked_at))) => {
+                keys.contains(kid) || now.saturating_duration_since(*asked_at) >= UNKNOWN_KID_PAUSE
+            }
+        }
     }
 
     /// Whether it is certain that the issuer does not have this `kid`: the last fetch succeeded, and was made for it.
@@ -162,9 +170,7 @@ impl<W: Send + 'static> JwksCache<W> {
             return Lookup::Found(Arc::clone(keys), waiter);
         }
         if !state.is_fetching {
-            let may_fetch =
-                keys.as_ref().map_or_else(|| state.may_retry(now), |keys| state.may_refetch(keys, now));
-            if !may_fetch {
+            if !state.may_fetch(keys.as_deref(), has_waited, now) {
                 return match keys.filter(|keys| state.is_known_missing(kid, keys)) {
                     Some(keys) => Lookup::Found(keys, waiter),
                     None => Lookup::Unavailable(waiter),

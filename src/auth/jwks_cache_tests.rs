@@ -292,6 +292,20 @@ fn request_that_waits_too_long_expires_though_the_fetch_goes_on() {
 }
 
 #[test]
+fn request_that_waited_for_a_failed_fetch_starts_no_other() {
+    let (source, fixture) = Fixture::with_slow_source();
+    assert_eq!(fixture.find(0, "a", false), None);
+    source.send(Err("timed out".to_owned())).unwrap();
+    assert_eq!(fixture.resumed(), ["a"]);
+    assert_eq!(fixture.find(5, "a", true), Some(Unavailable));
+    assert!(!fixture.cache.lock().is_fetching);
+    assert_eq!(fixture.find(5, "a", false), None, "a new request tries again");
+    source.send(set(&["a"])).unwrap();
+    assert_eq!(fixture.resumed(), ["a"]);
+    assert_eq!(fixture.fetches(), 2);
+}
+
+#[test]
 fn request_that_has_waited_is_not_parked_again() {
     let (source, fixture) = Fixture::with_slow_source();
     assert_eq!(fixture.find(0, "a", true), Some(Unavailable));

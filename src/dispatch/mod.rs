@@ -7,7 +7,6 @@ use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{debug, error};
@@ -36,8 +35,6 @@ mod worker;
 const QUEUE_REQUESTS: usize = 1_024;
 /// How many of these may be one user's, once it is known whose they are.
 const LINE_REQUESTS: usize = QUEUE_REQUESTS / 2;
-/// How long a worker waits for a key set.
-const MAX_WAIT_FOR_KEYS: Duration = Duration::from_secs(6);
 /// How many requests a worker answers together at most.
 const MAX_TOGETHER: usize = 16;
 /// The same of lists, each of which takes as long as several tasks.
@@ -49,9 +46,9 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct App {
     cors: Arc<cors::Policy>,
     verifier: Verifier,
-    keys: Arc<JwksCache<Sender<()>>>,
+    keys: Arc<JwksCache<Call>>,
     store: Arc<Store>,
-    queue: Queue<Job, { Company::ALL.len() }>,
+    queue: Arc<Queue<Job, { Company::ALL.len() }>>,
     turns: Turns<Call>,
     metrics: Metrics,
     tags: visit::Tags,
@@ -75,6 +72,7 @@ struct Call {
     company: Company,
     /// Who sent it, where that matters.
     identity: Option<Result<Identity, Error>>,
+    has_waited: bool,
 }
 
 /// Requests that a worker answers: of a user whose turn it is, one or several that go together; or one of nobody.
@@ -96,7 +94,7 @@ impl Call {
         let (path, query) = split_target(request.url());
         let visit = Visit::new(request.method(), path);
         let company = api::company(request.method(), path, query);
-        Self { request, body: None, id, visit, company, identity: None }
+        Self { request, body: None, id, visit, company, identity: None, has_waited: false }
     }
 
     /// Whether they may be answered together.
@@ -116,14 +114,16 @@ impl App {
         pages: usize,
     ) -> Self {
         let (tags, seal) = (visit::Tags::new(&trust.secrets), Seal::new(&trust.secrets));
+        let queue = Arc::new(Queue::new(QUEUE_REQUESTS, Company::ALL.map(share)));
+        let resumed = Arc::clone(&queue);
         Self {
             cors,
             verifier: Verifier::new(trust),
-            keys: JwksCache::new(keys, |waiting: Vec<Sender<()>>| {
-                waiting.into_iter().for_each(|waiting| waiting.send(()).unwrap_or_default());
+            keys: JwksCache::new(keys, move |waiting| {
+                waiting.into_iter().for_each(|call| resumed.push_first(Job::Call(call)));
             }),
             store,
-            queue: Queue::new(QUEUE_REQUESTS, Company::ALL.map(share)),
+            queue,
             turns: Turns::new(workers, pages, LINE_REQUESTS),
             metrics: Metrics::default(),
             tags,
@@ -143,13 +143,16 @@ impl App {
 
     /// Whether no request waits for a worker.
     pub fn is_idle(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && self.keys.waiting() == 0
     }
 
     /// Answers the requests that have waited for too long.
     pub fn refuse_late(&self) {
         while let Some(Job::Call(call)) = self.queue.pop_older_than(QUEUE_TIMEOUT) {
             self.refuse(call);
+        }
+        for call in self.keys.take_expired(Instant::now()) {
+            self.answer(call, Error::from(AuthError::KeysUnavailable).into());
         }
     }
 
@@ -171,18 +174,9 @@ impl App {
 
     /// Answers requests when it is their users' turn.
     fn attend(&self, calls: Vec<Call>) {
-        // Of several none waits until it is known who sent another.
-        let may_wait = calls.len() == 1;
         let mut held = Vec::new();
-        for mut call in calls {
-            call.identity = self.identify(&call, may_wait);
-            match call.identity {
-                Some(Err(Error::Unauthenticated(AuthError::KeysUnavailable))) if !may_wait => {
-                    call.company = Company::None;
-                    self.queue(call);
-                }
-                _ => self.hold(&mut held, call),
-            }
+        for call in calls.into_iter().filter_map(|call| self.identify(call)) {
+            self.hold(&mut held, call);
         }
         self.go_on(held);
     }
@@ -267,40 +261,43 @@ impl App {
         self.answer(call, response);
     }
 
-    /// Whoever asks for something under `/api` is asked for an identity first, also where there is nothing. `None` for others.
-    fn identify(&self, call: &Call, may_wait: bool) -> Option<Result<Identity, Error>> {
-        let Call { request, visit, .. } = call;
-        if is_preflight(request) || !router::needs_identity(split_target(request.url()).0) {
-            return None;
+    /// The identity of a request under `/api`; none for others. `None` when the request waits for a key set.
+    fn identify(&self, mut call: Call) -> Option<Call> {
+        if is_preflight(&call.request) || !router::needs_identity(split_target(call.request.url()).0) {
+            return Some(call);
         }
         let _in_request = logging::enter_request(Arc::clone(&call.id));
-        let Ok(authorization) = sole(request.header_values("Authorization")) else {
-            let cause = "more than one Authorization header, or not ASCII";
-            return Some(Err(AuthError::Invalid(cause).into()));
+        let verdict = guarded(|| {
+            let authorization = authorization(&call.request)?;
+            Ok(call.visit.auth.time(|| self.verifier.authenticate(authorization, now_seconds()))?)
+        });
+        let kid = match verdict {
+            Ok(Verdict::NeedsKey { kid }) => kid,
+            Ok(Verdict::Verified(identity)) => {
+                call.identity = Some(Ok(identity));
+                return Some(call);
+            }
+            Err(error) => {
+                call.identity = Some(Err(error));
+                return Some(call);
+            }
         };
-        let identify = || Ok(self.authenticate(authorization, may_wait)?);
-        Some(guarded(|| visit.auth.time(identify)))
-    }
-
-    fn authenticate(&self, authorization: Option<&str>, may_wait: bool) -> Result<Identity, AuthError> {
-        let kid = match self.verifier.authenticate(authorization, now_seconds())? {
-            Verdict::Verified(identity) => return Ok(identity),
-            Verdict::NeedsKey { .. } if !may_wait => return Err(AuthError::KeysUnavailable),
-            Verdict::NeedsKey { kid } => kid,
-        };
-        for has_waited in [false, true] {
-            let (fetched, wait) = channel();
-            match self.keys.find(&kid, fetched, has_waited, Instant::now()) {
-                Lookup::Found(keys, _) => {
-                    return self.verifier.authenticate_with_keys(authorization, &keys, now_seconds());
-                }
-                Lookup::Unavailable(_) => break,
-                Lookup::Waiting => {
-                    wait.recv_timeout(MAX_WAIT_FOR_KEYS).map_err(|_| AuthError::KeysUnavailable)?;
-                }
+        let has_waited = std::mem::replace(&mut call.has_waited, true);
+        match self.keys.find(&kid, call, has_waited, Instant::now()) {
+            Lookup::Waiting => None,
+            Lookup::Unavailable(mut call) => {
+                call.identity = Some(Err(AuthError::KeysUnavailable.into()));
+                Some(call)
+            }
+            Lookup::Found(keys, mut call) => {
+                call.identity = Some(guarded(|| {
+                    let header = authorization(&call.request)?;
+                    let authenticate = || self.verifier.authenticate_with_keys(header, &keys, now_seconds());
+                    Ok(call.visit.auth.time(authenticate)?)
+                }));
+                Some(call)
             }
         }
-        Err(AuthError::KeysUnavailable)
     }
 
     /// What becomes of a request: its answer, or the question on which that depends.
@@ -390,6 +387,11 @@ fn share(company: Company) -> Share {
         Company::Writes => Share { most: MAX_TOGETHER, one_in: 1 },
         Company::None => Share { most: 1, one_in: 1 },
     }
+}
+
+fn authorization(request: &Request) -> Result<Option<&str>, AuthError> {
+    let cause = "more than one Authorization header, or not ASCII";
+    sole(request.header_values("Authorization")).map_err(|_| AuthError::Invalid(cause))
 }
 
 /// Only `OPTIONS` with this header is one (Fetch standard, "CORS-preflight request").
