@@ -63,7 +63,7 @@ expired 'a token is expired a minute after exp' "{\"sub\":\"ada\",\"exp\":$((now
 expired 'a token is expired at exp: there is no leeway' "{\"sub\":\"ada\",\"exp\":$now}"
 verdict "$("$dev" token ada -60)" >/dev/null
 check 'the challenge says that the token has expired' \
-    'Bearer error="invalid_token", error_description="The token has expired"' \
+    'Bearer error="invalid_token", error_description="Token has expired"' \
     "$(header WWW-Authenticate)"
 expired 'a token is expired where nbf is fine' "{\"sub\":\"ada\",\"nbf\":0,\"exp\":1}"
 check 'a session cookie cache ends with its session' '401 TOKEN_EXPIRED' "$(verdict "$("$dev" sign "$untyped" "{

@@ -1,4 +1,4 @@
-//! Tokens signed with a key: its issuer is well, rotates, is away, hangs, redirects and babbles; or keeps its keys in the database.
+//! Tokens signed with a key of an issuer that works, rotates, fails, hangs or redirects; or whose keys are in the database.
 
 mod support;
 
@@ -14,10 +14,10 @@ use support::proxy::listen;
 use support::signer::{ALGORITHMS, Signer};
 use support::{Answer, Cluster, Server};
 
-/// The longest that a request may wait for keys, and a little for a noisy machine.
+/// The longest that a request may wait for a key set, with tolerance for a busy machine.
 const LONGEST: Duration = Duration::from_secs(8);
 
-/// An issuer's web server, which answers each request with these bytes; without any it says nothing and keeps the connection.
+/// An issuer's web server. Responds with these bytes, or, without any, keeps the connection open and sends nothing.
 struct Issuer {
     port: u16,
     answer: Arc<Mutex<Option<String>>>,
@@ -96,7 +96,7 @@ fn assert_unavailable(answer: &Answer) {
 }
 
 #[test]
-fn keys_come_over_http_and_a_rotation_is_noticed() {
+fn key_set_is_fetched_over_http_and_rotation_is_noticed() {
     let cluster = Cluster::start();
     let signers = ALGORITHMS.map(|alg| Signer::new(alg, alg));
     let issuer = Issuer::start(set(&signers.each_ref()));
@@ -113,8 +113,9 @@ fn keys_come_over_http_and_a_rotation_is_noticed() {
     assert_eq!(list(&server, &token(&new)).status, 200, "the first one with the new key");
     assert_eq!(list(&server, &token(&signers[0])).status, 401, "its key was taken back");
     for _ in 0..50 {
-        assert_eq!(list(&server, &token(&Signer::new("forged", "EdDSA"))).status, 401);
+        assert_unavailable(&list(&server, &token(&Signer::new("forged", "EdDSA"))));
     }
+    assert_eq!(list(&server, &token(&signers[0])).status, 401, "it was asked for and is missing");
     assert_eq!(issuer.asked(), 3);
     issuer.answer(None);
     assert_eq!(list(&server, &token(&new)).status, 200);
@@ -122,7 +123,7 @@ fn keys_come_over_http_and_a_rotation_is_noticed() {
 }
 
 #[test]
-fn an_issuer_that_gives_no_keys_is_no_reason_to_log_out() {
+fn failed_fetch_is_503_and_not_401() {
     let cluster = Cluster::start();
     let signer = Signer::new("a", "EdDSA");
     let elsewhere = Issuer::start(set(&[&signer]));
@@ -150,22 +151,19 @@ fn an_issuer_that_gives_no_keys_is_no_reason_to_log_out() {
 }
 
 #[test]
-fn an_issuer_that_hangs_holds_half_of_the_workers_for_a_while() {
+fn requests_that_wait_for_a_hanging_issuer_hold_no_worker() {
     let cluster = Cluster::start();
     let issuer = Issuer::start(None);
-    let variables = [("BETTER_AUTH_JWKS_URL", issuer.url()), ("DB_POOL_SIZE", "4".to_owned())];
+    let variables = [("BETTER_AUTH_JWKS_URL", issuer.url()), ("DB_POOL_SIZE", "2".to_owned())];
     let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
     let server = Server::start_with(&cluster.url(), &variables);
     let forged = token(&Signer::new("forged", "EdDSA"));
     thread::scope(|scope| {
         let flood: Vec<_> = (0..40)
-            .map(|number| {
-                let (server, forged) = (&server, &forged);
-                scope.spawn(move || {
+            .map(|_| {
+                scope.spawn(|| {
                     let begun = Instant::now();
-                    // Some of what a worker answers together with others, some that it does not.
-                    let query = if number % 2 == 0 { "?limit=1" } else { "" };
-                    assert_unavailable(&ask(server, query, forged));
+                    assert_unavailable(&list(&server, &forged));
                     begun.elapsed()
                 })
             })
@@ -176,17 +174,16 @@ fn an_issuer_that_hangs_holds_half_of_the_workers_for_a_while() {
             assert_eq!(list(&server, &support::token("ada")).status, 200);
             assert_eq!(ask(&server, "?limit=1", &support::token("ada")).status, 200);
         }
-        println!("20 requests of others took {:?}", begun.elapsed());
-        let took: Vec<_> = flood.into_iter().map(|thread| thread.join().unwrap()).collect();
-        let waited = took.iter().filter(|took| **took > Duration::from_secs(4)).count();
-        println!("{waited} of 40 waited, the longest {:?}", took.iter().max());
-        assert!(waited <= 2 && took.iter().all(|took| *took < LONGEST), "{took:?}");
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(2), "20 requests of others took {took:?}");
+        let longest = flood.into_iter().map(|thread| thread.join().unwrap()).max().unwrap();
+        assert!(longest < LONGEST, "{longest:?}");
     });
     assert_eq!(issuer.asked(), 1);
 }
 
 #[test]
-fn the_certificate_of_an_issuer_is_checked() {
+fn issuer_with_an_untrusted_certificate_is_refused() {
     let cluster = Cluster::start();
     let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let private = rustls::pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
@@ -214,14 +211,14 @@ fn the_certificate_of_an_issuer_is_checked() {
 }
 
 #[test]
-fn keys_come_from_the_table_of_better_auth() {
+fn key_set_is_read_from_the_table_of_better_auth() {
     let cluster = Cluster::start();
     let mut client = cluster.client();
     let server = Server::start(&cluster.url());
     let signer = Signer::new("a", "EdDSA");
     let refused = list(&server, &token(&signer));
     assert_eq!(refused.status, 401);
-    assert!(refused.body.contains("knows no issuer's keys"), "{refused:?}");
+    assert!(refused.body.contains("this server has no key set"), "{refused:?}");
 
     for (columns, own) in [
         (["publicKey", "privateKey", "createdAt", "expiresAt"], ", alg text, crv text"),
@@ -263,6 +260,7 @@ fn keys_come_from_the_table_of_better_auth() {
             assert_eq!(list(&server, &token(signer)).status, 200, "{}, {own}", signer.kid);
         }
         assert_eq!(list(&server, &token(&expired)).status, 401);
-        assert_eq!(list(&server, &token(&Signer::new("b", "EdDSA"))).status, 401);
+        // Within the pause after another unknown `kid`.
+        assert_unavailable(&list(&server, &token(&Signer::new("b", "EdDSA"))));
     }
 }

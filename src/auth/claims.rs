@@ -1,4 +1,4 @@
-//! What a token says, once its signature holds: whether it may be used now and here, and who it speaks of.
+//! The claims of a verified token: whether it is valid here and now, and which user it names.
 
 use std::collections::HashMap;
 
@@ -6,142 +6,128 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use crate::http::json::{Scalar, is_object};
+use super::jws::{Jws, parse_object};
+use super::{AuthError, Identity, MAX_USER_ID_CHARS, UserId};
+use crate::http::json::{Scalar as JsonValue, is_object};
 
-use super::{Identity, MAX_USER_ID_CHARS, Refusal, UserId};
+/// 9999-12-31T23:59:59Z, in seconds. A later `exp` was written in milliseconds.
+const MAX_EXP_SECONDS: f64 = 253_402_300_799.0;
+/// How far `nbf` may lie in the future, in seconds: the issuer's clock may be ahead of ours.
+const NBF_LEEWAY_SECONDS: f64 = 60.0;
 
-/// 9999-12-31T23:59:59Z, in seconds. A later expiry is one written in milliseconds.
-const LATEST_EXPIRY_SECONDS: f64 = 253_402_300_799.0;
-/// How far in the future `nbf` may lie, in seconds: the issuer's clock may be ahead of ours.
-const NOT_BEFORE_LEEWAY_SECONDS: f64 = 60.0;
-
-/// The claims that this server looks at, each as it was sent until it is judged. A claim that stands twice is refused
-/// (by `serde`): it would mean what its reader likes.
+/// The claims that this server reads. `serde` refuses a repeated one: readers would disagree on its value.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Claims<'j> {
-    exp: Scalar,
-    nbf: Scalar,
-    iss: Scalar,
+    exp: JsonValue,
+    nbf: JsonValue,
+    iss: JsonValue,
     #[serde(borrow)]
     aud: Option<&'j RawValue>,
-    sub: Scalar,
-    user_id: Scalar,
+    sub: JsonValue,
+    user_id: JsonValue,
     #[serde(rename = "userId")]
-    user_id_camel: Scalar,
-    id: Scalar,
-    email: Scalar,
-    /// Like `user` an object in a token of Better Auth's session cookie cache.
+    user_id_camel: JsonValue,
+    id: JsonValue,
+    email: JsonValue,
+    /// `session` and `user` are objects in a token of Better Auth's session cookie cache.
     session: Option<&'j RawValue>,
     user: Option<&'j RawValue>,
     #[serde(rename = "updateTo")]
-    update_to: Scalar,
+    update_to: JsonValue,
     #[serde(rename = "requestType")]
-    request_type: Scalar,
+    request_type: JsonValue,
 }
 
-/// From whom and for whom a token must be, as far as the operator says.
-#[derive(Default)]
-pub(super) struct Expected {
+/// The values that the operator requires of `iss` and `aud`.
+pub(super) struct ExpectedClaims {
     pub(super) issuer: Option<String>,
     pub(super) audience: Option<String>,
 }
 
+/// What `session` and `user` may have.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Nested {
-    id: Scalar,
+struct SessionClaims {
+    id: JsonValue,
     #[serde(rename = "userId")]
-    user_id: Scalar,
+    user_id: JsonValue,
     #[serde(rename = "expiresAt")]
-    expires_at: Scalar,
-    email: Scalar,
+    expires_at: JsonValue,
+    email: JsonValue,
 }
 
 impl Claims<'_> {
-    /// Time, then issuer and audience, then purpose, then the identity. `may_be_mail` says that the token's signature and
-    /// header are those of a mailed one; `json` is what these claims were read from.
-    pub(super) fn judge(
+    /// Checks time, issuer, audience and purpose, in this order, and then reads the identity. `jws` is what these claims
+    /// were read from.
+    pub(super) fn validate(
         self,
-        expected: &Expected,
-        json: &[u8],
-        may_be_mail: bool,
+        expected: &ExpectedClaims,
+        jws: &Jws,
         now: f64,
-    ) -> Result<Identity, Refusal> {
-        self.judge_time(now)?;
-        self.judge_origin(expected)?;
-        if self.update_to != Scalar::Absent || self.request_type != Scalar::Absent {
-            return Err(Refusal::Invalid("it is for a change of e-mail address"));
+    ) -> Result<Identity, AuthError> {
+        self.validate_time(now)?;
+        if expected.issuer.as_ref().is_some_and(|issuer| !is_text(&self.iss, issuer)) {
+            return Err(AuthError::Invalid("`iss` is not the expected issuer"));
         }
-        if may_be_mail
-            && self.sub == Scalar::Absent
-            && self.email != Scalar::Absent
-            && is_of_verification_mail(json)
-        {
-            return Err(Refusal::Invalid("it is for the verification of an e-mail address"));
+        if expected.audience.as_ref().is_some_and(|audience| !has_audience(self.aud, audience)) {
+            return Err(AuthError::Invalid("`aud` does not contain the expected audience"));
+        }
+        if self.update_to != JsonValue::Absent || self.request_type != JsonValue::Absent {
+            return Err(AuthError::Invalid("a token to change an e-mail address is not a login"));
+        }
+        if jws.is_untyped_hs256 && self.sub == JsonValue::Absent && is_email_verification(&jws.payload) {
+            return Err(AuthError::Invalid("a token to verify an e-mail address is not a login"));
         }
         if let (Some(session), Some(user)) = (object(self.session), object(self.user)) {
-            return session_identity(nested(session)?, nested(user)?, now);
+            return session_identity(session_claims(session)?, session_claims(user)?, now);
         }
         let id = [self.sub, self.user_id, self.user_id_camel, self.id]
             .into_iter()
-            .find(|claim| !matches!(claim, Scalar::Absent | Scalar::Null))
+            .find(|claim| !matches!(claim, JsonValue::Absent | JsonValue::Null))
             .unwrap_or_default();
         Ok(Identity { user: user_id(id)?, email: text(self.email) })
     }
 
-    /// What the operator expects must be there.
-    fn judge_origin(&self, expected: &Expected) -> Result<(), Refusal> {
-        if expected.issuer.as_ref().is_some_and(|issuer| !is_text(&self.iss, issuer)) {
-            return Err(Refusal::Invalid("it is from another issuer"));
+    /// `exp` is required and has no leeway; `nbf` is optional and has some.
+    fn validate_time(&self, now: f64) -> Result<(), AuthError> {
+        let exp = seconds(&self.exp).ok_or(AuthError::Invalid("`exp` is missing or not a number"))?;
+        if exp > MAX_EXP_SECONDS {
+            return Err(AuthError::Invalid("`exp` is not in seconds"));
         }
-        match &expected.audience {
-            Some(audience) if !self.aud.is_some_and(|aud| has_audience(aud, audience)) => {
-                Err(Refusal::Invalid("it is for another audience"))
-            }
-            _ => Ok(()),
+        if now >= exp {
+            return Err(AuthError::Expired);
         }
-    }
-
-    /// `exp` is required and has no leeway; `nbf` has some.
-    fn judge_time(&self, now: f64) -> Result<(), Refusal> {
-        let expiry = seconds(&self.exp).ok_or(Refusal::Invalid("its expiry is missing or no number"))?;
-        if expiry > LATEST_EXPIRY_SECONDS {
-            return Err(Refusal::Invalid("its expiry is not in seconds"));
-        }
-        if now >= expiry {
-            return Err(Refusal::Expired);
-        }
-        if self.nbf == Scalar::Absent {
+        if self.nbf == JsonValue::Absent {
             return Ok(());
         }
         match seconds(&self.nbf) {
-            None => Err(Refusal::Invalid("its nbf is no number")),
-            Some(from) if from > now + NOT_BEFORE_LEEWAY_SECONDS => {
-                Err(Refusal::Invalid("it is not valid yet"))
-            }
-            Some(_) => Ok(()),
+            Some(nbf) if nbf <= now + NBF_LEEWAY_SECONDS => Ok(()),
+            Some(_) => Err(AuthError::Invalid("`nbf` is in the future")),
+            None => Err(AuthError::Invalid("`nbf` is not a number")),
         }
     }
 }
 
-fn is_text(claim: &Scalar, expected: &str) -> bool {
-    matches!(claim, Scalar::Text(text) if text == expected)
+fn is_text(claim: &JsonValue, expected: &str) -> bool {
+    matches!(claim, JsonValue::Text(text) if text == expected)
 }
 
-/// `aud` is a string, or a list of such (RFC 7519, section 4.1.3).
-fn has_audience(aud: &RawValue, expected: &str) -> bool {
-    let is_expected = |claim: Scalar| is_text(&claim, expected);
-    serde_json::from_str(aud.get()).is_ok_and(is_expected)
-        || serde_json::from_str::<Vec<Scalar>>(aud.get())
+/// `aud` is a string or a list of strings (RFC 7519, section 4.1.3).
+fn has_audience(aud: Option<&RawValue>, expected: &str) -> bool {
+    let json = aud.map_or("null", RawValue::get);
+    let is_expected = |claim: JsonValue| is_text(&claim, expected);
+    serde_json::from_str(json).is_ok_and(is_expected)
+        || serde_json::from_str::<Vec<JsonValue>>(json)
             .is_ok_and(|audiences| audiences.into_iter().any(is_expected))
 }
 
-/// Whether these are the claims of the token that Better Auth mails out to verify an address. It is signed with the same
-/// secret, and whoever reads that mail would be let in.
-fn is_of_verification_mail(json: &[u8]) -> bool {
-    serde_json::from_slice::<HashMap<String, IgnoredAny>>(json).is_ok_and(|claims| {
-        claims.keys().all(|name| matches!(name.as_str(), "email" | "userId" | "iat" | "exp"))
+/// Whether these are the claims of the token that Better Auth mails to verify an address. It is signed with the same
+/// secret: whoever reads that mail could log in with it.
+fn is_email_verification(payload: &[u8]) -> bool {
+    serde_json::from_slice::<HashMap<String, IgnoredAny>>(payload).is_ok_and(|claims| {
+        claims.contains_key("email")
+            && claims.keys().all(|name| matches!(name.as_str(), "email" | "userId" | "iat" | "exp"))
     })
 }
 
@@ -149,56 +135,51 @@ fn object(claim: Option<&RawValue>) -> Option<&RawValue> {
     claim.filter(|claim| is_object(claim.get().as_bytes()))
 }
 
-fn nested(object: &RawValue) -> Result<Nested, Refusal> {
-    serde_json::from_str(object.get()).map_err(|_| Refusal::Invalid("its session is no proper object"))
+fn session_claims(object: &RawValue) -> Result<SessionClaims, AuthError> {
+    parse_object(object.get().as_bytes()).ok_or(AuthError::Invalid("`session` or `user` repeats a member"))
 }
 
-/// The identity in a token of the session cookie cache: both halves must speak of the same person, and the session
-/// must still run.
-fn session_identity(session: Nested, user: Nested, now: f64) -> Result<Identity, Refusal> {
+/// The identity of a session cookie cache token. Both objects must name the same user, and the session must not have
+/// expired.
+fn session_identity(session: SessionClaims, user: SessionClaims, now: f64) -> Result<Identity, AuthError> {
     let id = user_id(user.id)?;
     if user_id(session.user_id)? != id {
-        return Err(Refusal::Invalid("its session is another user's"));
+        return Err(AuthError::Invalid("`session.userId` is not `user.id`"));
     }
     let expires_at: jiff::Timestamp = text(session.expires_at)
         .and_then(|text| text.parse().ok())
-        .ok_or(Refusal::Invalid("its session's expiry is missing or no timestamp"))?;
+        .ok_or(AuthError::Invalid("`session.expiresAt` is missing or not an RFC 3339 timestamp"))?;
     if now >= expires_at.as_millisecond() as f64 / 1000.0 {
-        return Err(Refusal::Expired);
+        return Err(AuthError::Expired);
     }
     Ok(Identity { user: id, email: text(user.email) })
 }
 
-/// A time in seconds since 1970.
-fn seconds(claim: &Scalar) -> Option<f64> {
+/// A NumericDate: seconds since 1970 (RFC 7519, section 2).
+fn seconds(claim: &JsonValue) -> Option<f64> {
     match claim {
-        Scalar::Integer(seconds) => Some(*seconds as f64),
-        Scalar::Float(seconds) => Some(*seconds),
+        JsonValue::Integer(seconds) => Some(*seconds as f64),
+        JsonValue::Float(seconds) => Some(*seconds),
         _ => None,
     }
 }
 
-fn text(claim: Scalar) -> Option<String> {
-    match claim {
-        Scalar::Text(text) => Some(text),
-        _ => None,
-    }
+fn text(claim: JsonValue) -> Option<String> {
+    if let JsonValue::Text(text) = claim { Some(text) } else { None }
 }
 
-fn user_id(claim: Scalar) -> Result<UserId, Refusal> {
+fn user_id(claim: JsonValue) -> Result<UserId, AuthError> {
     match claim {
-        // PostgreSQL cannot store a NUL character.
-        Scalar::Text(id) if id.is_empty() || id.contains('\0') => {
-            Err(Refusal::Invalid("its user id is not usable"))
+        // PostgreSQL cannot store U+0000.
+        JsonValue::Text(id) if id.is_empty() || id.contains('\0') => {
+            Err(AuthError::Invalid("the user id is empty or contains U+0000"))
         }
-        Scalar::Text(id) if id.chars().count() > MAX_USER_ID_CHARS => {
-            Err(Refusal::Invalid("its user id is too long"))
+        JsonValue::Text(id) if id.chars().count() > MAX_USER_ID_CHARS => {
+            Err(AuthError::Invalid("the user id is longer than 255 characters"))
         }
-        Scalar::Text(id) => Ok(UserId(id)),
-        Scalar::Integer(id) => Ok(UserId(id.to_string())),
-        Scalar::Absent | Scalar::Null => Err(Refusal::Invalid("it names no user")),
-        Scalar::Bool(_) | Scalar::Float(_) | Scalar::Compound => {
-            Err(Refusal::Invalid("its user id is no string"))
-        }
+        JsonValue::Text(id) => Ok(UserId(id)),
+        JsonValue::Integer(id) => Ok(UserId(id.to_string())),
+        JsonValue::Absent | JsonValue::Null => Err(AuthError::Invalid("no user id: `sub` is missing")),
+        _ => Err(AuthError::Invalid("the user id is not a string")),
     }
 }

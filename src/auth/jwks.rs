@@ -1,9 +1,9 @@
-//! The issuer's public keys: which keys of a set (RFC 7517) are used, what for, and whether a signature holds.
+//! The issuer's public keys (RFC 7517): which keys of a set are usable, for which algorithm, and signature verification.
 //!
-//! A key is bound to its `kid` and to its algorithms when it is read. What a token's header says can only find a key or not
-//! find it; it can never make a key check what it is not for.
+//! A key is bound to its `kid` and its algorithms when it is read. The header of a token can select a key or fail to; it can
+//! never use a key for another algorithm.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P521_SHA512_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
@@ -13,13 +13,15 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
+use super::AuthError;
+
 /// The most keys that a set may have.
 pub const MAX_KEYS: usize = 256;
-/// The sizes of an RSA key that are accepted, in bytes of its modulus (2048 to 8192 bits; RFC 7518, section 3.3).
+/// The accepted sizes of an RSA modulus, in bytes (2048 to 8192 bits; RFC 7518, section 3.3).
 const RSA_MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
 
 /// The asymmetric algorithms that Better Auth signs with (RFC 7518, section 3.1; RFC 8037, section 3.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Algorithm {
     EdDsa,
     Es256,
@@ -29,10 +31,10 @@ pub(super) enum Algorithm {
 }
 
 impl Algorithm {
-    /// The algorithm of this name, which is case-sensitive.
+    /// The algorithm of this name, which is case-sensitive. `Ed25519` is the name of RFC 9864 for EdDSA with Ed25519.
     pub(super) fn from_name(name: &str) -> Option<Self> {
         match name {
-            "EdDSA" => Some(Self::EdDsa),
+            "EdDSA" | "Ed25519" => Some(Self::EdDsa),
             "ES256" => Some(Self::Es256),
             "ES512" => Some(Self::Es512),
             "RS256" => Some(Self::Rs256),
@@ -42,100 +44,111 @@ impl Algorithm {
     }
 }
 
-/// The keys of an issuer that are used.
+/// The usable keys of an issuer.
 #[derive(Default)]
-pub(super) struct KeySet {
-    keys: HashMap<String, BTreeMap<Algorithm, ParsedPublicKey>>,
-    /// Why others are not used, a line each.
-    pub(super) unused: Vec<String>,
-    /// Whether there is no such set at all.
+pub struct KeySet {
+    /// By `kid`. One `kid` may have a key for each algorithm.
+    keys: BTreeMap<String, Vec<(Algorithm, ParsedPublicKey)>>,
+    /// Which keys were rejected and why, one line each.
+    pub(super) rejected: Vec<String>,
+    /// The source has no key set at all.
     pub(super) is_absent: bool,
 }
 
 impl KeySet {
-    /// What stands for a set where there is none.
+    /// Stands for the key set of a source that has none.
     pub(super) fn absent() -> Self {
         Self { is_absent: true, ..Self::default() }
     }
 
-    /// Reads JSON Web Keys. One that cannot be used does not spoil the others. Where two have the same `kid` and algorithm
-    /// nobody can say which is meant, and neither is used.
+    /// Reads JSON Web Keys. A rejected key does not affect the others. Keys with the same `kid` and algorithm are all
+    /// rejected: it is ambiguous which one is meant.
     ///
     /// # Errors
     /// When there are more than [`MAX_KEYS`].
-    pub(super) fn read(jwks: &[Value]) -> Result<Self, String> {
+    pub fn read(jwks: &[Value]) -> Result<Self, String> {
         if jwks.len() > MAX_KEYS {
-            return Err(format!("it has {} keys; at most {MAX_KEYS} are accepted", jwks.len()));
+            return Err(format!("the key set has {} keys; at most {MAX_KEYS} are accepted", jwks.len()));
         }
         let mut set = Self::default();
-        let mut repeated = Vec::new();
         for jwk in jwks {
-            let kid = jwk["kid"].as_str().unwrap_or_default();
+            let kid = text(jwk, "kid");
             match read_key(jwk) {
-                Ok(_) if kid.is_empty() => set.unused.push("a key without `kid`".to_owned()),
-                Ok(keys) => {
-                    let own = set.keys.entry(kid.to_owned()).or_default();
-                    for (algorithm, key) in keys {
-                        if own.insert(algorithm, key).is_some() {
-                            repeated.push((kid, algorithm));
-                        }
-                    }
-                }
-                Err(why) => set.unused.push(format!("the key {kid:?}: {why}")),
+                Ok(_) if kid.is_empty() => set.rejected.push("a key without `kid`".to_owned()),
+                Ok(keys) => set.keys.entry(kid.to_owned()).or_default().extend(keys),
+                Err(why) => set.rejected.push(format!("key {kid:?}: {why}")),
             }
         }
-        for (kid, algorithm) in repeated {
-            set.unused.push(format!("the key {kid:?}: its `kid` stands twice"));
-            if let Some(keys) = set.keys.get_mut(kid) {
-                keys.remove(&algorithm);
+        for (kid, keys) in &mut set.keys {
+            let all: Vec<Algorithm> = keys.iter().map(|(algorithm, _)| *algorithm).collect();
+            keys.retain(|(own, _)| all.iter().filter(|other| *other == own).count() == 1);
+            if keys.len() < all.len() {
+                set.rejected.push(format!("key {kid:?}: its `kid` is repeated"));
             }
         }
         set.keys.retain(|_, keys| !keys.is_empty());
         Ok(set)
     }
 
-    /// Whether a key of this `kid` is used at all.
-    pub(super) fn knows(&self, kid: &str) -> bool {
+    /// Whether the set has a usable key of this `kid`.
+    pub fn contains(&self, kid: &str) -> bool {
         self.keys.contains_key(kid)
     }
 
-    /// The key of this `kid` for this algorithm.
-    pub(super) fn find(&self, kid: &str, algorithm: Algorithm) -> Option<&ParsedPublicKey> {
-        self.keys.get(kid)?.get(&algorithm)
-    }
-
-    /// How many keys are used.
+    /// The number of different `kid`s.
     pub(super) fn len(&self) -> usize {
         self.keys.len()
     }
+
+    /// Verifies a signature with the key of this `kid` for this algorithm.
+    pub(super) fn verify(
+        &self,
+        kid: &str,
+        algorithm: Algorithm,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), AuthError> {
+        let cause = match (self.keys.get(kid), self.find(kid, algorithm)) {
+            (_, Some(key)) if key.verify_sig(message, signature).is_ok() => return Ok(()),
+            (_, Some(_)) => "signature verification failed",
+            (Some(_), None) => "`alg` is not the algorithm of the key that `kid` names",
+            (None, _) if self.is_absent => "signed with a key, but this server has no key set",
+            (None, _) => "`kid` names no key in the issuer's key set",
+        };
+        Err(AuthError::Invalid(cause))
+    }
+
+    fn find(&self, kid: &str, algorithm: Algorithm) -> Option<&ParsedPublicKey> {
+        self.keys.get(kid)?.iter().find(|(own, _)| *own == algorithm).map(|(_, key)| key)
+    }
 }
 
-/// A JSON Web Key as the algorithms that it is for, each with the key. An `RSA` key without `alg` is for both of RSA's: old
-/// versions of Better Auth did not write it down.
+/// The algorithms of a JSON Web Key, each with the parsed key. An `RSA` key without `alg` serves both RSA algorithms: old
+/// versions of Better Auth did not store `alg`.
 fn read_key(jwk: &Value) -> Result<Vec<(Algorithm, ParsedPublicKey)>, &'static str> {
     let member = |name: &str| jwk.get(name).filter(|value| !value.is_null());
     if member("d").is_some() || member("k").is_some() {
-        return Err("it holds a secret");
+        return Err("it contains a private or symmetric key (`d` or `k`)");
     }
     if member("use").is_some_and(|purpose| purpose != "sig") {
-        return Err("its `use` is another than signatures");
+        return Err("its `use` is not `sig`");
     }
     if member("key_ops").is_some_and(|ops| !ops.as_array().is_some_and(|ops| ops.contains(&"verify".into())))
     {
-        return Err("its `key_ops` do not include `verify`");
+        return Err("its `key_ops` does not contain `verify`");
     }
     let mut keys = match (text(jwk, "kty"), text(jwk, "crv")) {
         ("OKP", "Ed25519") => vec![(Algorithm::EdDsa, ed25519(jwk)?)],
-        ("EC", "P-256") => vec![(Algorithm::Es256, on_curve(jwk, &ECDSA_P256_SHA256_FIXED, 32)?)],
-        ("EC", "P-521") => vec![(Algorithm::Es512, on_curve(jwk, &ECDSA_P521_SHA512_FIXED, 66)?)],
+        ("EC", "P-256") => vec![(Algorithm::Es256, ec(jwk, &ECDSA_P256_SHA256_FIXED, 32)?)],
+        ("EC", "P-521") => vec![(Algorithm::Es512, ec(jwk, &ECDSA_P521_SHA512_FIXED, 66)?)],
         ("RSA", _) => rsa(jwk)?,
-        _ => return Err("its type and curve are none of Ed25519, P-256, P-521 and RSA"),
+        _ => return Err("its `kty` and `crv` are not supported (Ed25519, P-256, P-521 or RSA)"),
     };
     if let Some(alg) = member("alg") {
         let alg = alg.as_str().and_then(Algorithm::from_name);
         keys.retain(|(algorithm, _)| Some(*algorithm) == alg);
     }
-    if keys.is_empty() { Err("its `alg` does not fit its type") } else { Ok(keys) }
+    if keys.is_empty() { Err("its `alg` does not fit its `kty` and `crv`") } else { Ok(keys) }
 }
 
 /// RFC 8037, section 2.
@@ -143,15 +156,15 @@ fn ed25519(jwk: &Value) -> Result<ParsedPublicKey, &'static str> {
     parse(&ED25519, &bytes(jwk, "x")?)
 }
 
-/// The point as SEC 1 writes it, uncompressed; each coordinate has all its bytes (RFC 7518, section 6.2.1.2).
-fn on_curve(
+/// The uncompressed point of SEC 1; each coordinate has its full length (RFC 7518, section 6.2.1.2).
+fn ec(
     jwk: &Value,
     algorithm: &'static dyn VerificationAlgorithm,
     coordinate_bytes: usize,
 ) -> Result<ParsedPublicKey, &'static str> {
     let (x, y) = (bytes(jwk, "x")?, bytes(jwk, "y")?);
     if x.len() != coordinate_bytes || y.len() != coordinate_bytes {
-        return Err("its coordinates are not as long as its curve's");
+        return Err("its `x` or `y` has the wrong length");
     }
     parse(algorithm, &[&[4], x.as_slice(), y.as_slice()].concat())
 }
@@ -159,22 +172,22 @@ fn on_curve(
 /// RFC 7518, section 6.3.1.
 fn rsa(jwk: &Value) -> Result<Vec<(Algorithm, ParsedPublicKey)>, &'static str> {
     let (n, e) = (bytes(jwk, "n")?, bytes(jwk, "e")?);
-    let has_all_its_bits = n.first().is_some_and(|first| *first >= 0x80) || n.len() > 256;
-    if !RSA_MODULUS_BYTES.contains(&n.len()) || !has_all_its_bits {
-        return Err("it has not 2048 to 8192 bits");
+    let has_top_bit = n.first().is_some_and(|first| *first >= 0x80) || n.len() > 256;
+    if !RSA_MODULUS_BYTES.contains(&n.len()) || !has_top_bit {
+        return Err("its modulus has not 2048 to 8192 bits");
     }
     let key = RsaPublicKeyComponents { n, e };
-    let parsed = |parameters| key.to_parsed_public_key(parameters).map_err(|_| NO_PROPER_KEY);
+    let parsed = |parameters| key.to_parsed_public_key(parameters).map_err(|_| NOT_A_KEY);
     Ok(vec![
         (Algorithm::Rs256, parsed(&RSA_PKCS1_2048_8192_SHA256)?),
         (Algorithm::Ps256, parsed(&RSA_PSS_2048_8192_SHA256)?),
     ])
 }
 
-const NO_PROPER_KEY: &str = "its numbers are no proper key";
+const NOT_A_KEY: &str = "it is not a valid public key";
 
 fn parse(algorithm: &'static dyn VerificationAlgorithm, key: &[u8]) -> Result<ParsedPublicKey, &'static str> {
-    ParsedPublicKey::new(algorithm, key).map_err(|_| NO_PROPER_KEY)
+    ParsedPublicKey::new(algorithm, key).map_err(|_| NOT_A_KEY)
 }
 
 fn text<'j>(jwk: &'j Value, name: &str) -> &'j str {
@@ -182,7 +195,7 @@ fn text<'j>(jwk: &'j Value, name: &str) -> &'j str {
 }
 
 fn bytes(jwk: &Value, name: &str) -> Result<Vec<u8>, &'static str> {
-    URL_SAFE_NO_PAD.decode(text(jwk, name)).map_err(|_| "its numbers are not proper base64url")
+    URL_SAFE_NO_PAD.decode(text(jwk, name)).map_err(|_| "a member is not valid base64url")
 }
 
 #[cfg(test)]
@@ -201,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_for_its_own_algorithm_and_no_other() {
+    fn key_with_alg_serves_only_that_algorithm() {
         for name in ALGORITHMS {
             let mut jwk = Signer::new("a", name).jwk();
             let own = vec![Algorithm::from_name(name).unwrap()];
@@ -221,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_does_not_say_its_algorithm_is_for_those_of_its_type() {
+    fn key_without_alg_serves_the_algorithms_of_its_type() {
         for (name, expected) in [
             ("EdDSA", vec![Algorithm::EdDsa]),
             ("ES256", vec![Algorithm::Es256]),
@@ -235,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_public_key_for_signatures_is_not_used() {
+    fn unusable_key_is_rejected_and_others_are_kept() {
         let changed = |name: &'static str, changes: Value| {
             let mut jwk = Signer::new("a", name).jwk();
             for (member, value) in changes.as_object().unwrap() {
@@ -291,13 +304,13 @@ mod tests {
         ] {
             let good = Signer::new("good", "ES256");
             let set = KeySet::read(&[jwk.clone(), good.jwk()]).unwrap();
-            assert_eq!((set.len(), set.unused.len()), (1, 1), "{jwk}");
-            assert!(set.knows("good") && !set.knows("a") && !set.knows(""), "{jwk}");
+            assert_eq!((set.len(), set.rejected.len()), (1, 1), "{jwk}");
+            assert!(set.contains("good") && !set.contains("a") && !set.contains(""), "{jwk}");
         }
     }
 
     #[test]
-    fn two_keys_that_cannot_be_told_apart_are_both_not_used() {
+    fn keys_with_the_same_kid_and_algorithm_are_all_rejected() {
         let [first, second, third] = [(); 3].map(|()| Signer::new("a", "EdDSA").jwk());
         let other = Signer::new("a", "ES256").jwk();
         let set = KeySet::read(&[first.clone(), second, third, other]).unwrap();
@@ -307,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_is_bounded() {
+    fn key_set_with_too_many_keys_is_refused() {
         assert!(KeySet::read(&vec![Value::Null; MAX_KEYS]).is_ok());
         assert!(KeySet::read(&vec![Value::Null; MAX_KEYS + 1]).is_err());
     }

@@ -1,70 +1,82 @@
-//! The issuer's keys in memory: when they are asked for again, and who waits for that.
+//! The issuer's key set in memory: when it is fetched, and which requests wait for that.
 //!
-//! Nothing happens without a token that needs a key, so that an idle server leaves issuer and database asleep. One fetch runs
-//! at a time, in a thread of its own. A request whose key is known never waits for it; others wait for one fetch at most, and
-//! only so many of them that the other workers stay free.
+//! A fetch starts only when a token needs it, so that an idle server wakes neither issuer nor database. One fetch runs at a
+//! time, in its own thread. A request whose key is known never waits. Others are parked here as data (`W`), hold no thread,
+//! and are handed back when the fetch has ended. `specs/api/auth.md` has the rules.
 
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
 use super::jwks::KeySet;
-use super::jwks_source::{FETCH_TIMEOUT, KeySource};
-use super::{Patience, Refusal};
+use super::jwks_source::KeySource;
 
-/// The age from which a set is fetched anew while it still serves.
+/// The age at which a set is refreshed in the background.
 const REFRESH_AGE: Duration = Duration::from_secs(5 * 60);
-/// The age up to which a set serves when no other is to be had.
+/// The age up to which a set is used when it cannot be refreshed.
 const MAX_AGE: Duration = Duration::from_secs(60 * 60);
-/// After asking in vain for one unknown `kid`, how long no other is asked for.
+/// After a fetch for an unknown `kid` that did not bring it, no other unknown `kid` causes a fetch for this long.
 const UNKNOWN_KID_PAUSE: Duration = Duration::from_secs(30);
-/// After a failure the next attempt waits one second; the pause doubles with each, up to this.
+/// The pause after failed fetches starts at one second and doubles up to this.
 const MAX_RETRY_PAUSE: Duration = Duration::from_secs(30);
+/// How many requests may wait for a fetch.
+const MAX_WAITING: usize = 256;
+/// How long a request may wait for a fetch: a little longer than a fetch over HTTP may take.
+const MAX_WAIT: Duration = Duration::from_secs(6);
 
-/// What is known of the keys.
+/// The state of the key set, for operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyStatus {
-    /// Where they come from.
+pub struct JwksStatus {
+    /// Where the keys come from.
     pub source: String,
-    /// How many are in use.
+    /// How many keys are usable.
     pub keys: usize,
-    /// How long ago they were asked for with success; `None` before that.
+    /// Which keys of the set were rejected and why, one line each.
+    pub rejected: Vec<String>,
+    /// Time since the fetch that brought the set began; `None` if no fetch has succeeded.
     pub age: Option<Duration>,
-    /// Why asking failed, if it did the last time.
+    /// Why the last fetch failed, if it did.
     pub last_error: Option<String>,
 }
 
-pub(super) struct Issuer {
-    source: KeySource,
-    /// How many requests may wait at once.
-    max_waiting: usize,
-    state: Mutex<State>,
-    /// A fetch has ended.
-    fetched: Condvar,
+/// The result of [`JwksCache::find`].
+pub enum Lookup<W> {
+    /// Verify the token with this set. A set that lacks the `kid` means 401.
+    Found(Arc<KeySet>, W),
+    /// The request is parked. It comes back by `resume` or [`JwksCache::take_expired`].
+    Waiting,
+    /// Whether the key exists cannot be determined now: 503.
+    Unavailable(W),
 }
 
-#[derive(Default)]
-struct State {
-    /// With when the fetch that brought them began.
+/// Caches the key set of one [`KeySource`] for requests `W`.
+pub struct JwksCache<W: Send + 'static> {
+    source: KeySource,
+    resume: Box<dyn Fn(Vec<W>) + Send + Sync>,
+    state: Mutex<State<W>>,
+}
+
+struct State<W> {
+    /// With the time at which the fetch that brought it began.
     keys: Option<(Arc<KeySet>, Instant)>,
+    is_fetching: bool,
     /// When the last fetch began.
     tried_at: Option<Instant>,
-    /// How many have failed since one succeeded, and why.
+    /// Failed fetches since the last success, and the last error.
     failures: u32,
     last_error: Option<String>,
-    /// For which `kid` nobody knew the keys were last asked, and when.
-    asked_for: Option<(String, Instant)>,
-    is_fetching: bool,
-    /// How many fetches have ended.
-    fetches: u64,
-    waiting: usize,
+    /// The last unknown `kid` that caused a fetch, and when.
+    last_unknown_kid: Option<(String, Instant)>,
+    /// Parked requests, each with the time at which it was parked. Empty unless a fetch is running.
+    waiting: Vec<(W, Instant)>,
 }
 
-impl State {
-    /// The keys, unless they are too old.
+impl<W> State<W> {
+    /// The set, unless it is too old.
     fn keys(&self, now: Instant) -> Option<Arc<KeySet>> {
         let (keys, _) = self.keys.as_ref().filter(|_| self.age(now) <= Some(MAX_AGE))?;
         Some(Arc::clone(keys))
@@ -74,7 +86,7 @@ impl State {
         self.keys.as_ref().map(|(_, begun)| now.saturating_duration_since(*begun))
     }
 
-    /// Whether the last failure is long enough ago.
+    /// Whether the pause after failed fetches is over.
     fn may_retry(&self, now: Instant) -> bool {
         let pause = match self.failures {
             0 => Duration::ZERO,
@@ -83,25 +95,40 @@ impl State {
         self.tried_at.is_none_or(|tried_at| now.saturating_duration_since(tried_at) >= pause)
     }
 
-    /// Whether these keys may be asked for again because they lack a `kid`. What brought the one that was asked for last does
-    /// not count: only an issuer can cause that.
-    fn may_ask_again(&self, keys: &KeySet, now: Instant) -> bool {
-        self.asked_for.as_ref().is_none_or(|(kid, asked_at)| {
-            keys.knows(kid) || now.saturating_duration_since(*asked_at) >= UNKNOWN_KID_PAUSE
-        })
+    /// Whether a `kid` that is not in `keys` may cause a fetch. A request that has waited may cause one more, because its key
+    /// may have been made during the fetch that it waited for; but not if that failed.
+    fn may_fetch(&self, keys: Option<&KeySet>, has_waited: bool, now: Instant) -> bool {
+        if has_waited && self.failures > 0 {
+            return false;
+        }
+        match (keys, &self.last_unknown_kid) {
+            (None, _) => self.may_retry(now),
+            (_, None) => true,
+            // A `kid` that was brought causes no pause: only the issuer can cause that.
+            (Some(keys), Some((kid, asked_at))) => {
+                keys.contains(kid) || now.saturating_duration_since(*asked_at) >= UNKNOWN_KID_PAUSE
+            }
+        }
     }
 
-    /// Whether this `kid` may be among the keys by now, though a fetch that has ended did not bring it: that one had begun
-    /// before the token came. Where several servers sign, each makes a key when the last one expires, all at the same time.
-    fn is_worth_asking_again(&self, kid: &str, now: Instant) -> bool {
-        let keys = self.keys(now).filter(|_| self.failures == 0);
-        keys.is_some_and(|keys| !keys.knows(kid) && (self.is_fetching || self.may_ask_again(&keys, now)))
+    /// Whether it is certain that the issuer does not have this `kid`: the last fetch succeeded, and was made for it.
+    fn is_known_missing(&self, kid: &str, keys: &KeySet) -> bool {
+        let was_asked_for = self.last_unknown_kid.as_ref().is_some_and(|(last, _)| last == kid);
+        self.failures == 0 && (was_asked_for || keys.is_absent)
     }
 
-    fn end_fetch(&mut self, begun: Instant, answer: Result<KeySet, String>) {
+    /// Whether a fetch begins: none does while another is running.
+    fn begin_fetch(&mut self, now: Instant) -> bool {
+        let begins = !mem::replace(&mut self.is_fetching, true);
+        if begins {
+            self.tried_at = Some(now);
+        }
+        begins
+    }
+
+    fn record_fetch(&mut self, begun: Instant, outcome: Result<KeySet, String>) {
         self.is_fetching = false;
-        self.fetches += 1;
-        match answer {
+        match outcome {
             Ok(keys) => {
                 self.keys = Some((Arc::new(keys), begun));
                 self.failures = 0;
@@ -115,319 +142,134 @@ impl State {
     }
 }
 
-impl Issuer {
-    pub(super) fn new(source: KeySource, max_waiting: usize) -> Self {
-        Self { source, max_waiting, state: Mutex::default(), fetched: Condvar::new() }
+impl<W: Send + 'static> JwksCache<W> {
+    /// An empty cache. `resume` gets the parked requests when a fetch has ended. It is called on the thread of the fetch,
+    /// outside the lock.
+    pub fn new(source: KeySource, resume: impl Fn(Vec<W>) + Send + Sync + 'static) -> Arc<Self> {
+        let state = State {
+            keys: None,
+            is_fetching: false,
+            tried_at: None,
+            failures: 0,
+            last_error: None,
+            last_unknown_kid: None,
+            waiting: Vec::new(),
+        };
+        Arc::new(Self { source, resume: Box::new(resume), state: Mutex::new(state) })
     }
 
-    /// The key set in which to look for this `kid`.
-    ///
-    /// # Errors
-    /// [`Refusal::NotNow`] when it cannot be said whether the issuer has such a key, or not without patience.
-    pub(super) fn keys_for(
-        self: &Arc<Self>,
-        kid: &str,
-        now: Instant,
-        patience: Patience,
-    ) -> Result<Arc<KeySet>, Refusal> {
+    /// Decides what a request whose token names this `kid` does now. Never blocks. A request that `has_waited` is not parked
+    /// again.
+    pub fn find(self: &Arc<Self>, kid: &str, waiter: W, has_waited: bool, now: Instant) -> Lookup<W> {
         let mut state = self.lock();
         let keys = state.keys(now);
-        if let Some(keys) = keys.as_ref().filter(|keys| keys.knows(kid)) {
-            if state.age(now) >= Some(REFRESH_AGE) && !state.is_fetching && state.may_retry(now) {
+        if let Some(keys) = keys.as_ref().filter(|keys| keys.contains(kid)) {
+            if state.age(now) >= Some(REFRESH_AGE) && state.may_retry(now) {
                 self.start_fetch(&mut state, now);
             }
-            return Ok(Arc::clone(keys));
+            return Lookup::Found(Arc::clone(keys), waiter);
         }
-        if patience == Patience::None {
-            return Err(Refusal::NotNow);
-        }
-        let may_ask = keys.map_or_else(|| state.may_retry(now), |keys| state.may_ask_again(&keys, now));
-        let joins = state.is_fetching;
-        if may_ask && !joins {
-            self.ask_for(kid, &mut state, now);
-        }
-        if state.is_fetching {
-            state = self.wait(state).ok_or(Refusal::NotNow)?;
-        }
-        if joins && state.is_worth_asking_again(kid, now) {
-            if !state.is_fetching {
-                self.ask_for(kid, &mut state, now);
+        if !state.is_fetching {
+            if !state.may_fetch(keys.as_deref(), has_waited, now) {
+                return match keys.filter(|keys| state.is_known_missing(kid, keys)) {
+                    Some(keys) => Lookup::Found(keys, waiter),
+                    None => Lookup::Unavailable(waiter),
+                };
             }
-            return Err(Refusal::NotNow);
+            state.last_unknown_kid = Some((kid.to_owned(), now));
+            self.start_fetch(&mut state, now);
         }
-        let is_certain = |keys: &Arc<KeySet>| keys.knows(kid) || state.failures == 0;
-        state.keys(now).filter(is_certain).ok_or(Refusal::NotNow)
+        // No thread may have been available for the fetch.
+        if has_waited || !state.is_fetching || state.waiting.len() >= MAX_WAITING {
+            return Lookup::Unavailable(waiter);
+        }
+        state.waiting.push((waiter, now));
+        Lookup::Waiting
     }
 
-    /// What is known just now.
-    pub(super) fn status(&self, now: Instant) -> KeyStatus {
+    /// Removes the requests that have waited for too long. Each must be answered 503.
+    pub fn take_expired(&self, now: Instant) -> Vec<W> {
+        let is_expired = |(_, since): &mut (W, Instant)| now.saturating_duration_since(*since) >= MAX_WAIT;
+        self.lock().waiting.extract_if(.., is_expired).map(|(waiter, _)| waiter).collect()
+    }
+
+    /// How many requests are parked.
+    pub fn waiting(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
+    /// The current state. Starts no fetch.
+    pub fn status(&self, now: Instant) -> JwksStatus {
         let state = self.lock();
-        KeyStatus {
+        let keys = state.keys.as_ref().map(|(keys, _)| keys);
+        JwksStatus {
             source: self.source.name.clone(),
-            keys: state.keys.as_ref().map_or(0, |(keys, _)| keys.len()),
+            keys: keys.map_or(0, |keys| keys.len()),
+            rejected: keys.map_or_else(Vec::new, |keys| keys.rejected.clone()),
             age: state.age(now),
             last_error: state.last_error.clone(),
         }
     }
 
-    /// Asks for the keys now, and waits for the answer as long as a request would.
-    pub(super) fn refresh(self: &Arc<Self>, now: Instant) {
-        let mut state = self.lock();
-        if !state.is_fetching {
-            self.start_fetch(&mut state, now);
+    /// Fetches now, for `--check`. Blocks as long as the source does, unless a fetch is running already.
+    pub fn refresh(&self, now: Instant) -> JwksStatus {
+        let begins = self.lock().begin_fetch(now);
+        if begins {
+            self.fetch(now);
         }
-        if state.is_fetching {
-            drop(self.wait(state));
+        self.status(now)
+    }
+
+    /// Starts a fetch in a thread, unless one is running.
+    fn start_fetch(self: &Arc<Self>, state: &mut State<W>, now: Instant) {
+        if !state.begin_fetch(now) {
+            return;
         }
-    }
-
-    /// How many requests wait for a fetch.
-    #[cfg(test)]
-    pub(super) fn waiting(&self) -> usize {
-        self.lock().waiting
-    }
-
-    /// Waits until the running fetch has ended. `None` when too many wait already, or it takes too long.
-    fn wait<'s>(&'s self, mut state: MutexGuard<'s, State>) -> Option<MutexGuard<'s, State>> {
-        if state.waiting >= self.max_waiting {
-            return None;
-        }
-        state.waiting += 1;
-        let before = state.fetches;
-        let (mut state, timeout) = self
-            .fetched
-            .wait_timeout_while(state, FETCH_TIMEOUT, |state| state.fetches == before)
-            .expect("nothing panics while it holds this lock");
-        state.waiting -= 1;
-        (!timeout.timed_out()).then_some(state)
-    }
-
-    /// Starts a fetch because of this `kid`.
-    fn ask_for(self: &Arc<Self>, kid: &str, state: &mut State, now: Instant) {
-        state.asked_for = Some((kid.to_owned(), now));
-        self.start_fetch(state, now);
-    }
-
-    fn start_fetch(self: &Arc<Self>, state: &mut State, now: Instant) {
-        state.tried_at = Some(now);
-        state.is_fetching = true;
-        let issuer = Arc::clone(self);
-        let started = thread::Builder::new().name("key set".to_owned()).spawn(move || issuer.fetch(now));
+        let cache = Arc::clone(self);
+        let started = thread::Builder::new().name("key set".to_owned()).spawn(move || cache.fetch(now));
         if let Err(error) = started {
-            state.end_fetch(now, Err(format!("no thread to ask it: {error}")));
+            state.record_fetch(now, Err(format!("cannot start a thread: {error}")));
         }
     }
 
-    /// Asks the source. A panic in it is a failure like others, or nobody would ever ask again.
+    /// Asks the source. A panic in it counts as a failure: otherwise no fetch would ever start again.
     fn fetch(&self, begun: Instant) {
-        let answer = catch_unwind(AssertUnwindSafe(|| (self.source.ask)()))
-            .unwrap_or_else(|_| Err("asking ended by a panic".to_owned()))
+        let outcome = catch_unwind(AssertUnwindSafe(|| (self.source.fetch)()))
+            .unwrap_or_else(|_| Err("the fetch panicked".to_owned()))
             .and_then(|jwks| jwks.map_or_else(|| Ok(KeySet::absent()), |jwks| KeySet::read(&jwks)));
         let mut state = self.lock();
-        self.log_change(&state, &answer);
-        state.end_fetch(begun, answer);
+        self.log_change(&state, &outcome);
+        state.record_fetch(begun, outcome);
+        let waiting = mem::take(&mut state.waiting);
         drop(state);
-        self.fetched.notify_all();
+        if !waiting.is_empty() {
+            (self.resume)(waiting.into_iter().map(|(waiter, _)| waiter).collect());
+        }
     }
 
-    /// Says what is new to an operator.
-    fn log_change(&self, state: &State, answer: &Result<KeySet, String>) {
+    /// Logs what differs from the last fetch.
+    fn log_change(&self, state: &State<W>, outcome: &Result<KeySet, String>) {
         let source = &self.source.name;
-        match answer {
-            Err(why) if state.failures == 0 => warn!("no keys from {source}: {why}"),
+        let before = state.keys.as_ref().map(|(keys, _)| keys).filter(|_| state.failures == 0);
+        match outcome {
+            Err(why) if state.failures == 0 => warn!("cannot fetch the key set from {source}: {why}"),
             Err(_) => {}
             Ok(keys) => {
-                let before = state.keys.as_ref().map(|(keys, _)| keys).filter(|_| state.failures == 0);
                 if before.is_none_or(|before| before.len() != keys.len()) {
-                    info!("{} keys from {source}", keys.len());
+                    info!("{} usable keys from {source}", keys.len());
                 }
-                if before.is_none_or(|before| before.unused != keys.unused) {
-                    keys.unused.iter().for_each(|unused| warn!("not used, from {source}: {unused}"));
+                if before.is_none_or(|before| before.rejected != keys.rejected) {
+                    keys.rejected.iter().for_each(|rejected| warn!("rejected from {source}: {rejected}"));
                 }
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<W>> {
         self.state.lock().expect("nothing panics while it holds this lock")
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc::{Receiver, Sender, channel};
-
-    use super::super::signer::Signer;
-    use super::*;
-
-    type Answer = Result<Option<Vec<serde_json::Value>>, String>;
-
-    /// An issuer whose source gives the last of these answers, and says how often it was asked.
-    struct Fixture {
-        issuer: Arc<Issuer>,
-        answer: Arc<Mutex<Answer>>,
-        start: Instant,
-    }
-
-    fn set(kids: &[&str]) -> Answer {
-        Ok(Some(kids.iter().map(|kid| Signer::new(kid, "EdDSA").jwk()).collect()))
-    }
-
-    impl Fixture {
-        fn new(answer: Answer) -> Self {
-            let answer = Arc::new(Mutex::new(answer));
-            let given = Arc::clone(&answer);
-            let source = KeySource::new("the test", move || given.lock().unwrap().clone());
-            Self { issuer: Arc::new(Issuer::new(source, 4)), answer, start: Instant::now() }
-        }
-
-        fn answer(&self, answer: Answer) {
-            *self.answer.lock().unwrap() = answer;
-        }
-
-        /// Asks for a key so many seconds after the start, and lets what that starts end: whether it is there.
-        fn at(&self, seconds: u64, kid: &str) -> Result<bool, Refusal> {
-            let keys = self.issuer.keys_for(kid, self.start + Duration::from_secs(seconds), Patience::Some);
-            let state = self.issuer.lock();
-            drop(self.issuer.fetched.wait_while(state, |state| state.is_fetching).unwrap());
-            keys.map(|keys| keys.knows(kid))
-        }
-
-        fn fetches(&self) -> u64 {
-            self.issuer.lock().fetches
-        }
-    }
-
-    #[test]
-    fn nobody_is_asked_before_a_token_needs_it() {
-        let fixture = Fixture::new(set(&["a"]));
-        assert_eq!(fixture.issuer.status(fixture.start).age, None);
-        assert_eq!(fixture.fetches(), 0);
-        assert_eq!(fixture.at(0, "a"), Ok(true));
-        assert_eq!((fixture.at(299, "a"), fixture.fetches()), (Ok(true), 1));
-    }
-
-    #[test]
-    fn an_old_set_serves_while_it_is_fetched_anew() {
-        let fixture = Fixture::new(set(&["a"]));
-        assert_eq!(fixture.at(0, "a"), Ok(true));
-        fixture.answer(set(&["b"]));
-        assert_eq!((fixture.at(300, "a"), fixture.fetches()), (Ok(true), 2));
-        assert_eq!((fixture.at(301, "b"), fixture.fetches()), (Ok(true), 2));
-        assert_eq!((fixture.at(301, "a"), fixture.fetches()), (Ok(false), 3), "taken back");
-    }
-
-    #[test]
-    fn a_set_is_fetched_for_an_unknown_key_and_then_not_for_half_a_minute() {
-        let fixture = Fixture::new(set(&["a"]));
-        assert_eq!(fixture.at(0, "a"), Ok(true));
-        fixture.answer(set(&["a", "b"]));
-        assert_eq!((fixture.at(1, "b"), fixture.fetches()), (Ok(true), 2));
-        fixture.answer(set(&["a", "b", "c"]));
-        assert_eq!((fixture.at(2, "c"), fixture.fetches()), (Ok(true), 3), "the last was no stranger's");
-        assert_eq!((fixture.at(3, "forged"), fixture.fetches()), (Ok(false), 4));
-        assert_eq!((fixture.at(32, "d"), fixture.fetches()), (Ok(false), 4));
-        fixture.answer(set(&["d"]));
-        assert_eq!((fixture.at(33, "d"), fixture.fetches()), (Ok(true), 5));
-    }
-
-    #[test]
-    fn a_flood_of_unknown_keys_causes_two_fetches_a_minute() {
-        let fixture = Fixture::new(set(&["a"]));
-        for seconds in 0..600 {
-            for number in 0..3 {
-                assert_eq!(fixture.at(seconds, &format!("forged {seconds} {number}")), Ok(false));
-            }
-        }
-        assert_eq!(fixture.fetches(), 20);
-    }
-
-    #[test]
-    fn the_last_good_set_serves_for_an_hour() {
-        let fixture = Fixture::new(set(&["a"]));
-        assert_eq!(fixture.at(0, "a"), Ok(true));
-        fixture.answer(Err("away".to_owned()));
-        for seconds in (300..=3600).step_by(60) {
-            assert_eq!(fixture.at(seconds, "a"), Ok(true), "after {seconds} s");
-        }
-        assert_eq!(fixture.at(3600, "b"), Err(Refusal::NotNow), "it may be a new one");
-        assert_eq!(fixture.at(3601, "a"), Err(Refusal::NotNow));
-        let status = fixture.issuer.status(fixture.start + Duration::from_secs(3600));
-        assert_eq!(status.last_error.as_deref(), Some("away"));
-        assert_eq!((status.keys, status.age), (1, Some(Duration::from_secs(3600))));
-        fixture.answer(set(&["a"]));
-        assert_eq!(fixture.at(3700, "a"), Ok(true));
-        assert_eq!(fixture.issuer.status(fixture.start).last_error, None);
-    }
-
-    #[test]
-    fn a_source_that_is_away_is_asked_ever_less_often() {
-        let fixture = Fixture::new(Err("away".to_owned()));
-        let mut asked_at = Vec::new();
-        for seconds in 0..120 {
-            let before = fixture.fetches();
-            assert_eq!(fixture.at(seconds, "a"), Err(Refusal::NotNow));
-            if fixture.fetches() > before {
-                asked_at.push(seconds);
-            }
-        }
-        assert_eq!(asked_at, [0, 1, 3, 7, 15, 31, 61, 91]);
-    }
-
-    #[test]
-    fn where_there_is_no_set_that_is_certain() {
-        let fixture = Fixture::new(Ok(None));
-        let keys = fixture.issuer.keys_for("a", fixture.start, Patience::Some).unwrap();
-        assert!(keys.is_absent && !keys.knows("a"));
-        fixture.answer(set(&["a"]));
-        assert_eq!(fixture.at(30, "a"), Ok(true), "the table was made meanwhile");
-    }
-
-    #[test]
-    fn a_panic_is_a_failure_like_others() {
-        let issuer = Arc::new(Issuer::new(KeySource::new("the test", || panic!("a defect")), 1));
-        assert!(matches!(issuer.keys_for("a", Instant::now(), Patience::Some), Err(Refusal::NotNow)));
-        assert!(issuer.status(Instant::now()).last_error.is_some());
-        issuer.refresh(Instant::now());
-        assert_eq!(issuer.lock().fetches, 2);
-    }
-
-    /// A source that answers when it is told to.
-    fn slow() -> (Sender<Answer>, Arc<Issuer>) {
-        let (tell, told): (Sender<Answer>, Receiver<Answer>) = channel();
-        let told = Mutex::new(told);
-        let source = KeySource::new("the test", move || told.lock().unwrap().recv().unwrap());
-        (tell, Arc::new(Issuer::new(source, 2)))
-    }
-
-    #[test]
-    fn a_slow_source_holds_a_few_requests_and_none_whose_key_is_known() {
-        let (tell, issuer) = slow();
-        tell.send(set(&["a"])).unwrap();
-        let now = Instant::now();
-        assert!(issuer.keys_for("a", now, Patience::Some).is_ok());
-        thread::scope(|scope| {
-            let waiting = [(); 2].map(|()| {
-                scope.spawn(|| issuer.keys_for("b", now, Patience::Some).map(|keys| keys.knows("b")))
-            });
-            while issuer.lock().waiting < 2 {
-                thread::yield_now();
-            }
-            for kid in ["b", "c"] {
-                assert!(
-                    matches!(issuer.keys_for(kid, now, Patience::Some), Err(Refusal::NotNow)),
-                    "no room to wait for {kid}"
-                );
-            }
-            assert!(issuer.keys_for("a", now, Patience::Some).is_ok());
-            let later = now + MAX_AGE;
-            assert!(issuer.keys_for("a", later, Patience::Some).is_ok(), "an old set still serves");
-            tell.send(set(&["a", "b"])).unwrap();
-            for thread in waiting {
-                assert_eq!(thread.join().unwrap(), Ok(true));
-            }
-        });
-        let state = issuer.lock();
-        assert_eq!((state.fetches, state.waiting), (2, 0));
-    }
-}
+#[path = "jwks_cache_tests.rs"]
+mod tests;

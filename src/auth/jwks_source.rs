@@ -1,4 +1,4 @@
-//! Where the issuer's keys come from: over HTTP from the issuer, or from wherever a function finds them.
+//! Where the issuer's key set comes from: over HTTP from the issuer, or from any function (the table `jwks`).
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,80 +6,95 @@ use std::time::Duration;
 
 use rustls::crypto::aws_lc_rs;
 use serde_json::Value;
-use ureq::Agent;
 use ureq::http::{StatusCode, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
+use ureq::{Agent, Error, Timeout};
 
-/// How long it may take to reach the issuer: name, TCP and TLS.
+/// How long the connection to the issuer may take: DNS, TCP and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long it may take in all until its answer is there.
-pub(super) const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a fetch may take in all.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest key set that is read, in bytes.
 const MAX_KEY_SET_BYTES: u64 = 64 * 1024;
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// Where Better Auth serves its keys, unless it is told otherwise.
+/// The path below which Better Auth serves its endpoints by default.
 const BASE_PATH: &str = "/api/auth";
 
-type Ask = dyn Fn() -> Result<Option<Vec<Value>>, String> + Send + Sync;
+type FetchFn = dyn Fn() -> Result<Option<Vec<Value>>, String> + Send + Sync;
 
 /// A source of JSON Web Keys.
 pub struct KeySource {
-    /// What the log calls it.
+    /// Its name in the log.
     pub(super) name: String,
-    pub(super) ask: Box<Ask>,
+    pub(super) fetch: Box<FetchFn>,
 }
 
 impl KeySource {
-    /// A source that `ask` asks. It gives the keys, `None` where there is no key set at all, or says why it cannot tell. It
-    /// must return within a few seconds.
+    /// A source with this name for the log. `fetch` returns the keys, `None` if there is no key set at all, or why it failed.
+    /// It must return within a few seconds.
     pub fn new(
         name: impl Into<String>,
-        ask: impl Fn() -> Result<Option<Vec<Value>>, String> + Send + Sync + 'static,
+        fetch: impl Fn() -> Result<Option<Vec<Value>>, String> + Send + Sync + 'static,
     ) -> Self {
-        Self { name: name.into(), ask: Box::new(ask) }
+        Self { name: name.into(), fetch: Box::new(fetch) }
     }
 
-    /// The key set at this URL. Chain and name of an `https` one are checked against Mozilla's roots; no redirect is followed,
-    /// no proxy used, no connection kept.
+    /// The key set at this URL. With `https`, the certificate is verified against Mozilla's roots. Redirects are not followed,
+    /// no proxy is used and no connection is kept.
     pub fn at(url: JwksUrl) -> Self {
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::WebPki)
-            .unversioned_rustls_crypto_provider(Arc::new(aws_lc_rs::default_provider()))
-            .build();
-        let agent = Agent::config_builder()
-            .tls_config(tls)
-            .timeout_resolve(Some(CONNECT_TIMEOUT))
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_global(Some(FETCH_TIMEOUT))
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
-            .max_response_header_size(MAX_HEAD_BYTES)
-            .max_idle_connections(0)
-            .proxy(None)
-            .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
-            .accept("application/json")
-            .build()
-            .new_agent();
+        let agent = agent(FETCH_TIMEOUT);
         Self::new(url.to_string(), move || fetch(&agent, &url.0).map(Some))
     }
 }
 
+fn agent(timeout: Duration) -> Agent {
+    let tls = TlsConfig::builder()
+        .root_certs(RootCerts::WebPki)
+        .unversioned_rustls_crypto_provider(Arc::new(aws_lc_rs::default_provider()))
+        .build();
+    Agent::config_builder()
+        .tls_config(tls)
+        .timeout_resolve(Some(CONNECT_TIMEOUT))
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .timeout_global(Some(timeout))
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .http_status_as_error(false)
+        .max_response_header_size(MAX_HEAD_BYTES)
+        .max_idle_connections(0)
+        .proxy(None)
+        .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+        .accept("application/json")
+        .build()
+        .new_agent()
+}
+
 fn fetch(agent: &Agent, url: &Uri) -> Result<Vec<Value>, String> {
-    let mut answer = agent.get(url).call().map_err(|error| error.to_string())?;
-    if answer.status() != StatusCode::OK {
-        return Err(format!("it answered {}", answer.status()));
+    let mut response = agent.get(url).call().map_err(describe)?;
+    if response.status() != StatusCode::OK {
+        return Err(format!("the issuer answered {}", response.status()));
     }
-    let body = answer.body_mut().with_config().limit(MAX_KEY_SET_BYTES).read_to_vec();
-    read_key_set(&body.map_err(|error| error.to_string())?)
+    let body = response.body_mut().with_config().limit(MAX_KEY_SET_BYTES).read_to_vec();
+    read_key_set(&body.map_err(describe)?)
+}
+
+fn describe(error: Error) -> String {
+    match error {
+        Error::Timeout(Timeout::Resolve | Timeout::Connect) => {
+            format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())
+        }
+        Error::Timeout(_) => format!("timed out after {} s", FETCH_TIMEOUT.as_secs()),
+        Error::BodyExceedsLimit(bytes) => format!("the key set is longer than {bytes} bytes"),
+        other => other.to_string(),
+    }
 }
 
 /// RFC 7517, section 5.
 fn read_key_set(json: &[u8]) -> Result<Vec<Value>, String> {
-    let mut set: Value = serde_json::from_slice(json).map_err(|_| "its answer is no JSON".to_owned())?;
+    let mut set: Value = serde_json::from_slice(json).map_err(|_| "the response is not JSON".to_owned())?;
     match set.get_mut("keys").map(Value::take) {
         Some(Value::Array(keys)) => Ok(keys),
-        _ => Err("its answer has no list of `keys`".to_owned()),
+        _ => Err("the response has no array `keys`".to_owned()),
     }
 }
 
@@ -91,12 +106,12 @@ impl JwksUrl {
     /// Reads `http://…` or `https://…`.
     ///
     /// # Errors
-    /// What is wrong with it, without what it holds: that may be a secret.
+    /// What is wrong with it. Does not quote it: it may contain a secret.
     pub fn parse(url: &str) -> Result<Self, String> {
         let uri: Uri = url.trim().parse().map_err(|_| NOT_A_URL.to_owned())?;
         let host = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
         if host.contains('@') {
-            return Err("holds a user name or password: leave them out".to_owned());
+            return Err("contains a user name or password: remove them".to_owned());
         }
         match uri.scheme_str() {
             Some("http" | "https") if !host.is_empty() => Ok(Self(uri)),
@@ -104,7 +119,7 @@ impl JwksUrl {
         }
     }
 
-    /// The key set of the Better Auth at this URL. As in Better Auth, a URL without a path stands for the usual one.
+    /// The key set of the Better Auth at this base URL. As in Better Auth, `/api/auth` is added to a URL without a path.
     ///
     /// # Errors
     /// As for [`JwksUrl::parse`].
@@ -116,9 +131,9 @@ impl JwksUrl {
     }
 }
 
-const NOT_A_URL: &str = "is no URL that begins with http:// or https:// and a host";
+const NOT_A_URL: &str = "is not a URL of the form http://host or https://host";
 
-/// Without the query, which may hold a secret.
+/// Without the query, which may contain a secret.
 impl fmt::Display for JwksUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = self.0.host().unwrap_or_default();
@@ -129,10 +144,58 @@ impl fmt::Display for JwksUrl {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+    use std::thread;
+
     use super::*;
 
+    /// The error of a fetch from an issuer that sends this response and then keeps the connection open.
+    fn error_of(response: &str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/jwks", listener.local_addr().unwrap()).parse().unwrap();
+        let response = response.to_owned();
+        let issuer = thread::spawn(move || {
+            let mut stream = BufReader::new(listener.accept().unwrap().0);
+            let mut line = String::new();
+            while line != "\r\n" {
+                line.clear();
+                stream.read_line(&mut line).unwrap();
+            }
+            stream.get_mut().write_all(response.as_bytes()).unwrap();
+            // Until the client has closed the connection; it may reset it.
+            let _ = stream.read_line(&mut line);
+        });
+        let error = fetch(&agent(Duration::from_millis(100)), &url).unwrap_err();
+        issuer.join().unwrap();
+        error
+    }
+
     #[test]
-    fn a_url_is_one_of_http_and_holds_no_password() {
+    fn failed_fetch_says_the_cause() {
+        let too_long = format!("HTTP/1.1 200 OK\r\nContent-Length: 70000\r\n\r\n{}", " ".repeat(70_000));
+        for (response, cause) in [
+            ("", "timed out after 5 s"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{", "timed out after 5 s"),
+            ("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "the issuer answered 404 Not Found"),
+            (
+                "HTTP/1.1 307 Moved\r\nLocation: /\r\nContent-Length: 0\r\n\r\n",
+                "answered 307 Temporary Redirect",
+            ),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", "the response is not JSON"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "the response has no array `keys`"),
+            (&too_long, "the key set is longer than 65536 bytes"),
+        ] {
+            let error = error_of(response);
+            assert!(error.contains(cause), "{error}, not {cause}");
+        }
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let error = fetch(&agent(FETCH_TIMEOUT), &format!("http://{free}/").parse().unwrap()).unwrap_err();
+        assert!(error.contains("refused"), "{error}");
+    }
+
+    #[test]
+    fn jwks_url_accepts_http_and_https_without_credentials() {
         for (url, shown) in [
             ("http://localhost:3000/api/auth/jwks", "http://localhost:3000/api/auth/jwks"),
             (" https://a.example/.well-known/jwks.json ", "https://a.example/.well-known/jwks.json"),
@@ -158,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn better_auth_has_its_keys_where_it_has_them_by_default() {
+    fn better_auth_url_without_a_path_gets_the_default_path() {
         for (url, expected) in [
             ("http://localhost:3000", "http://localhost:3000/api/auth/jwks"),
             ("https://a.example/", "https://a.example/api/auth/jwks"),
@@ -172,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_set_is_an_object_with_a_list() {
+    fn key_set_is_an_object_with_an_array_of_keys() {
         assert_eq!(read_key_set(br#"{"keys":[{}, 1],"more":1}"#).unwrap().len(), 2);
         assert_eq!(read_key_set(br#"{"keys":[]}"#).unwrap().len(), 0);
         let deep = "[".repeat(10_000);

@@ -2,15 +2,21 @@
 
 use serde_json::{Value, json};
 
-use super::signer::{ALGORITHMS, Signer};
-use super::tests::{NOW, SECRET, refused, sign, token, verifier, verify};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::signer::{ALGORITHMS, Signer, hs256};
+use super::tests::{NOW, SECRET, authenticate, refused, sign, token, verifier};
 use super::*;
 
-/// A verifier of what these keys sign, and the secret.
-fn verifier_of(signers: &[&Signer]) -> Verifier {
-    let keys: Vec<Value> = signers.iter().map(|signer| signer.jwk()).collect();
-    let trust = Trust { secrets: vec![SECRET.to_owned()], ..Trust::default() };
-    Verifier::new(trust, KeySource::new("the test", move || Ok(Some(keys.clone()))), 1)
+fn key_set(signers: &[&Signer]) -> KeySet {
+    let jwks: Vec<Value> = signers.iter().map(|signer| signer.jwk()).collect();
+    KeySet::read(&jwks).unwrap()
+}
+
+/// Verifies with [`SECRET`] and these keys.
+fn verify_with(keys: &KeySet, token: &str) -> Result<Identity, AuthError> {
+    authenticate(&verifier(&[SECRET]), keys, &format!("Bearer {token}"), NOW)
 }
 
 fn claims() -> Value {
@@ -18,19 +24,14 @@ fn claims() -> Value {
 }
 
 #[test]
-fn each_algorithm_is_checked_with_the_key_that_the_token_names() {
+fn each_algorithm_is_verified_with_the_key_of_its_kid_only() {
     let signers = ALGORITHMS.map(|alg| Signer::new(alg, alg));
-    let verifier = verifier_of(&signers.each_ref());
+    let keys = key_set(&signers.each_ref());
     for signer in &signers {
         let good = signer.token(&claims());
-        assert_eq!(
-            verifier.verify(&good, NOW, Patience::Some).unwrap().user.as_str(),
-            "ada",
-            "{}",
-            signer.alg
-        );
+        assert_eq!(verify_with(&keys, &good).unwrap().user.as_str(), "ada", "{}", signer.alg);
         let expired = signer.token(&json!({"sub": "ada", "exp": NOW}));
-        assert_eq!(verifier.verify(&expired, NOW, Patience::Some), Err(Refusal::Expired), "{}", signer.alg);
+        assert_eq!(verify_with(&keys, &expired), Err(AuthError::Expired), "{}", signer.alg);
 
         let (signed, signature) = good.rsplit_once('.').unwrap();
         let flipped = if signature.starts_with('A') { "B" } else { "A" };
@@ -47,84 +48,95 @@ fn each_algorithm_is_checked_with_the_key_that_the_token_names() {
             signer.sign(&json!({"alg": signer.alg, "kid": signer.kid, "typ": "at+jwt"}), &claims()),
             signer.sign(&json!({"alg": signer.alg, "kid": signer.kid, "crit": ["exp"]}), &claims()),
         ] {
-            assert!(refused(verifier.verify(&forged, NOW, Patience::Some)), "{forged}");
+            assert!(refused(verify_with(&keys, &forged)), "{forged}");
         }
         for other in ALGORITHMS.into_iter().chain(["HS256", "none"]).filter(|other| *other != signer.alg) {
             for kid in [other, signer.alg] {
                 let confused = signer.sign(&json!({"alg": other, "kid": kid}), &claims());
-                assert!(
-                    refused(verifier.verify(&confused, NOW, Patience::Some)),
-                    "{} as {other}, {kid}",
-                    signer.alg
-                );
+                assert!(refused(verify_with(&keys, &confused)), "{} as {other}, {kid}", signer.alg);
             }
         }
     }
 }
 
 #[test]
-fn a_public_key_is_no_secret() {
+fn hs256_signature_made_with_a_public_key_is_refused() {
     let signer = Signer::new("a", "RS256");
-    let verifier = verifier_of(&[&signer]);
+    let keys = key_set(&[&signer]);
     let (jwk, header) = (signer.jwk(), r#"{"alg":"HS256","kid":"a"}"#);
     let modulus = URL_SAFE_NO_PAD.decode(jwk["n"].as_str().unwrap()).unwrap();
     let secrets = [jwk.to_string().into_bytes(), jwk["n"].as_str().unwrap().into(), modulus, b"a".to_vec()];
     for secret in secrets {
-        let signed =
-            format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims().to_string()));
-        let key = jsonwebtoken::EncodingKey::from_secret(&secret);
-        let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key, Algorithm::HS256).unwrap();
-        assert!(refused(verifier.verify(&format!("{signed}.{signature}"), NOW, Patience::Some)));
+        assert!(refused(verify_with(&keys, &hs256(&secret, header, &claims().to_string()))));
     }
 }
 
 #[test]
-fn without_a_key_set_a_token_that_needs_one_is_refused_with_that_reason() {
-    let refusal = verify(&Signer::new("a", "EdDSA").token(&claims())).unwrap_err();
-    assert!(refusal.to_string().contains("knows no issuer's keys"), "{refusal}");
-    let trust = Trust::default();
-    let away = Verifier::new(trust, KeySource::new("the test", || Err("away".to_owned())), 1);
-    assert_eq!(
-        away.verify(&Signer::new("a", "EdDSA").token(&claims()), NOW, Patience::Some),
-        Err(Refusal::NotNow)
+fn token_signed_with_a_key_is_refused_with_the_cause() {
+    let signer = Signer::new("a", "RS256");
+    let with = |keys: &KeySet, alg: &str, kid: &str| {
+        let token = signer.sign(&json!({"alg": alg, "kid": kid}), &claims());
+        verify_with(keys, &token).unwrap_err().to_string()
+    };
+    let keys = key_set(&[&signer]);
+    assert!(with(&KeySet::absent(), "RS256", "a").contains("this server has no key set"));
+    assert!(with(&keys, "RS256", "b").contains("`kid` names no key"));
+    assert!(with(&keys, "PS256", "a").contains("`alg` is not the algorithm of the key"));
+    assert!(
+        with(&key_set(&[&Signer::new("a", "RS256")]), "RS256", "a").contains("signature verification failed")
     );
-    assert_eq!(away.key_status().last_error.as_deref(), Some("away"));
 }
 
 #[test]
-fn a_key_signs_no_mail() {
+fn ed25519_is_a_name_of_eddsa_in_header_and_key() {
+    for in_key in ["EdDSA", "Ed25519"] {
+        let signer = Signer::new("a", in_key);
+        let keys = key_set(&[&signer]);
+        for in_header in ["EdDSA", "Ed25519"] {
+            let token = signer.sign(&json!({"alg": in_header, "kid": "a"}), &claims());
+            assert!(verify_with(&keys, &token).is_ok(), "{in_header} with {in_key}");
+        }
+        for in_header in ["ed25519", "Ed448", "ES256"] {
+            let token = signer.sign(&json!({"alg": in_header, "kid": "a"}), &claims());
+            assert!(refused(verify_with(&keys, &token)), "{in_header} with {in_key}");
+        }
+    }
+}
+
+#[test]
+fn email_verification_rule_applies_to_hs256_only() {
     let signer = Signer::new("a", "EdDSA");
-    let verifier = verifier_of(&[&signer]);
-    let with = |claims: Value| verifier.verify(&signer.token(&claims), NOW, Patience::Some);
+    let keys = key_set(&[&signer]);
+    let with = |claims: Value| verify_with(&keys, &signer.token(&claims));
     let exp = NOW + 60.0;
     assert!(with(json!({"email": "ada@example.com", "userId": "ada", "iat": NOW, "exp": exp})).is_ok());
     assert!(refused(with(json!({"email": "a@b.c", "updateTo": "d@e.f", "sub": "ada", "exp": exp}))));
 }
 
 #[test]
-fn each_secret_may_have_signed_and_no_other() {
+fn each_configured_secret_verifies_and_no_other() {
     let verifier = verifier(&["the new secret, 32 bytes or more", SECRET]);
     let header = r#"{"alg":"HS256"}"#;
     for (secret, good) in
         [("the new secret, 32 bytes or more", true), (SECRET, true), ("an older one", false), ("", false)]
     {
-        let verdict = verifier.verify(&sign(secret, header, &claims().to_string()), NOW, Patience::Some);
+        let bearer = format!("Bearer {}", sign(secret, header, &claims().to_string()));
+        let verdict = verifier.authenticate(Some(&bearer), NOW);
         assert_eq!(verdict.is_ok(), good, "{secret}");
     }
 }
 
 #[test]
-fn issuer_and_audience_are_required_where_they_are_configured() {
+fn iss_and_aud_are_required_if_configured() {
     let (issuer, audience) = ("https://a.example", "todo");
     let trusting = |issuer: Option<&str>, audience: Option<&str>| {
         let (issuer, audience) = (issuer.map(str::to_owned), audience.map(str::to_owned));
-        let trust = Trust { secrets: vec![SECRET.to_owned()], issuer, audience };
-        Verifier::new(trust, KeySource::new("nowhere", || Ok(None)), 1)
+        Verifier::new(AuthConfig { secrets: vec![SECRET.to_owned()], issuer, audience })
     };
     let verdict = |verifier: &Verifier, mut more: Value| {
         more["sub"] = json!("ada");
         more["exp"] = json!(NOW + 60.0);
-        verifier.verify(&token(&more), NOW, Patience::Some)
+        verifier.authenticate(Some(&format!("Bearer {}", token(&more))), NOW)
     };
     let both = trusting(Some(issuer), Some(audience));
     for aud in [json!(audience), json!([audience]), json!([1, "other", audience])] {

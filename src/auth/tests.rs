@@ -1,63 +1,73 @@
 //! Every vector, then each rule of `specs/api/auth.md` by itself.
 
+use std::fmt;
+
 use serde_json::{Value, json};
 
+use super::jws::split_jws;
+use super::signer::{Signer, hs256};
 use super::*;
 
 pub(super) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 pub(super) const NOW: f64 = 1_800_000_000.0;
 
 pub(super) fn sign(secret: &str, header: &str, claims: &str) -> String {
-    let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
-    let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
-    let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key, Algorithm::HS256).unwrap();
-    format!("{signed}.{signature}")
+    hs256(secret.as_bytes(), header, claims)
 }
 
 pub(super) fn token(claims: &Value) -> String {
     sign(SECRET, r#"{"alg":"HS256","typ":"JWT"}"#, &claims.to_string())
 }
 
-/// A verifier of what these secrets sign, where there is no key set.
+/// A verifier for these secrets.
 pub(super) fn verifier(secrets: &[&str]) -> Verifier {
     let secrets = secrets.iter().map(|secret| (*secret).to_owned()).collect();
-    Verifier::new(Trust { secrets, ..Trust::default() }, KeySource::new("nowhere", || Ok(None)), 1)
+    Verifier::new(AuthConfig { secrets, ..AuthConfig::default() })
 }
 
-pub(super) fn verify(token: &str) -> Result<Identity, Refusal> {
-    verifier(&[SECRET]).verify(token, NOW, Patience::Some)
+/// Verifies in two steps where the token needs a key, as the server does.
+pub(super) fn authenticate(
+    verifier: &Verifier,
+    keys: &KeySet,
+    authorization: &str,
+    now: f64,
+) -> Result<Identity, AuthError> {
+    match verifier.authenticate(Some(authorization), now)? {
+        Verdict::Verified(identity) => Ok(identity),
+        Verdict::NeedsKey { .. } => verifier.authenticate_with_keys(Some(authorization), keys, now),
+    }
 }
 
-fn user(claims: &Value) -> Result<String, Refusal> {
+/// Verifies with [`SECRET`], without a key set.
+pub(super) fn verify(token: &str) -> Result<Identity, AuthError> {
+    authenticate(&verifier(&[SECRET]), &KeySet::absent(), &format!("Bearer {token}"), NOW)
+}
+
+fn user(claims: &Value) -> Result<String, AuthError> {
     verify(&token(claims)).map(|identity| identity.user.0)
 }
 
-pub(super) fn refused(result: Result<impl fmt::Debug, Refusal>) -> bool {
-    matches!(result, Err(Refusal::Invalid(_)))
+pub(super) fn refused(result: Result<impl fmt::Debug, AuthError>) -> bool {
+    matches!(result, Err(AuthError::Invalid(_)))
 }
 
 /// `tests/vectors.json`: real tokens of Better Auth 1.7.7, and tokens minted the way public projects mint them.
 #[test]
-fn every_vector_gets_its_verdict() {
+fn every_vector_has_its_verdict() {
     let vectors: Vec<Value> = serde_json::from_str(include_str!("../../tests/vectors.json")).unwrap();
     let mut judged = 0;
     for vector in &vectors {
         let text = |name: &str| vector[name].as_str().unwrap();
-        let keys = vector["jwks"]["keys"].as_array().unwrap().clone();
-        let source = KeySource::new("the vector", move || Ok(Some(keys.clone())));
-        let trust = Trust { secrets: vec![text("secret").to_owned()], ..Trust::default() };
-        let verdict = Verifier::new(trust, source, 1).verify(
-            text("token"),
-            vector["now"].as_f64().unwrap(),
-            Patience::Some,
-        );
+        let keys = KeySet::read(vector["jwks"]["keys"].as_array().unwrap()).unwrap();
+        let verifier = verifier(&[text("secret")]);
+        let now = vector["now"].as_f64().unwrap();
+        let verdict = authenticate(&verifier, &keys, &format!("Bearer {}", text("token")), now);
         let (expect, name) = (&vector["expect"], text("name"));
         if expect["ok"] == true {
-            let identity = verdict.unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
+            let identity = verdict.unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!(identity.user.as_str(), expect["user_id"], "{name}");
             assert_eq!(identity.email.as_deref(), expect["email"].as_str(), "{name}");
         } else {
-            assert_ne!(verdict, Err(Refusal::NotNow), "{name}");
             assert!(verdict.is_err(), "{name}: accepted");
         }
         judged += 1;
@@ -66,12 +76,11 @@ fn every_vector_gets_its_verdict() {
 }
 
 #[test]
-fn the_form_is_judged_first() {
+fn malformed_jws_is_refused() {
     let good = token(&json!({"sub": "ada", "exp": NOW + 60.0}));
     assert!(verify(&good).is_ok());
-    let [header, claims, signature] = three_parts(&good).unwrap();
+    let [header, claims, signature] = split_jws(&good).unwrap();
     for bad in [
-        String::new(),
         "opaque".to_owned(),
         format!("{header}.{claims}"),
         format!("{header}.{claims}."),
@@ -88,13 +97,13 @@ fn the_form_is_judged_first() {
         assert!(refused(verify(&bad)), "{bad}");
     }
     let long = token(&json!({"sub": "ada", "exp": NOW + 60.0, "image": "x".repeat(MAX_TOKEN_BYTES)}));
-    assert_eq!(verify(&long), Err(Refusal::Invalid("too long")));
+    assert_eq!(verify(&long), Err(AuthError::Invalid("longer than 16384 bytes")));
     let avatar = token(&json!({"sub": "ada", "exp": NOW + 60.0, "image": "x".repeat(8 * 1024)}));
     assert!(verify(&avatar).is_ok(), "a token of 8 KB is a real one");
 }
 
 #[test]
-fn header_and_claims_are_objects() {
+fn header_or_claims_that_are_not_an_object_are_refused() {
     let claims = format!(r#"{{"sub":"ada","exp":{}}}"#, NOW + 60.0);
     for header in
         ["[]", "null", "\"HS256\"", "[\"HS256\",null,null]", "{}", r#"{"alg":null}"#, r#"{"alg":"HS256""#]
@@ -107,7 +116,7 @@ fn header_and_claims_are_objects() {
 }
 
 #[test]
-fn the_header_names_hs256_and_nothing_that_changes_its_meaning() {
+fn header_accepts_only_known_alg_and_typ_and_no_crit() {
     let claims = json!({"sub": "ada", "exp": NOW + 60.0}).to_string();
     for header in
         [r#"{"alg":"HS256"}"#, r#"{"alg":"HS256","typ":"jwt"}"#, r#"{"alg":"HS256","typ":"JWT","kid":"1"}"#]
@@ -136,10 +145,10 @@ fn the_header_names_hs256_and_nothing_that_changes_its_meaning() {
 }
 
 #[test]
-fn the_signature_is_judged_before_the_claims() {
+fn bad_signature_is_reported_before_expiry() {
     let expired = json!({"sub": "ada", "exp": NOW - 60.0}).to_string();
     let forged = sign("another secret, long enough to be one", r#"{"alg":"HS256"}"#, &expired);
-    assert_eq!(verify(&forged), Err(Refusal::Invalid("its signature does not hold")));
+    assert_eq!(verify(&forged), Err(AuthError::Invalid("signature verification failed")));
     let good = token(&json!({"sub": "ada", "exp": NOW + 60.0}));
     let (signed, signature) = good.rsplit_once('.').unwrap();
     let flipped = if signature.starts_with('A') { "B" } else { "A" };
@@ -148,13 +157,13 @@ fn the_signature_is_judged_before_the_claims() {
 }
 
 #[test]
-fn an_expiry_is_required_and_has_no_leeway() {
+fn exp_is_required_and_has_no_leeway() {
     let at = |exp: Value| user(&json!({"sub": "ada", "exp": exp}));
     assert!(at(json!(NOW as i64 + 1)).is_ok());
     assert!(at(json!(NOW + 0.5)).is_ok());
-    assert_eq!(at(json!(NOW as i64)), Err(Refusal::Expired));
-    assert_eq!(at(json!(NOW as i64 - 1)), Err(Refusal::Expired));
-    assert_eq!(at(json!(-1)), Err(Refusal::Expired));
+    assert_eq!(at(json!(NOW as i64)), Err(AuthError::Expired));
+    assert_eq!(at(json!(NOW as i64 - 1)), Err(AuthError::Expired));
+    assert_eq!(at(json!(-1)), Err(AuthError::Expired));
     assert!(at(json!(253_402_300_799_i64)).is_ok());
     for exp in [
         json!(253_402_300_800_i64),
@@ -170,7 +179,7 @@ fn an_expiry_is_required_and_has_no_leeway() {
 }
 
 #[test]
-fn a_token_may_begin_a_minute_ahead() {
+fn nbf_may_be_a_minute_ahead() {
     let at = |nbf: Value| user(&json!({"sub": "ada", "exp": NOW + 600.0, "nbf": nbf, "iat": NOW + 500.0}));
     assert!(at(json!(NOW + 60.0)).is_ok());
     assert!(refused(at(json!(NOW + 61.0))));
@@ -179,7 +188,7 @@ fn a_token_may_begin_a_minute_ahead() {
 }
 
 #[test]
-fn the_user_id_is_the_first_of_four_claims_that_is_there() {
+fn user_id_is_the_first_present_of_four_claims() {
     let with = |mut claims: Value| {
         claims["exp"] = json!(NOW + 60.0);
         user(&claims)
@@ -215,7 +224,7 @@ fn the_user_id_is_the_first_of_four_claims_that_is_there() {
 }
 
 #[test]
-fn an_email_is_carried_along_only_as_a_string() {
+fn email_is_kept_only_if_it_is_a_string() {
     let email = |email: Value| {
         verify(&token(&json!({"sub": "ada", "exp": NOW + 60.0, "email": email}))).unwrap().email
     };
@@ -225,7 +234,7 @@ fn an_email_is_carried_along_only_as_a_string() {
 }
 
 #[test]
-fn a_session_token_speaks_of_one_user_and_a_running_session() {
+fn session_token_needs_one_user_and_an_unexpired_session() {
     let with = |session: Value, user_claim: Value| {
         user(&json!({"session": session, "user": user_claim, "exp": NOW + 600.0}))
     };
@@ -233,7 +242,7 @@ fn a_session_token_speaks_of_one_user_and_a_running_session() {
     let behind = "2027-01-15T08:00:00.000Z";
     let ada = json!({"id": "ada", "email": "ada@example.com"});
     assert_eq!(with(json!({"userId": "ada", "expiresAt": ahead}), ada.clone()).as_deref(), Ok("ada"));
-    assert_eq!(with(json!({"userId": "ada", "expiresAt": behind}), ada.clone()), Err(Refusal::Expired));
+    assert_eq!(with(json!({"userId": "ada", "expiresAt": behind}), ada.clone()), Err(AuthError::Expired));
     for session in [
         json!({"userId": "eve", "expiresAt": ahead}),
         json!({"expiresAt": ahead}),
@@ -247,7 +256,7 @@ fn a_session_token_speaks_of_one_user_and_a_running_session() {
 }
 
 #[test]
-fn what_is_sent_by_mail_is_no_login() {
+fn email_verification_token_is_no_login() {
     let untyped = |claims: Value| verify(&sign(SECRET, r#"{"alg":"HS256"}"#, &claims.to_string()));
     let exp = NOW + 60.0;
     assert!(refused(untyped(json!({"email": "ada@example.com", "userId": "ada", "iat": NOW, "exp": exp}))));
@@ -265,27 +274,73 @@ fn what_is_sent_by_mail_is_no_login() {
 }
 
 #[test]
-fn the_header_field_is_read_as_rfc_6750_has_it() {
+fn authorization_header_is_parsed_as_rfc_6750_says() {
     let good = token(&json!({"sub": "ada", "exp": NOW + 60.0}));
-    let identify = |authorization: Result<Option<&str>, Unclear>| {
-        verifier(&[SECRET]).identify(authorization, NOW, Patience::Some)
-    };
+    let authenticate = |value: Option<&str>| verifier(&[SECRET]).authenticate(value, NOW);
     for value in [format!("Bearer {good}"), format!("bearer {good}"), format!("BEARER   {good} ")] {
-        assert!(identify(Ok(Some(&value))).is_ok(), "{value}");
+        assert!(authenticate(Some(&value)).is_ok(), "{value}");
     }
     for value in ["", "Bearer", "Bearer ", &good, &format!("Basic {good}"), &format!("Bearer: {good}")] {
-        assert_eq!(identify(Ok(Some(value))), Err(Refusal::Missing), "{value}");
+        assert_eq!(authenticate(Some(value)), Err(AuthError::Missing), "{value}");
     }
-    assert_eq!(identify(Ok(None)), Err(Refusal::Missing));
-    assert!(refused(identify(Err(Unclear))));
-    assert!(refused(identify(Ok(Some(&format!("Bearer {good} {good}"))))));
+    assert_eq!(authenticate(None), Err(AuthError::Missing));
+    assert!(refused(authenticate(Some(&format!("Bearer {good} {good}")))));
 }
 
 #[test]
-fn a_challenge_is_well_formed() {
-    assert_eq!(Refusal::Missing.challenge(), "Bearer");
+fn token_signed_with_a_key_needs_that_key_before_its_claims_are_read() {
+    let signer = Signer::new("a", "EdDSA");
+    let token = signer.token(&json!({"sub": "ada", "exp": NOW - 60.0}));
+    let authorization = format!("Bearer {token}");
+    let verdict = verifier(&[SECRET]).authenticate(Some(&authorization), NOW);
+    assert_eq!(verdict, Ok(Verdict::NeedsKey { kid: "a".to_owned() }));
+}
+
+#[test]
+fn opaque_session_token_is_told_where_to_get_a_jwt() {
+    let error = verify("q3xBLpcVyRn8Yk2mT0aWfZsD").unwrap_err().to_string();
+    for words in ["Invalid token: ", "opaque", "JWT", "/api/auth/token"] {
+        assert!(error.contains(words), "{error}");
+    }
+    let signed_cookie = verify("q3xBLpcVyRn8Yk2mT0aWfZsD.c2lnbmF0dXJl").unwrap_err();
+    assert_eq!(signed_cookie, AuthError::Invalid("not a JWS: expected three parts"));
+}
+
+#[test]
+fn ten_bad_signatures_make_the_secret_suspect_once() {
+    let verifier = verifier(&[SECRET]);
+    let suspect: Vec<bool> = (1..=100).map(|_| verifier.count_bad_signature()).collect();
+    assert_eq!(suspect.iter().position(|suspect| *suspect), Some(9));
+    assert_eq!(suspect.iter().filter(|suspect| **suspect).count(), 1);
+}
+
+#[test]
+fn bad_signatures_are_counted_until_a_good_one_comes() {
+    let count = |verifier: &Verifier| verifier.bad_signatures.load(Ordering::Relaxed);
+    let claims = json!({"sub": "ada", "exp": NOW + 60.0}).to_string();
+    let bearer = |secret| format!("Bearer {}", sign(secret, r#"{"alg":"HS256"}"#, &claims));
+    let verifier = verifier(&[SECRET]);
+    for number in 1..=9 {
+        assert!(verifier.authenticate(Some(&bearer("another secret")), NOW).is_err());
+        assert_eq!(count(&verifier), number);
+    }
+    assert!(verifier.authenticate(Some("Bearer opaque"), NOW).is_err());
+    assert_eq!(count(&verifier), 9, "no signature was verified");
+    assert!(verifier.authenticate(Some(&bearer(SECRET)), NOW).is_ok());
+    assert!(verifier.authenticate(Some(&bearer("another secret")), NOW).is_err());
+    assert_eq!(count(&verifier), 9, "the secret is known to be right");
+    assert!(!verifier.count_bad_signature());
+}
+
+#[test]
+fn www_authenticate_follows_rfc_6750() {
+    assert_eq!(AuthError::Missing.www_authenticate(), "Bearer");
     assert_eq!(
-        Refusal::Expired.challenge(),
-        "Bearer error=\"invalid_token\", error_description=\"The token has expired\""
+        AuthError::Expired.www_authenticate(),
+        "Bearer error=\"invalid_token\", error_description=\"Token has expired\""
+    );
+    assert_eq!(
+        AuthError::Invalid("`exp` is not in seconds").www_authenticate(),
+        "Bearer error=\"invalid_token\", error_description=\"Invalid token: `exp` is not in seconds\""
     );
 }

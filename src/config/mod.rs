@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::auth::{JwksUrl, Trust};
+use crate::auth::{AuthConfig, JwksUrl};
 use crate::config::env::{Environment, Lookup, process_variable, read_file};
 use crate::db as database;
 use crate::db::url::DatabaseUrl;
@@ -25,7 +25,7 @@ pub struct Config {
     /// `NEON_DATABASE_URL`, and what `DATABASE_CA_FILE` holds
     pub database: DatabaseUrl,
     /// `BETTER_AUTH_SECRETS` and `BETTER_AUTH_SECRET`, `BETTER_AUTH_ISSUER`, `BETTER_AUTH_AUDIENCE`
-    pub trust: Trust,
+    pub trust: AuthConfig,
     /// `BETTER_AUTH_JWKS_URL`, or what follows from `BETTER_AUTH_URL`
     pub jwks_url: Option<JwksUrl>,
     /// `HOST`
@@ -119,7 +119,7 @@ impl Config {
                 Some(log_format),
             ) if env.mistakes.is_empty() => Ok(Self {
                 database,
-                trust: Trust { secrets, issuer, audience },
+                trust: AuthConfig { secrets, issuer, audience },
                 jwks_url,
                 warnings,
                 host,

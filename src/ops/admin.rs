@@ -9,7 +9,7 @@ use std::time::Duration;
 use log::{debug, info};
 use tiny_http::{Header, Limits, Method, Rejection, Response, ResponseBox, Server, Stats};
 
-use crate::auth::KeyStatus;
+use crate::auth::JwksStatus;
 use crate::db as database;
 use crate::http::split_target;
 use crate::ops::log as logging;
@@ -73,7 +73,7 @@ pub fn render(
     http: &Stats,
     waiting: usize,
     database: &database::Stats,
-    keys: &KeyStatus,
+    keys: &JwksStatus,
 ) -> String {
     let mut text = Text::default();
     text.family("todo_backend_build_info", "gauge", "What runs here.");
@@ -131,7 +131,7 @@ fn write_database(database: &database::Stats, text: &mut Text) {
     text.sample("", "state=\"in_use\"", database.connections.saturating_sub(database.idle));
 }
 
-fn write_keys(keys: &KeyStatus, text: &mut Text) {
+fn write_keys(keys: &JwksStatus, text: &mut Text) {
     text.single("auth_keys", "gauge", "Public keys that tokens are verified with.", keys.keys);
     if let Some(age) = keys.age {
         text.single(

@@ -2,8 +2,9 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::time::Instant;
 
-use crate::auth::{KeyStatus, Verifier};
+use crate::auth::{JwksCache, JwksStatus};
 use crate::config::Config;
 use crate::db::{self as database, Database};
 use crate::server::key_source;
@@ -36,10 +37,11 @@ pub fn run(out: &mut dyn Write) -> io::Result<bool> {
     }
     // The index is looked for where there is a table. Where there is none, a connection of the service would make it.
     let may_connect = findings.iter().any(|finding| finding.name == "index");
-    if config.jwks_url.is_some() || may_connect {
+    let has_url = config.jwks_url.is_some();
+    if has_url || may_connect {
         let store = Arc::new(Store::new(Database::new(config.database, config.database_limits)));
-        let verifier = Verifier::new(config.trust, key_source(config.jwks_url, &store), 1);
-        report.keys(&verifier.refresh_keys())?;
+        let cache = JwksCache::<()>::new(key_source(config.jwks_url, &store), |_| {});
+        report.keys(&cache.refresh(Instant::now()), has_url)?;
     } else {
         report.good("keys", "not looked for, for they would be in the database", "")?;
     }
@@ -52,14 +54,28 @@ struct Report<'o> {
 }
 
 impl Report<'_> {
-    fn keys(&mut self, status: &KeyStatus) -> io::Result<()> {
-        let KeyStatus { source, keys, last_error, .. } = status;
-        match (keys, last_error) {
+    /// `has_url`: the operator named the key set, so that it must have a usable key.
+    fn keys(&mut self, status: &JwksStatus, has_url: bool) -> io::Result<()> {
+        let JwksStatus { source, keys, rejected, .. } = status;
+        for rejected in rejected {
+            self.good(
+                "keys",
+                &format!("rejected from {source}: {rejected}"),
+                "tokens signed with it get 401",
+            )?;
+        }
+        match (keys, &status.last_error) {
             (_, Some(error)) => {
-                let remedy =
-                    "see to BETTER_AUTH_JWKS_URL or BETTER_AUTH_URL, and that it can be reached from here";
-                self.bad("keys", &format!("{source}: {error}"), remedy)
+                self.bad("keys", &format!("{source}: {error}"), "must be reachable from here")
             }
+            (0, None) if !rejected.is_empty() => {
+                self.bad("keys", &format!("{source}: no key is usable"), "see the causes above")
+            }
+            (0, None) if has_url => self.bad(
+                "keys",
+                &format!("{source}: the key set is empty"),
+                "is it the URL of your Better Auth?",
+            ),
             (0, None) => {
                 let remedy = "if your frontend uses the jwt() plugin, set BETTER_AUTH_URL";
                 self.good("keys", &format!("none in {source}"), remedy)

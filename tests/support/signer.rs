@@ -1,7 +1,8 @@
-//! An issuer's key of the tests: makes tokens as Better Auth's `jwt()` plugin does, and shows its public half as a JSON Web Key.
-#![allow(dead_code)] // each test uses its share
+//! Signs tokens for tests: with a key as Better Auth's `jwt()` plugin does, or with a secret. Publishes the key as a JWK.
+#![allow(dead_code)] // each test uses a part of it
 
 use aws_lc_rs::encoding::{AsBigEndian, EcPublicKeyUncompressedBin};
+use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
@@ -14,6 +15,13 @@ use serde_json::{Value, json};
 
 /// The algorithms that Better Auth can be told to use.
 pub const ALGORITHMS: [&str; 5] = ["EdDSA", "ES256", "ES512", "RS256", "PS256"];
+
+/// A token with this HS256 signature, whatever the header says.
+pub fn hs256(secret: &[u8], header: &str, claims: &str) -> String {
+    let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+    let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), signed.as_bytes());
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
 
 pub struct Signer {
     pub kid: String,
@@ -30,7 +38,7 @@ enum Pair {
 impl Signer {
     pub fn new(kid: &str, alg: &'static str) -> Self {
         let pair = match alg {
-            "EdDSA" => Pair::Ed25519(Ed25519KeyPair::generate().unwrap()),
+            "EdDSA" | "Ed25519" => Pair::Ed25519(Ed25519KeyPair::generate().unwrap()),
             "ES256" => Pair::Ec(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap()),
             "ES512" => Pair::Ec(EcdsaKeyPair::generate(&ECDSA_P521_SHA512_FIXED_SIGNING).unwrap()),
             _ => Pair::Rsa(Box::new(RsaKeyPair::generate(KeySize::Rsa2048).unwrap())),

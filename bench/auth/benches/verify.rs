@@ -1,11 +1,9 @@
-//! From the value of `Authorization` to an identity: what a request pays before anything else is done for it.
+//! Cost of authentication: from the value of `Authorization` to an identity.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use criterion::{Criterion, criterion_group, criterion_main};
 use serde_json::{Value, json};
-use signer::{ALGORITHMS, Signer};
-use todo_backend::auth::{KeySource, Patience, Trust, Verifier};
+use signer::{ALGORITHMS, Signer, hs256};
+use todo_backend::auth::{AuthConfig, KeySet, Verdict, Verifier};
 
 #[path = "../../../tests/support/signer.rs"]
 mod signer;
@@ -13,30 +11,27 @@ mod signer;
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const NOW: f64 = 1_800_000_000.0;
 
-fn hs256(claims: &Value) -> String {
-    let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
-    let signed = format!("{}.{}", part(r#"{"alg":"HS256"}"#), part(&claims.to_string()));
-    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
-    let signature =
-        jsonwebtoken::crypto::sign(signed.as_bytes(), &key, jsonwebtoken::Algorithm::HS256).unwrap();
-    format!("{signed}.{signature}")
-}
-
 fn verify(criterion: &mut Criterion) {
     let claims = json!({
         "sub": "59tDFPsRGPHlRTjr0MoqSEf5iJQXNccu", "email": "ada@example.com", "name": "Ada Lovelace",
         "iat": NOW, "exp": NOW + 900.0, "iss": "http://localhost:3000", "aud": "http://localhost:3000"
     });
     let signers = ALGORITHMS.map(|alg| Signer::new(alg, alg));
-    let keys: Vec<Value> = signers.iter().map(Signer::jwk).collect();
-    let trust = Trust { secrets: vec![SECRET.to_owned()], ..Trust::default() };
-    let verifier = Verifier::new(trust, KeySource::new("the benchmark", move || Ok(Some(keys.clone()))), 1);
+    let jwks: Vec<Value> = signers.iter().map(Signer::jwk).collect();
+    let keys = KeySet::read(&jwks).unwrap();
+    let verifier = Verifier::new(AuthConfig { secrets: vec![SECRET.to_owned()], ..AuthConfig::default() });
 
     let tokens = signers.iter().map(|signer| (signer.alg, signer.token(&claims)));
-    for (name, token) in [("HS256", hs256(&claims))].into_iter().chain(tokens) {
+    let hs256 = hs256(SECRET.as_bytes(), r#"{"alg":"HS256"}"#, &claims.to_string());
+    for (name, token) in [("HS256", hs256)].into_iter().chain(tokens) {
         let header = format!("Bearer {token}");
         criterion.bench_function(name, |bencher| {
-            bencher.iter(|| verifier.identify(Ok(Some(&header)), NOW, Patience::Some).unwrap());
+            bencher.iter(|| match verifier.authenticate(Some(&header), NOW).unwrap() {
+                Verdict::Verified(identity) => identity,
+                Verdict::NeedsKey { .. } => {
+                    verifier.authenticate_with_keys(Some(&header), &keys, NOW).unwrap()
+                }
+            });
         });
     }
 }
