@@ -182,7 +182,6 @@ impl Issuer {
     }
 
     /// How many requests wait for a fetch.
-    #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         self.lock().waiting
     }

@@ -202,6 +202,11 @@ impl Verifier {
         self.keys.status(Instant::now())
     }
 
+    /// How many requests wait for a key set.
+    pub fn waiting_for_keys(&self) -> usize {
+        self.keys.waiting()
+    }
+
     /// The same after asking the source, for at most a few seconds.
     pub fn refresh_keys(&self) -> KeyStatus {
         self.keys.refresh(Instant::now());

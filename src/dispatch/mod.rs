@@ -6,7 +6,6 @@
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{debug, error};
@@ -18,10 +17,11 @@ use crate::dispatch::turns::{Left, Turn, Turns};
 use crate::http::error::Error;
 use crate::http::router::{self, Match, PRIVATE, PUBLIC, Private, Public};
 use crate::http::{Response, conditions, read_body, sole, split_target};
-use crate::http::{cors, request_id};
-use crate::ops::access_log::Visit;
+use crate::http::{cors, request_id, trace_context};
+use crate::ops::access_log::{AccessLogEntry, UserPseudonyms};
+use crate::ops::admin::Snapshot;
 use crate::ops::metrics::Metrics;
-use crate::ops::{access_log as visit, admin, log as logging};
+use crate::ops::{admin, log as logging};
 use crate::tasks::handlers as api;
 use crate::tasks::handlers::{Company, Reply};
 use crate::tasks::seal::Seal;
@@ -52,7 +52,7 @@ pub struct App {
     queue: Queue<Job, { Company::ALL.len() }>,
     turns: Turns<Call>,
     metrics: Metrics,
-    tags: visit::Tags,
+    pseudonyms: UserPseudonyms,
     seal: Seal,
 }
 
@@ -69,7 +69,7 @@ struct Call {
     /// Once it was read.
     body: Option<String>,
     id: Arc<str>,
-    visit: Visit,
+    visit: AccessLogEntry,
     company: Company,
     /// Who sent it, where that matters.
     identity: Option<Result<Identity, Error>>,
@@ -92,7 +92,10 @@ impl Call {
     fn new(request: Request) -> Self {
         let id = request_id::choose(sole(request.header_values(request_id::HEADER)));
         let (path, query) = split_target(request.url());
-        let visit = Visit::new(request.method(), path);
+        let mut visit = AccessLogEntry::new(request.method(), router::PATHS[router::label(path)]);
+        visit.set_trace(trace_context::trace_id(
+            sole(request.header_values(trace_context::HEADER)).unwrap_or_default(),
+        ));
         let company = api::company(request.method(), path, query);
         Self { request, body: None, id, visit, company, identity: None }
     }
@@ -113,7 +116,7 @@ impl App {
         workers: usize,
         pages: usize,
     ) -> Self {
-        let (tags, seal) = (visit::Tags::new(&trust.secrets), Seal::new(&trust.secrets));
+        let (pseudonyms, seal) = (UserPseudonyms::new(&trust.secrets), Seal::new(&trust.secrets));
         Self {
             cors,
             verifier: Verifier::new(trust, keys, (workers / WORKERS_PER_WAIT_FOR_KEYS).max(1)),
@@ -121,7 +124,7 @@ impl App {
             queue: Queue::new(QUEUE_REQUESTS, Company::ALL.map(share)),
             turns: Turns::new(workers, pages, LINE_REQUESTS),
             metrics: Metrics::default(),
-            tags,
+            pseudonyms,
             seal,
         }
     }
@@ -215,7 +218,7 @@ impl App {
         let Some(Ok(identity)) = &call.identity else {
             return held.push(Held { turn: None, calls: vec![call] });
         };
-        call.visit.is_by(&identity.user, &self.tags);
+        call.visit.set_user(&identity.user, &self.pseudonyms);
         let user = self.turns.key(identity.user.as_str());
         for Held { turn, calls } in held.iter_mut() {
             if let Some(turn) = turn.as_ref().filter(|turn| turn.is_of(user)) {
@@ -238,7 +241,7 @@ impl App {
         let (mut turns, mut asking) = (Vec::with_capacity(held.len()), Vec::new());
         for Held { turn, calls } in held {
             for mut call in calls {
-                if turn.is_some() && call.visit.age() > QUEUE_TIMEOUT {
+                if turn.is_some() && call.visit.elapsed() > QUEUE_TIMEOUT {
                     self.refuse(call);
                     continue;
                 }
@@ -256,7 +259,7 @@ impl App {
 
     /// Answers a request that nobody has time for.
     fn refuse(&self, call: Call) {
-        self.metrics.shed.fetch_add(1, Ordering::Relaxed);
+        self.metrics.shed.inc();
         // Without its preflight a page is not even told so.
         let response = self.preflight(&call.request).unwrap_or_else(|| Error::Unavailable.into());
         self.answer(call, response);
@@ -271,7 +274,7 @@ impl App {
         let _in_request = logging::enter_request(Arc::clone(&call.id));
         let authorization = sole(request.header_values("Authorization"));
         let identify = || Ok(self.verifier.identify(authorization, now_seconds(), patience)?);
-        Some(guarded(|| visit.auth.time(identify)))
+        Some(guarded(|| visit.auth.measure(identify)))
     }
 
     /// What becomes of a request: its answer, or the question on which that depends.
@@ -294,15 +297,16 @@ impl App {
         let Call { request, id, visit, .. } = call;
         let response = finish(response, self.allowed_origin(&request), &id);
         let _in_request = logging::enter_request(id);
-        let (response, finished) = visit.finish(response);
+        let (response, mut completed) = visit.finish(response);
         match request.respond(response.into_tiny_http()) {
             Err(error) if error.kind() == ErrorKind::InvalidInput => {
-                error!("an answer cannot be sent: {error}")
+                error!("an answer cannot be sent: {error}");
+                completed.set_engine_status(500);
             }
             Err(error) => debug!("an answer could not be sent: {error}"),
             Ok(()) => {}
         }
-        finished.tell(&self.metrics);
+        completed.log_and_count(&self.metrics);
     }
 
     fn allowed_origin<'r>(&self, request: &'r Request) -> Option<&'r str> {
@@ -316,7 +320,7 @@ impl App {
             let response = match router::find(&PUBLIC, request.method(), path)?.endpoint {
                 Public::About => api::about(),
                 Public::Health => api::health(),
-                Public::Ready => visit.database.time(|| api::ready(self.store.database()))?,
+                Public::Ready => visit.database.measure(|| api::ready(self.store.database()))?,
                 Public::OpenApi => api::openapi(),
                 Public::Docs => api::docs(),
             };
@@ -342,14 +346,14 @@ impl App {
 
     /// How it is doing, for Prometheus.
     pub fn metrics(&self, server: &Server) -> String {
-        let (http, database) = (server.stats(), self.store.database().stats());
-        admin::render(
-            &self.metrics,
-            &http,
-            self.queue.len() + self.turns.waiting(),
-            &database,
-            &self.verifier.key_status(),
-        )
+        let snapshot = Snapshot {
+            http: server.stats(),
+            queued: self.queue.len() + self.turns.waiting(),
+            waiting_for_keys: self.verifier.waiting_for_keys(),
+            database: self.store.database().stats(),
+            keys: &self.verifier.key_status(),
+        };
+        admin::render(&self.metrics, snapshot)
     }
 }
 

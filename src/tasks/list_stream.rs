@@ -9,7 +9,7 @@ use std::sync::Arc;
 use log::warn;
 
 use crate::ops::log as logging;
-use crate::ops::timing::Stopwatch;
+use crate::ops::timing::Timer;
 use crate::tasks::list_query::Listing;
 use crate::tasks::store::{LONGEST_PAGE_BYTES, LastingTasks, Page, Rest};
 
@@ -37,7 +37,7 @@ impl LongList {
     fn next_page(&mut self) -> io::Result<Vec<u8>> {
         let Some(rest) = &self.rest else { return Ok(Vec::new()) };
         let _in_request = logging::enter_request(self.request_id.clone());
-        let stopwatch = Stopwatch::default();
+        let stopwatch = Timer::default();
         let next = self.tasks.tasks(&stopwatch).next_page(&self.listing, rest);
         let Page { json, rest, .. } = next.map_err(|_| {
             warn!("a list was cut off, for its next page could not be had");

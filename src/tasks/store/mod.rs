@@ -15,7 +15,7 @@ use crate::auth::{MAX_KEYS, UserId};
 use crate::db::{Database, Fault, Param, Question, Row, Rows, Statement, judge};
 use crate::http::error::Error;
 use crate::http::preconditions::{Conditions, Tagged};
-use crate::ops::timing::Stopwatch;
+use crate::ops::timing::Timer;
 use crate::tasks::seal::Tag;
 use crate::tasks::task::{Completion, Description, NewTask, Task, TaskChange, TaskId, Title};
 pub use list::{LONGEST_PAGE_BYTES, Page, Rest};
@@ -205,7 +205,7 @@ impl Store {
     }
 
     /// The tasks of one user: the only way to any. The time that the database takes is added to `stopwatch`.
-    pub fn tasks<'s>(self: &'s Arc<Self>, user: &'s UserId, stopwatch: &'s Stopwatch) -> Tasks<'s> {
+    pub fn tasks<'s>(self: &'s Arc<Self>, user: &'s UserId, stopwatch: &'s Timer) -> Tasks<'s> {
         Tasks { store: self, user, user_id: user.as_str(), stopwatch }
     }
 
@@ -231,7 +231,7 @@ pub struct Tasks<'s> {
     store: &'s Arc<Store>,
     user: &'s UserId,
     user_id: &'s str,
-    stopwatch: &'s Stopwatch,
+    stopwatch: &'s Timer,
 }
 
 /// The tasks of one user, for what outlives the request. Only [`Tasks`] gives it.
@@ -242,7 +242,7 @@ pub struct LastingTasks {
 
 impl LastingTasks {
     /// A handle that can query.
-    pub fn tasks<'s>(&'s self, stopwatch: &'s Stopwatch) -> Tasks<'s> {
+    pub fn tasks<'s>(&'s self, stopwatch: &'s Timer) -> Tasks<'s> {
         self.store.tasks(&self.user, stopwatch)
     }
 }
@@ -358,7 +358,7 @@ impl Tasks<'_> {
         start: impl Fn() -> T,
         add: impl Fn(&mut T, &Row) -> Result<(), Fault>,
     ) -> Result<T, Error> {
-        self.stopwatch.time(|| self.store.database.fold(sql, params, start, add))
+        self.stopwatch.measure(|| self.store.database.fold(sql, params, start, add))
     }
 
     /// The parameters of a statement: the user is always `$1`.
