@@ -133,6 +133,10 @@ fn register_database(registry: &mut Registry, database: &db::Stats) {
 
 fn register_keys(registry: &mut Registry, keys: &KeyStatus, waiting: usize) {
     gauge(registry, "auth_keys", "Public keys of the issuer that are in use", keys.keys);
+    if keys.age.is_some() || keys.last_error.is_some() {
+        let help = "1 if the last fetch of the keys succeeded, else 0";
+        gauge(registry, "auth_keys_last_fetch_success", help, u32::from(keys.last_error.is_none()));
+    }
     if let Some(age) = keys.age {
         let fetched_at = (SystemTime::now() - age).duration_since(UNIX_EPOCH).unwrap_or_default();
         let help = "Unix time of the last successful fetch of the keys";
