@@ -21,6 +21,7 @@ use crate::http::{cors, request_id, trace_context};
 use crate::ops::access_log::{AccessLogEntry, UserPseudonyms};
 use crate::ops::admin::Snapshot;
 use crate::ops::metrics::Metrics;
+use crate::ops::origin_log::{RefusedOrigins, is_same_origin};
 use crate::ops::{admin, log as logging};
 use crate::tasks::handlers as api;
 use crate::tasks::handlers::{Company, Reply};
@@ -52,6 +53,7 @@ pub struct App {
     queue: Queue<Job, { Company::ALL.len() }>,
     turns: Turns<Call>,
     metrics: Metrics,
+    refused_origins: RefusedOrigins,
     pseudonyms: UserPseudonyms,
     seal: Seal,
 }
@@ -124,6 +126,7 @@ impl App {
             queue: Queue::new(QUEUE_REQUESTS, Company::ALL.map(share)),
             turns: Turns::new(workers, pages, LINE_REQUESTS),
             metrics: Metrics::default(),
+            refused_origins: RefusedOrigins::default(),
             pseudonyms,
             seal,
         }
@@ -310,7 +313,14 @@ impl App {
     }
 
     fn allowed_origin<'r>(&self, request: &'r Request) -> Option<&'r str> {
-        self.cors.judge(sole(request.header_values("Origin")).unwrap_or_default())
+        let origin = sole(request.header_values("Origin")).unwrap_or_default();
+        let allowed = self.cors.judge(origin);
+        if let (Some(origin), None) = (origin, allowed)
+            && !is_same_origin(origin, sole(request.header_values("Host")).unwrap_or_default())
+        {
+            self.refused_origins.note(origin, Instant::now());
+        }
+        allowed
     }
 
     fn serve(&self, Call { request, body, visit, identity, .. }: &mut Call) -> Result<Reply<'_>, Error> {

@@ -25,6 +25,13 @@ struct Window {
     logged: HashSet<String>,
 }
 
+/// Whether a request comes from a page of this server itself: browsers send `Origin` then, too, and CORS does not apply.
+/// The scheme is not compared, for a proxy may have ended TLS.
+pub fn is_same_origin(origin: &str, host: Option<&str>) -> bool {
+    let origin_host = origin.split_once("://").map(|(_, host)| host);
+    origin_host.zip(host).is_some_and(|(origin, host)| origin.eq_ignore_ascii_case(host))
+}
+
 /// What is logged of a refused origin.
 #[derive(Debug, PartialEq, Eq)]
 enum Note {
@@ -76,6 +83,20 @@ mod tests {
         assert_eq!(origins.classify("https://a.example", start + WINDOW / 2), Note::Nothing);
         assert_eq!(origins.classify("https://b.example", start + WINDOW / 2), named("https://b.example"));
         assert_eq!(origins.classify("https://a.example", start + WINDOW), named("https://a.example"));
+    }
+
+    #[test]
+    fn same_origin_is_recognised_by_its_host_and_port() {
+        assert!(is_same_origin("http://localhost:8000", Some("localhost:8000")));
+        assert!(is_same_origin("https://todo.example.com", Some("Todo.example.com")));
+        for (origin, host) in [
+            ("http://localhost:3000", Some("localhost:8000")),
+            ("http://localhost", Some("localhost:8000")),
+            ("null", Some("null")),
+            ("https://todo.example.com", None),
+        ] {
+            assert!(!is_same_origin(origin, host), "{origin} {host:?}");
+        }
     }
 
     #[test]
