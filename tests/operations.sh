@@ -1,50 +1,49 @@
-# User story: I run the service without a shell beside it: it tells what it can do, takes its secrets from files, says in
-# the log what it answered, and how it is doing to Prometheus.
+# User story: I operate the service without a shell: its command line, secrets in files, request ids, access log, metrics, --check.
 # shellcheck shell=sh source=tests/lib.sh
 . "$(dirname "$0")/lib.sh"
 
-# run ARGUMENT…: sets $exit_status, $said and $complaint; VARIABLE=VALUE may come first
+# run [VARIABLE=VALUE…] COMMAND…: sets $exit_status, $stdout and $stderr
 run() {
     exit_status=0
-    env "$@" >"$work/said" 2>"$work/complaint" || exit_status=$?
-    said=$(cat "$work/said")
-    complaint=$(cat "$work/complaint")
+    env "$@" >"$work/stdout" 2>"$work/stderr" || exit_status=$?
+    stdout=$(cat "$work/stdout")
+    stderr=$(cat "$work/stderr")
 }
 
 # --- Command line ---
 
 run "$server_binary" --version
-check '--version says name and version' '0 todo-backend 0' "$exit_status $(echo "$said" | sed 's/^\(todo-backend [0-9]*\)\..*/\1/')"
+check '--version prints name and version' '0 todo-backend 0' "$exit_status $(echo "$stdout" | sed 's/^\(todo-backend [0-9]*\)\..*/\1/')"
 run "$server_binary" --help
-check '--help needs no configuration' '0 ' "$exit_status $complaint"
+check '--help needs no configuration' '0 ' "$exit_status $stderr"
 for option in --healthcheck --version --help NEON_DATABASE_URL BETTER_AUTH_SECRET_FILE PORT RUST_LOG; do
-    check_contains "--help names $option" "$option" "$said"
+    check_contains "--help names $option" "$option" "$stdout"
 done
 for option in help --Help --version=1 -x; do
     run "$server_binary" "$option"
-    check "$option is no option" 2 "$exit_status"
-    check_contains 'and is named' "\"$option\"" "$complaint"
+    check "$option is not an option" 2 "$exit_status"
+    check_contains 'and the message names it' "\"$option\"" "$stderr"
 done
 run "$server_binary" --help --version
-check 'two options are one too many' 2 "$exit_status"
+check 'two options are rejected' 2 "$exit_status"
 
 # --- Health ---
 
 start_database
 start_server
 run HOST=127.0.0.1 PORT="$port" "$server_binary" --healthcheck
-check 'a server that lives is well, without a word' '0 ' "$exit_status $said$complaint"
+check '--healthcheck succeeds silently for a running server' '0 ' "$exit_status $stdout$stderr"
 run HOST=0.0.0.0 PORT="$port" "$server_binary" --healthcheck
-check 'every address means the loopback one' 0 "$exit_status"
+check '0.0.0.0 means the loopback address' 0 "$exit_status"
 run HOST=127.0.0.1 PORT="$PGPORT" "$server_binary" --healthcheck
-check 'what is no HTTP server is not well' 1 "$exit_status"
+check '--healthcheck fails for a port without an HTTP server' 1 "$exit_status"
 run HOST=127.0.0.1 PORT=none "$server_binary" --healthcheck
-check 'a PORT that is none is a mistake' 1 "$exit_status"
-check_contains 'and is named' "PORT is \`none\`" "$complaint"
+check 'an invalid PORT is an error' 1 "$exit_status"
+check_contains 'and the message names it' "PORT is \`none\`" "$stderr"
 stop_server
 run HOST=127.0.0.1 PORT="$port" "$server_binary" --healthcheck
-check 'a server that is not there is not well' 1 "$exit_status"
-check_contains 'and it is said where it should be' "127.0.0.1:$port" "$complaint"
+check '--healthcheck fails without a server' 1 "$exit_status"
+check_contains 'and the message names the address' "127.0.0.1:$port" "$stderr"
 
 # --- Secrets in files ---
 
@@ -53,14 +52,14 @@ printf %s "$BETTER_AUTH_SECRET" >"$work/secret"
 start_server NEON_DATABASE_URL= BETTER_AUTH_SECRET= \
     NEON_DATABASE_URL_FILE="$work/url" BETTER_AUTH_SECRET_FILE="$work/secret"
 create ada 'from files'
-check 'it takes its secrets from files' 201 "$status"
+check 'secrets are read from files' 201 "$status"
 stop_server
 run NEON_DATABASE_URL_FILE="$work/url" NEON_DATABASE_URL="$database_url" BETTER_AUTH_SECRET_FILE="$work/none" \
     BETTER_AUTH_SECRET= "$server_binary"
-check 'two for the same, and a file that is not there, are mistakes' 1 "$exit_status"
-check_contains 'the first is named' 'NEON_DATABASE_URL_FILE are both set' "$complaint"
-check_contains 'and the second' "BETTER_AUTH_SECRET_FILE is \`$work/none\`" "$complaint"
-check 'without a secret' 0 "$(grep -c -F -e "$PGPASSWORD" "$work/complaint" || true)"
+check 'a variable with a file beside it, and a missing file, are errors' 1 "$exit_status"
+check_contains 'the message names the first' 'NEON_DATABASE_URL_FILE are both set' "$stderr"
+check_contains 'and the second' "BETTER_AUTH_SECRET_FILE is \`$work/none\`" "$stderr"
+check 'but no secret' 0 "$(grep -c -F -e "$PGPASSWORD" "$work/stderr" || true)"
 
 # --- Request ids and timing ---
 
@@ -77,15 +76,15 @@ for id in 1 9b2e5d0c-6f1a-4d7e-8a33-0c1d2e3f4a5b 'Root=1-67891233-abcdef' 'aGk+/
     check "the id $(echo "$id" | cut -c 1-40) is returned" "$id" "$(returned_id "$id")"
 done
 for id in 'a b' 'a"b' 'a,b' "$longest"x 'é'; do
-    check "instead of the id $(echo "$id" | cut -c 1-40) there is one of the server's" 16 \
+    check "the malformed id $(echo "$id" | cut -c 1-40) is replaced by 16 hexadecimal digits" 16 \
         "$(returned_id "$id" | tr -cd 0-9a-f | wc -c | tr -d ' ')"
 done
 request GET /health --header 'X-Request-Id: one' --header 'X-Request-Id: two'
-check 'of two ids none is taken' '' "$(header X-Request-Id | grep -e one -e two || true)"
+check 'two ids are both ignored' '' "$(header X-Request-Id | grep -e one -e two || true)"
 request GET /health
 first=$(header X-Request-Id)
 request GET /health
-check 'ids differ' true "$([ "$first" != "$(header X-Request-Id)" ] && echo true)"
+check 'two requests without an id get different ones' true "$([ "$first" != "$(header X-Request-Id)" ] && echo true)"
 
 # has_id NAME: the last answer has an id and the status $2
 has_id() {
@@ -93,18 +92,18 @@ has_id() {
 }
 
 request GET /api/tasks
-has_id 'an answer without a token' 401
-check 'its timing is that of the token and all' 'auth;dur=N, total;dur=N' "$(header Server-Timing | sed 's/[0-9]*\.[0-9]/N/g')"
+has_id 'a response without a token' 401
+check 'its timing has the token and the total' 'auth;dur=N, total;dur=N' "$(header Server-Timing | sed 's/[0-9]*\.[0-9]/N/g')"
 request GET /nowhere
-has_id 'an answer to an unknown path' 404
+has_id 'a response to an unknown path' 404
 request OPTIONS /api/tasks --header 'Origin: http://localhost:3000' --header 'Access-Control-Request-Method: PUT'
 has_id 'a preflight' 204
 raw 'GET / HTTP/1.1\r\n\r\n'
-has_id 'what the HTTP layer refuses' 400
+has_id 'a rejection by the HTTP engine' 400
 raw "POST / HTTP/1.1\r\nHost: x\r\nX-Request-Id: refused-1\r\nContent-Length: 99999999\r\n\r\n"
-check 'there, too, the id that was sent is returned' '413 refused-1' "$status $(header X-Request-Id)"
+check 'which returns the id that was sent, too' '413 refused-1' "$status $(header X-Request-Id)"
 create ada milk
-check 'the timing of a write names the database' 'auth;dur=N, db;dur=N, total;dur=N' \
+check 'the timing of a write has the database' 'auth;dur=N, db;dur=N, total;dur=N' \
     "$(header Server-Timing | sed 's/[0-9]*\.[0-9]/N/g')"
 
 # --- The log ---
@@ -114,7 +113,7 @@ logged() {
     grep -F -e "\"request_id\":\"$1\"" "$work/server.log"
 }
 
-# line ID FILTER: what jq makes of them
+# line ID FILTER: the same through jq
 line() {
     wait_until 10 logged "$1" >/dev/null || true
     logged "$1" | jq -rc "$2"
@@ -122,26 +121,50 @@ line() {
 
 members='[.level, .target, .message, .method, .route, .status, .bytes, (.duration_ms | type), (.user | type)] | join(" ")'
 as ada GET "/api/tasks/$id?token=secret-query" --header 'X-Request-Id: log-1'
-check 'an answer is a line of the log' "info request answered GET /api/tasks/{id} 200 ${#body} number string" "$(line log-1 "$members")"
+check 'a response is logged in one line' "info request answered GET /api/tasks/{id} 200 ${#body} number string" "$(line log-1 "$members")"
 request GET /secret-path --header 'X-Request-Id: log-2'
 check 'an unknown path is not shown' "info request answered GET unknown 404 ${#body} number null" "$(line log-2 "$members")"
 send ada POST /api/tasks '{"title":"secret-title","completed":0}' --header 'X-Request-Id: log-3'
-check 'so is an error' "info request answered POST /api/tasks 422 ${#body} number string" "$(line log-3 "$members")"
-check 'a refusal of the HTTP layer is one, too' '413 PAYLOAD_TOO_LARGE refused' \
+check 'an error is logged in the same form' "info request answered POST /api/tasks 422 ${#body} number string" "$(line log-3 "$members")"
+check 'a rejection by the HTTP engine is logged' '413 PAYLOAD_TOO_LARGE refused' \
     "$(line refused-1 '[.status, .error_code, .message] | join(" ")')"
 as bob HEAD /api/tasks --header 'X-Request-Id: log-4'
-check 'to HEAD no byte is sent' 'HEAD 0' "$(line log-4 '[.method, .bytes] | join(" ")')"
+check 'a response to HEAD has 0 bytes' 'HEAD 0' "$(line log-4 '[.method, .bytes] | join(" ")')"
 as ada DELETE /api/tasks/abc --header 'X-Request-Id: log-5'
-check 'a user has one tag, another user another' 'true false' \
+check 'a user has one pseudonym, another user another' 'true false' \
     "$([ "$(line log-1 .user)" = "$(line log-5 .user)" ] && echo true) $([ "$(line log-4 .user)" = "$(line log-5 .user)" ] || echo false)"
-tag=$(line log-1 .user)
-check 'the tag is no plain hash of the user' 0 "$(for sum in md5sum sha1sum sha256sum; do printf ada | "$sum"; done | grep -c "$tag" || true)"
-check 'probes that find all well are not logged' 0 "$(grep -c '"/health"' "$work/server.log" || true)"
+trace=4bf92f3577b34da6a3ce929d0e0e4736
+request GET /nowhere --header 'X-Request-Id: log-7' --header "traceparent: 00-$trace-00f067aa0ba902b7-01"
+check 'the trace id of traceparent is logged' "$trace" "$(line log-7 .trace_id)"
+request GET /nowhere --header 'X-Request-Id: log-8' --header "traceparent: 00-$trace-0000000000000000-01"
+check 'a malformed traceparent is ignored' '404 null' "$status $(line log-8 .trace_id)"
+pseudonym=$(line log-1 .user)
+check 'a pseudonym is not a plain hash of the user id' 0 "$(for sum in md5sum sha1sum sha256sum; do printf ada | "$sum"; done | grep -c "$pseudonym" || true)"
+check 'successful health probes are not logged' 0 "$(grep -c '"/health"' "$work/server.log" || true)"
 sql 'alter table tasks rename to elsewhere'
 as ada GET /api/tasks --header 'X-Request-Id: log-6'
-check 'an error of the database has the id of its request' '500 error info' "$status $(line log-6 .level | tr '\n' ' ' | sed 's/ $//')"
+check 'a database error is logged with the id of its request' '500 error info' "$status $(line log-6 .level | tr '\n' ' ' | sed 's/ $//')"
 sql 'alter table elsewhere rename to tasks'
-check 'each line is an object' 0 "$(sed '/^{/!d' "$work/server.log" | jq -c 'select(type != "object")' | wc -l | tr -d ' ')"
+check 'every line is a JSON object' 0 "$(sed '/^{/!d' "$work/server.log" | jq -c 'select(type != "object")' | wc -l | tr -d ' ')"
+
+# --- Refused origins ---
+
+# refused: how many log lines name ALLOWED_ORIGINS
+refused() {
+    grep -c 'is not in ALLOWED_ORIGINS' "$work/server.log" || true
+}
+
+request GET /health --header "Origin: $base"
+request GET /health --header 'Origin: http://localhost:3000'
+check 'the own origin and an allowed one are not logged' 0 "$(refused)"
+for origin in https://one.example https://two.example https://one.example "https://$(text_of 4000 x)"; do
+    request GET /health --header "Origin: $origin"
+    request OPTIONS /api/tasks --header "Origin: $origin" --header 'Access-Control-Request-Method: PUT'
+done
+check_logged 'a refused origin is logged' 'origin \"https://one.example\" is not in ALLOWED_ORIGINS'
+check_logged 'and another one' 'origin \"https://two.example\" is not in ALLOWED_ORIGINS'
+check_logged 'and a very long one' 'https://xxx'
+check 'each once, and cut' '3 0' "$(refused) $(grep -c "$(text_of 300 x)" "$work/server.log" || true)"
 
 # --- Metrics ---
 
@@ -159,27 +182,28 @@ metric() {
 }
 
 metrics
-check 'promtool finds no fault with the metrics' '0 ' "$(promtool check metrics <"$work/metrics" 2>&1; echo "$? ")"
+check 'promtool accepts the metrics' '0 ' "$(promtool check metrics <"$work/metrics" 2>&1; echo "$? ")"
 check 'requests are counted by route and status' '1 1' \
     "$(metric 'http_requests_total{method="POST",route="/api/tasks",status="201"}') $(metric 'http_requests_total{method="POST",route="/api/tasks",status="422"}')"
-check 'and their durations' 2 "$(metric 'http_request_duration_seconds_bucket{method="POST",route="/api/tasks",le="+Inf"}')"
-check 'what the HTTP layer refused is counted' 2 "$(metric http_requests_refused_total)"
-check 'the database is there' '1 8' "$(metric database_up) $(metric database_pool_max_connections)"
-check 'a connection is at rest' '1 0' \
+check 'durations are counted by method and route' 2 "$(metric 'http_request_duration_seconds_bucket{method="POST",route="/api/tasks",le="+Inf"}')"
+check 'rejections by the HTTP engine are counted' '2 0' \
+    "$(metric 'http_requests_rejected_total{reason="invalid"}') $(metric 'http_requests_rejected_total{reason="overload"}')"
+check 'the database is up' '1 8' "$(metric database_up) $(metric database_pool_max_connections)"
+check 'a connection is idle' '1 0' \
     "$(metric 'database_pool_connections{state="idle"}') $(metric 'database_pool_connections{state="in_use"}')"
-check 'no line of the log was dropped' 0 "$(metric log_lines_dropped_total)"
-check 'no label comes from a request' 0 "$(grep -c secret "$work/metrics" || true)"
+check 'no log line was dropped' 0 "$(metric log_lines_dropped_total)"
+check 'no label is taken from a request' 0 "$(grep -c secret "$work/metrics" || true)"
 request GET /metrics
-check 'where the API is there are no metrics' 404 "$status"
+check 'the API port has no metrics' 404 "$status"
 for asked in 'GET /' 'GET /health' 'POST /metrics'; do
     admin_status=$(curl --silent --output /dev/null --write-out '%{http_code}' --request "${asked% *}" \
         "$(metrics_address | sed "s,/metrics,${asked#* },")")
-    check "where the metrics are, $asked is not" true "$(case $admin_status in 404 | 405) echo true ;; esac)"
+    check "the metrics port rejects $asked" true "$(case $admin_status in 404 | 405) echo true ;; esac)"
 done
 stop_database immediate
 as ada GET /api/tasks
 metrics
-check 'while the database is away, that is counted, and told' '1 0' \
+check 'while the database is down, 503 is counted and database_up is 0' '1 0' \
     "$(metric 'http_requests_total{method="GET",route="/api/tasks",status="503"}') $(metric database_up)"
 stop_server
 
@@ -191,33 +215,33 @@ for secret in secret-query secret-path secret-title "$(token ada)" '"ada"' "$BET
     never_logged "$secret"
 done
 
-# --- Looking before serving ---
+# --- Checking before serving ---
 
 start_database
 sql 'drop table tasks'
 run NEON_DATABASE_URL="$database_url" "$server_binary" --check
-check 'an empty database will do' '0 ' "$exit_status $complaint"
-check_contains 'and it is said that the table will be made' 'ok   table: there is no table' "$said"
-check 'it is not made yet' '' "$(sql "select to_regclass('tasks')")"
+check '--check accepts an empty database' '0 ' "$exit_status $stderr"
+check_contains 'and reports that there is no table' 'ok   table: there is no table' "$stdout"
+check 'and does not create it' '' "$(sql "select to_regclass('tasks')")"
 start_server
 create ada milk
 stop_server
 run NEON_DATABASE_URL="$database_url" "$server_binary" --check
-check 'the table that the service made will do' 0 "$exit_status"
+check '--check accepts the table that the service created' 0 "$exit_status"
 for name in settings secret database table index keys; do
-    check "$name is looked at" 1 "$(echo "$said" | grep -c -E "^(ok  |note) $name: ")"
+    check "--check reports $name" 1 "$(echo "$stdout" | grep -c -E "^(ok  |note) $name: ")"
 done
 sql 'alter table tasks drop column completed; drop index tasks_of_user'
 run NEON_DATABASE_URL="$database_url" BETTER_AUTH_SECRET=short "$server_binary" --check
-check 'a table that does not fit will not' 1 "$exit_status"
-check_contains "the column is named, with a remedy" "FAIL table: it has no column \`completed\` (boolean); " "$said"
-check_contains 'a missing index is told, with the statement' 'note index: none begins with user_id: slower with every task; create index' "$said"
-check_contains 'and so is a short secret' 'note secret: BETTER_AUTH_SECRET has 5 bytes' "$said"
+check '--check rejects an incompatible table' 1 "$exit_status"
+check_contains "names the column and a remedy" "FAIL table: it has no column \`completed\` (boolean); " "$stdout"
+check_contains 'notes a missing index with its statement' 'note index: none begins with user_id: slower with every task; create index' "$stdout"
+check_contains 'and a short secret' 'note secret: BETTER_AUTH_SECRET has 5 bytes' "$stdout"
 run NEON_DATABASE_URL="$database_url" BETTER_AUTH_URL=http://127.0.0.1:1 "$server_binary" --check
-check_contains 'keys that cannot be had are told, with a remedy' 'FAIL keys: http://127.0.0.1:1/api/auth/jwks: ' "$said"
+check_contains '--check reports keys that cannot be fetched' 'FAIL keys: http://127.0.0.1:1/api/auth/jwks: ' "$stdout"
 run NEON_DATABASE_URL="${database_url%/*}/none" "$server_binary" --check
-check 'a database that is not there will not do' 1 "$exit_status"
-check_contains 'and it is said why' 'FAIL database: no connection: ' "$said"
-check 'without its password' 0 "$(echo "$said" | grep -c -F -e "$PGPASSWORD" -e "$BETTER_AUTH_SECRET" || true)"
+check '--check rejects a database that does not exist' 1 "$exit_status"
+check_contains 'and reports why' 'FAIL database: no connection: ' "$stdout"
+check 'but no secret' 0 "$(echo "$stdout" | grep -c -F -e "$PGPASSWORD" -e "$BETTER_AUTH_SECRET" || true)"
 run NEON_DATABASE_URL= PORT=none "$server_binary" --check
-check 'each mistake in the settings is told' '1 2' "$exit_status $(echo "$said" | grep -c '^FAIL settings: ')"
+check '--check reports every invalid setting' '1 2' "$exit_status $(echo "$stdout" | grep -c '^FAIL settings: ')"

@@ -8,6 +8,7 @@ pub mod json;
 pub mod preconditions;
 pub mod request_id;
 pub mod router;
+pub mod trace_context;
 
 use std::borrow::Cow;
 use std::io::{self, Cursor, Read};

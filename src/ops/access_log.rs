@@ -1,6 +1,6 @@
-//! What an operator may know of one request: its line in the log, its place in the metrics, its `Server-Timing`.
+//! Access log: one line, one count and one `Server-Timing` header per request.
 //!
-//! Never its target, a header of its own, its token or its body: the path is shown as the router's, the user as a tag.
+//! It never shows the target, a header, the token or the body of a request. The path is the router's pattern, the user a pseudonym.
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -9,115 +9,116 @@ use aws_lc_rs::hmac;
 use log::{Level, log, log_enabled};
 
 use crate::auth::UserId;
-use crate::http::router;
+use crate::http::trace_context::TraceId;
 use crate::http::{Method, Response};
 use crate::ops::metrics::Metrics;
-use crate::ops::timing::Stopwatch;
-use crate::tasks::seal::derived_key;
+use crate::ops::timing::Timer;
 
 /// The target of the lines, for `RUST_LOG`.
 pub const TARGET: &str = "request";
-/// What users' tags are made with is made of the secret with this; no signed token has a form like it.
-const TAG_KEY_LABEL: &[u8] = b"todo-backend: tags of users in the log";
+/// The pseudonyms' key is derived from the secret with this label. A changed label would change every pseudonym.
+const KEY_LABEL: &[u8] = b"todo-backend: tags of users in the log";
 
 /// A request that is being answered.
-pub struct Visit {
-    since: Instant,
+pub struct AccessLogEntry {
+    received_at: Instant,
     method: &'static str,
-    label: usize,
+    route: &'static str,
     user: Option<String>,
-    /// The time that judging the token takes.
-    pub auth: Stopwatch,
-    /// The time that the database takes, a wait for a connection included.
-    pub database: Stopwatch,
+    trace: Option<TraceId>,
+    /// Time for verifying the token.
+    pub auth: Timer,
+    /// Time for the database, waiting for a connection included.
+    pub database: Timer,
 }
 
-/// A request that was answered.
-pub struct Finished {
-    visit: Visit,
+/// An answered request.
+pub struct CompletedRequest {
+    entry: AccessLogEntry,
     status: u16,
-    /// Of the body; `None` when it is still to be read.
+    /// Length of the response's body; `None` when it is not known yet.
     bytes: Option<usize>,
     duration: Duration,
 }
 
-impl Visit {
-    /// A request that came in just now.
-    pub fn new(method: &Method, path: &str) -> Self {
+impl AccessLogEntry {
+    /// A request that was received now. `route` is the router's pattern of its path, or `unknown`.
+    pub fn new(method: &Method, route: &'static str) -> Self {
         Self {
-            since: Instant::now(),
+            received_at: Instant::now(),
             method: method_name(method),
-            label: router::label(path),
+            route,
             user: None,
-            auth: Stopwatch::default(),
-            database: Stopwatch::default(),
+            trace: None,
+            auth: Timer::default(),
+            database: Timer::default(),
         }
     }
 
-    /// Tells who is asking.
-    pub fn is_by(&mut self, user: &UserId, tags: &Tags) {
+    /// Sets the user whose token was verified.
+    pub fn set_user(&mut self, user: &UserId, pseudonyms: &UserPseudonyms) {
         if log_enabled!(target: TARGET, Level::Info) {
-            self.user = Some(tags.of(user.as_str()));
+            self.user = Some(pseudonyms.pseudonym(user.as_str()));
         }
     }
 
-    /// How long ago it came in.
-    pub fn age(&self) -> Duration {
-        self.since.elapsed()
+    /// Sets the trace that the request belongs to.
+    pub fn set_trace(&mut self, trace: Option<TraceId>) {
+        self.trace = trace;
     }
 
-    /// What became of it; and the answer with `Server-Timing`.
-    pub fn finish(self, response: Response) -> (Response, Finished) {
-        let duration = self.since.elapsed();
+    /// Time since the request was received.
+    pub fn elapsed(&self) -> Duration {
+        self.received_at.elapsed()
+    }
+
+    /// Adds `Server-Timing` to the response, and ends the measurement.
+    pub fn finish(self, response: Response) -> (Response, CompletedRequest) {
+        let duration = self.elapsed();
         let response = response.with_header("Server-Timing", self.server_timing(duration));
         let bytes = if self.method == "HEAD" { Some(0) } else { response.body().map(<[u8]>::len) };
-        let finished = Finished { status: response.status(), bytes, duration, visit: self };
-        (response, finished)
+        let completed = CompletedRequest { status: response.status(), bytes, duration, entry: self };
+        (response, completed)
     }
 
-    /// In milliseconds and to a tenth of one: that tells where the time goes, and not what the database found.
+    /// In milliseconds with one decimal: this shows where the time goes, but not whether a row was found.
     fn server_timing(&self, total: Duration) -> String {
+        let parts = [("auth", self.auth.elapsed()), ("db", self.database.elapsed()), ("total", Some(total))];
         let mut timing = String::with_capacity(64);
-        for (name, time) in [("auth", self.auth.total()), ("db", self.database.total())] {
-            if let Some(time) = time {
-                write_timing(&mut timing, name, time);
-                timing.push_str(", ");
-            }
+        for (name, duration) in parts {
+            let Some(duration) = duration else { continue };
+            let separator = if timing.is_empty() { "" } else { ", " };
+            let tenths = duration.as_micros() / 100;
+            write!(timing, "{separator}{name};dur={}.{}", tenths / 10, tenths % 10)
+                .expect("a String accepts all text");
         }
-        write_timing(&mut timing, "total", total);
         timing
     }
 }
 
-fn write_timing(timing: &mut String, name: &str, time: Duration) {
-    let tenths = time.as_micros() / 100;
-    write!(timing, "{name};dur={}.{}", tenths / 10, tenths % 10).expect("a String takes all");
-}
+impl CompletedRequest {
+    /// Replaces the status when the response could not be sent and the HTTP engine answered with this one instead.
+    pub fn set_engine_status(&mut self, status: u16) {
+        (self.status, self.bytes) = (status, None);
+    }
 
-impl Finished {
-    /// Counts and logs it. What only says that all is well to somebody who asks all the time is logged at debug.
-    pub fn tell(&self, metrics: &Metrics) {
-        let Finished { visit, status, duration, .. } = self;
-        metrics.count(visit.method, visit.label, *status, *duration);
-        let route = router::PATHS[visit.label];
-        let is_probe = *status == 200 && matches!(route, "/health" | "/ready");
+    /// Counts and logs the request: at `debug` if it is a health probe that succeeded, else at `info`.
+    pub fn log_and_count(&self, metrics: &Metrics) {
+        let CompletedRequest { entry, status, bytes, duration } = self;
+        metrics.count(entry.method, entry.route, *status, *duration);
+        let is_probe = *status == 200 && matches!(entry.route, "/health" | "/ready");
         let level = if is_probe { Level::Debug } else { Level::Info };
         log!(
             target: TARGET, level,
-            method = visit.method, route, status, duration_ms = to_microsecond(*duration),
-            bytes = self.bytes,
-            user = visit.user.as_deref();
+            method = entry.method, route = entry.route, status,
+            duration_ms = duration.as_micros() as f64 / 1_000.0, bytes,
+            user = entry.user.as_deref(), trace_id = entry.trace.as_ref().map(TraceId::as_str);
             "answered"
         );
     }
 }
 
-/// Milliseconds with three decimals.
-fn to_microsecond(duration: Duration) -> f64 {
-    duration.as_micros() as f64 / 1_000.0
-}
-
-/// A method of the standards, or that it is another.
+/// A method of the standards, or `other`.
 fn method_name(method: &Method) -> &'static str {
     match method {
         Method::Get => "GET",
@@ -131,21 +132,23 @@ fn method_name(method: &Method) -> &'static str {
     }
 }
 
-/// What users are called in the log: always the same, and of no use to somebody who has the log and not the secret.
-pub struct Tags {
+/// Pseudonyms of users in the log: stable, and without the secret neither readable nor guessable.
+pub struct UserPseudonyms {
     key: hmac::Key,
 }
 
-impl Tags {
-    /// Tags of a server with these secrets. Only the current one, which is the first, counts; replicas have the same.
+impl UserPseudonyms {
+    /// Pseudonyms under the current secret, which is the first. Replicas with the same secret agree.
     pub fn new(secrets: &[String]) -> Self {
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, derived_key(secrets, TAG_KEY_LABEL).as_ref()) }
+        let secret = secrets.first().map(String::as_bytes).unwrap_or_default();
+        let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), KEY_LABEL);
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()) }
     }
 
-    /// 16 hexadecimal digits: enough to tell users apart.
-    fn of(&self, user: &str) -> String {
+    /// 16 hexadecimal digits.
+    fn pseudonym(&self, user: &str) -> String {
         let signature = hmac::sign(&self.key, user.as_bytes());
-        let start = signature.as_ref().first_chunk().expect("it has 32 bytes");
+        let start = signature.as_ref().first_chunk().expect("SHA-256 has 32 bytes");
         format!("{:016x}", u64::from_be_bytes(*start))
     }
 }
@@ -155,24 +158,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tag_is_what_the_specification_says() {
-        // By Python's hmac, from the words of specs/operations.md.
-        let tags =
-            Tags::new(&["a secret of the tests, 32 bytes or more".to_owned(), "an older one".to_owned()]);
-        assert_eq!(tags.of("ada"), "f1b5193bb425715b");
-        assert_ne!(tags.of("ada"), tags.of("eve"));
-        assert_ne!(tags.of("ada"), Tags::new(&["another".to_owned()]).of("ada"));
+    fn pseudonym_is_what_the_specification_says() {
+        // Computed with Python's hmac from the words of specs/operations.md.
+        let secrets = ["a secret of the tests, 32 bytes or more".to_owned(), "an older one".to_owned()];
+        let pseudonyms = UserPseudonyms::new(&secrets);
+        assert_eq!(pseudonyms.pseudonym("ada"), "f1b5193bb425715b");
+        assert_ne!(pseudonyms.pseudonym("ada"), pseudonyms.pseudonym("eve"));
+        assert_ne!(
+            pseudonyms.pseudonym("ada"),
+            UserPseudonyms::new(&["another".to_owned()]).pseudonym("ada")
+        );
     }
 
     #[test]
-    fn the_timing_names_what_took_place() {
-        let visit = Visit::new(&Method::Get, "/api/tasks");
-        assert_eq!(visit.server_timing(Duration::from_micros(1_290)), "total;dur=1.2");
-        visit.auth.time(|| ());
-        visit.database.time(|| ());
-        let timing = visit.server_timing(Duration::from_secs(10));
+    fn server_timing_names_only_what_was_measured() {
+        let entry = AccessLogEntry::new(&Method::Get, "/api/tasks");
+        assert_eq!(entry.server_timing(Duration::from_micros(1_290)), "total;dur=1.2");
+        entry.auth.measure(|| ());
+        entry.database.measure(|| ());
+        let timing = entry.server_timing(Duration::from_secs(10));
         let names: Vec<_> = timing.split(", ").map(|part| part.split(";dur=").next().unwrap()).collect();
         assert_eq!(names, ["auth", "db", "total"], "{timing}");
         assert!(timing.ends_with("total;dur=10000.0"), "{timing}");
+    }
+
+    #[test]
+    fn completed_request_when_the_engine_answered_instead_has_the_engines_status() {
+        let entry = AccessLogEntry::new(&Method::Get, "/api/tasks");
+        let (_, mut completed) = entry.finish(Response::empty(204));
+        assert_eq!((completed.status, completed.bytes), (204, Some(0)));
+        completed.set_engine_status(500);
+        assert_eq!((completed.status, completed.bytes), (500, None));
     }
 }

@@ -1,4 +1,4 @@
-//! What operators and newcomers are told: log, metrics, `--check`, `--healthcheck`, `/docs`.
+//! Operations: log, metrics, `--check`, `--healthcheck`, `/docs`.
 
 pub mod access_log;
 pub mod admin;
@@ -7,5 +7,6 @@ pub mod docs;
 pub mod healthcheck;
 pub mod log;
 pub mod metrics;
+pub mod origin_log;
 pub mod threads;
 pub mod timing;

@@ -1,11 +1,11 @@
-//! The threads without which the server does not start.
+//! Starts the server's threads.
 
 use std::thread;
 
-/// Starts a thread.
+/// Starts a thread with a name.
 ///
 /// # Errors
-/// Why there is none: a machine has only so many, and memory for so many.
+/// When the system has no thread left, or no memory for one.
 pub fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), String> {
     let started = thread::Builder::new().name(name.to_owned()).spawn(run);
     started.map(drop).map_err(|error| format!("cannot start the thread `{name}`: {error}"))

@@ -1,28 +1,28 @@
-//! How long one part of a request takes.
+//! Timer: how long one part of a request takes.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// A sum of times.
+/// A sum of durations.
 #[derive(Debug, Default)]
-pub struct Stopwatch(Cell<Option<Duration>>);
+pub struct Timer(Cell<Option<Duration>>);
 
-impl Stopwatch {
-    /// Adds the time that `work` takes.
-    pub fn time<T>(&self, work: impl FnOnce() -> T) -> T {
-        let begun = Instant::now();
-        let done = work();
-        self.add(begun.elapsed());
-        done
+impl Timer {
+    /// Runs `work`, and adds the time that it takes.
+    pub fn measure<T>(&self, work: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let result = work();
+        self.add(start.elapsed());
+        result
     }
 
-    /// Adds a time.
-    pub fn add(&self, time: Duration) {
-        self.0.set(Some(self.total().unwrap_or_default() + time));
+    /// Adds a duration.
+    pub fn add(&self, duration: Duration) {
+        self.0.set(Some(self.elapsed().unwrap_or_default() + duration));
     }
 
-    /// The sum so far; `None` when nothing was timed.
-    pub fn total(&self) -> Option<Duration> {
+    /// The sum so far; `None` when nothing was measured.
+    pub fn elapsed(&self) -> Option<Duration> {
         self.0.get()
     }
 }

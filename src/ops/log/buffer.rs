@@ -1,26 +1,26 @@
-//! Between those who log and standard error: lines wait here for the one thread that writes them.
+//! Line buffer between the logging threads and standard error, which one thread writes.
 //!
-//! A pipe whose reader stalls blocks whoever writes to it, and would so stop the server. Here it stops that thread alone:
-//! lines gather up to a limit, further ones are dropped and counted, and the count is logged when the reader reads again.
+//! A pipe that is not read blocks its writer. Here it blocks that one thread only: lines are buffered up to a limit, further
+//! ones are dropped and counted, and the count is logged when the pipe is read again.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-/// How much may wait to be written, in bytes.
+/// Size of the buffer, in bytes.
 const MAX_BUFFERED_BYTES: usize = 1024 * 1024;
-/// What is kept of the room for them between two writes, in bytes.
-const KEPT_BYTES: usize = 32 * 1024;
-/// So many bytes are written although they have not gathered for long. With those that come until then they mostly have room in what is kept.
-const FULL_BYTES: usize = 24 * 1024;
-/// How long lines gather before they are written together: a thread that woke for each would cost more than the lines.
-const GATHERING: Duration = Duration::from_millis(20);
+/// Capacity that is kept between two writes, in bytes.
+const RETAINED_BYTES: usize = 32 * 1024;
+/// So many buffered bytes are written at once, in bytes. The rest of the retained capacity is for lines that come meanwhile.
+const FLUSH_BYTES: usize = 24 * 1024;
+/// How long lines are gathered before they are written. Waking the writer for each line would cost more than the lines.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(20);
 
 const LOCKED: &str = "nothing panics while it holds this lock";
 
-/// See the module.
-pub struct Buffer {
+/// Lines that are to be written.
+pub struct LineBuffer {
     state: Mutex<State>,
     filled: Condvar,
     written: Condvar,
@@ -28,95 +28,88 @@ pub struct Buffer {
 }
 
 struct State {
-    waiting: Vec<u8>,
+    pending: Vec<u8>,
     is_writing: bool,
-    /// Somebody waits for all of it to be written.
-    is_urgent: bool,
+    /// Somebody waits until everything is written.
+    flush_requested: bool,
 }
 
-impl State {
-    fn is_full(&self) -> bool {
-        self.waiting.len() >= FULL_BYTES
-    }
-}
-
-impl Buffer {
+impl LineBuffer {
     pub const fn new() -> Self {
         Self {
-            state: Mutex::new(State { waiting: Vec::new(), is_writing: false, is_urgent: false }),
+            state: Mutex::new(State { pending: Vec::new(), is_writing: false, flush_requested: false }),
             filled: Condvar::new(),
             written: Condvar::new(),
             dropped: AtomicU64::new(0),
         }
     }
 
-    /// Takes a line, or drops it where there is no room.
+    /// Appends a line, or drops it when the buffer is full.
     pub fn push(&self, line: &[u8]) {
         let mut state = self.lock();
-        if state.waiting.len() + line.len() > MAX_BUFFERED_BYTES {
+        let before = state.pending.len();
+        let after = before + line.len();
+        if after > MAX_BUFFERED_BYTES {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let before = state.waiting.len();
         if before == 0 {
-            state.waiting.reserve(KEPT_BYTES);
+            state.pending.reserve(RETAINED_BYTES);
         }
-        state.waiting.extend_from_slice(line);
-        let becomes_full = before < FULL_BYTES && state.is_full();
+        state.pending.extend_from_slice(line);
         drop(state);
-        if before == 0 || becomes_full {
+        if before == 0 || (before < FLUSH_BYTES && after >= FLUSH_BYTES) {
             self.filled.notify_one();
         }
     }
 
-    /// How many lines were dropped so far.
+    /// Number of lines that were dropped so far.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Writes what comes, for ever. `tell_of_dropped` logs a number of lines that were dropped; it is called when there is
-    /// room for that, and no more while nothing can be written.
-    pub fn write_to(&self, out: &mut impl Write, tell_of_dropped: impl Fn(u64)) {
+    /// Writes lines to `out`, for ever. Calls `log_dropped` with the number of dropped lines once `out` accepts lines again.
+    pub fn run_writer(&self, out: &mut impl Write, log_dropped: impl Fn(u64)) {
         let mut lines = Vec::new();
-        let mut told = 0;
-        let mut is_read = true;
+        let mut reported = 0;
+        let mut is_writable = true;
         loop {
             self.take(&mut lines);
             let dropped = self.dropped();
-            if is_read && dropped > told {
-                tell_of_dropped(dropped - told);
-                told = dropped;
+            if is_writable && dropped > reported {
+                log_dropped(dropped - reported);
+                reported = dropped;
             }
-            is_read = out.write_all(&lines).is_ok();
-            if !is_read {
+            is_writable = out.write_all(&lines).is_ok();
+            if !is_writable {
                 let lost = lines.iter().filter(|byte| **byte == b'\n').count();
                 self.dropped.fetch_add(lost as u64, Ordering::Relaxed);
             }
             lines.clear();
-            lines.shrink_to(KEPT_BYTES);
+            lines.shrink_to(RETAINED_BYTES);
             self.lock().is_writing = false;
             self.written.notify_all();
         }
     }
 
-    /// Waits for lines, and then for those that come shortly after.
+    /// Waits for the first line and then for more, and swaps them with `lines`, which is empty.
     fn take(&self, lines: &mut Vec<u8>) {
-        let nothing_waits = |state: &mut State| state.waiting.is_empty();
-        let is_not_urgent = |state: &mut State| !state.is_urgent && !state.is_full();
-        let state = self.filled.wait_while(self.lock(), nothing_waits).expect(LOCKED);
-        let (mut state, _) = self.filled.wait_timeout_while(state, GATHERING, is_not_urgent).expect(LOCKED);
-        std::mem::swap(&mut state.waiting, lines);
+        let is_empty = |state: &mut State| state.pending.is_empty();
+        let may_wait = |state: &mut State| !state.flush_requested && state.pending.len() < FLUSH_BYTES;
+        let state = self.filled.wait_while(self.lock(), is_empty).expect(LOCKED);
+        let (mut state, _) = self.filled.wait_timeout_while(state, FLUSH_INTERVAL, may_wait).expect(LOCKED);
+        std::mem::swap(&mut state.pending, lines);
         state.is_writing = true;
     }
 
     /// Waits until everything is written, but not longer than `timeout`.
     pub fn wait_until_written(&self, timeout: Duration) {
-        let is_unwritten = |state: &mut State| state.is_writing || !state.waiting.is_empty();
+        let is_unwritten = |state: &mut State| state.is_writing || !state.pending.is_empty();
         let mut state = self.lock();
-        state.is_urgent = true;
+        state.flush_requested = true;
         self.filled.notify_one();
         let (mut state, _) = self.written.wait_timeout_while(state, timeout, is_unwritten).expect(LOCKED);
-        state.is_urgent = false;
+        state.flush_requested = false;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -124,8 +117,8 @@ impl Buffer {
     }
 }
 
-/// `env_logger` writes a line at once.
-impl Write for &Buffer {
+/// `env_logger` writes each line with one call.
+impl Write for &LineBuffer {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.push(line);
         Ok(line.len())
@@ -143,7 +136,7 @@ mod tests {
 
     use super::*;
 
-    /// A pipe whose reader must allow each write.
+    /// A pipe whose reader allows each write.
     struct Pipe {
         allowed: Receiver<()>,
         written: Sender<Vec<u8>>,
@@ -162,13 +155,13 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stalls_costs_lines_and_nobody_s_time() {
-        let buffer: &'static Buffer = Box::leak(Box::new(Buffer::new()));
+    fn lines_when_the_reader_stalls_are_dropped_without_blocking() {
+        let buffer: &'static LineBuffer = Box::leak(Box::new(LineBuffer::new()));
         let (allow, allowed) = channel();
         let (written, pieces) = channel();
         thread::spawn(move || {
-            let tell = |dropped| buffer.push(format!("{dropped} dropped\n").as_bytes());
-            buffer.write_to(&mut Pipe { allowed, written }, tell);
+            let log_dropped = |dropped| buffer.push(format!("{dropped} dropped\n").as_bytes());
+            buffer.run_writer(&mut Pipe { allowed, written }, log_dropped);
         });
         buffer.push(b"first\n");
         assert_eq!(pieces.recv().unwrap(), b"first\n");
@@ -185,14 +178,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_dropped_is_told_once_something_is_written() {
-        let buffer: &'static Buffer = Box::leak(Box::new(Buffer::new()));
+    fn dropped_lines_when_something_is_written_are_logged_once() {
+        let buffer: &'static LineBuffer = Box::leak(Box::new(LineBuffer::new()));
         buffer.dropped.store(7, Ordering::Relaxed);
         let (allow, allowed) = channel();
         let (written, pieces) = channel();
         thread::spawn(move || {
-            let tell = |dropped| buffer.push(format!("{dropped} dropped\n").as_bytes());
-            buffer.write_to(&mut Pipe { allowed, written }, tell);
+            let log_dropped = |dropped| buffer.push(format!("{dropped} dropped\n").as_bytes());
+            buffer.run_writer(&mut Pipe { allowed, written }, log_dropped);
         });
         buffer.push(b"a line\n");
         assert_eq!(pieces.recv().unwrap(), b"a line\n");
@@ -200,16 +193,16 @@ mod tests {
         assert_eq!(pieces.recv().unwrap(), b"7 dropped\n");
         allow.send(()).unwrap();
         buffer.wait_until_written(Duration::from_secs(30));
-        assert!(buffer.lock().waiting.is_empty());
+        assert!(buffer.lock().pending.is_empty());
     }
 
     #[test]
-    fn lines_that_cannot_be_written_count_as_dropped() {
-        let buffer: &'static Buffer = Box::leak(Box::new(Buffer::new()));
+    fn lines_when_writing_fails_count_as_dropped() {
+        let buffer: &'static LineBuffer = Box::leak(Box::new(LineBuffer::new()));
         let (_, allowed) = channel();
         let (written, _) = channel();
         thread::spawn(move || {
-            buffer.write_to(&mut Pipe { allowed, written }, |_| buffer.push(b"told\n"));
+            buffer.run_writer(&mut Pipe { allowed, written }, |_| buffer.push(b"dropped\n"));
         });
         buffer.push(b"one\ntwo\n");
         buffer.wait_until_written(Duration::from_secs(30));

@@ -1,156 +1,116 @@
-//! A record as a line. It is one line whatever it says: text of a stranger's, or of the database's, cannot begin another.
+//! Log line: a record as text or JSON. It is always one line: text of a client or of the database cannot begin another.
 
-use std::fmt::{self, Display};
+use std::fmt::Display;
 use std::io::{self, Write};
 
 use log::Record;
 use log::kv::{self, Key, Value, VisitSource, VisitValue};
 
+use super::Format;
+
+/// Appends a record to `line`, in one of these forms:
+///
 /// `[time LEVEL target] message key=value request_id=…`
-pub fn write_text(
-    out: &mut dyn Write,
-    time: &dyn Display,
-    record: &Record,
-    request_id: &str,
-) -> io::Result<()> {
-    write!(out, "[{time} {:<5} {}] ", record.level(), record.target())?;
-    write_one_line(out, record.args())?;
-    record.key_values().visit(&mut TextMembers { out }).map_err(io::Error::other)?;
-    if !request_id.is_empty() {
-        write!(out, " request_id={request_id}")?;
-    }
-    out.write_all(b"\n")
-}
-
+///
 /// `{"time":…,"level":…,"target":…,"message":…,"key":value,"request_id":…}`
-pub fn write_json(
-    out: &mut dyn Write,
+///
+/// # Errors
+/// None of `line`'s, which is in memory: only those of a value that fails to display itself.
+pub fn write(
+    line: &mut Vec<u8>,
+    format: Format,
     time: &dyn Display,
     record: &Record,
-    request_id: &str,
+    request_id: Option<&str>,
 ) -> io::Result<()> {
-    let level = record.level().as_str().to_ascii_lowercase();
-    write!(out, r#"{{"time":"{time}","level":"{level}","target":"#)?;
-    write_json_text(out, record.target())?;
-    out.write_all(br#","message":"#)?;
-    match record.args().as_str() {
-        Some(message) => write_json_text(out, message)?,
-        None => write_json_text(out, &record.args().to_string())?,
-    }
-    record.key_values().visit(&mut JsonMembers { out }).map_err(io::Error::other)?;
-    if !request_id.is_empty() {
-        out.write_all(br#","request_id":"#)?;
-        write_json_text(out, request_id)?;
-    }
-    out.write_all(b"}\n")
-}
-
-fn write_json_text(out: &mut dyn Write, text: &str) -> io::Result<()> {
-    Ok(serde_json::to_writer(out, text)?)
-}
-
-/// Control characters, line breaks above all, are written as Rust escapes them.
-fn write_one_line(out: &mut dyn Write, message: &fmt::Arguments) -> io::Result<()> {
-    struct OneLine<'o>(&'o mut dyn Write);
-    impl fmt::Write for OneLine<'_> {
-        fn write_str(&mut self, text: &str) -> fmt::Result {
-            if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-                return self.0.write_all(text.as_bytes()).map_err(|_| fmt::Error);
-            }
-            for piece in text.split_inclusive(char::is_control) {
-                let (plain, control) = match piece.char_indices().next_back() {
-                    Some((at, last)) if last.is_control() => (&piece[..at], Some(last)),
-                    _ => (piece, None),
-                };
-                self.0.write_all(plain.as_bytes()).map_err(|_| fmt::Error)?;
-                if let Some(control) = control {
-                    write!(self.0, "{}", control.escape_default()).map_err(|_| fmt::Error)?;
-                }
-            }
-            Ok(())
+    let args = record.args();
+    let owned;
+    let message = match args.as_str() {
+        Some(message) => message,
+        None => {
+            owned = args.to_string();
+            &owned
+        }
+    };
+    match format {
+        Format::Text => {
+            write!(line, "[{time} {:<5} {}] ", record.level(), record.target())?;
+            write_escaped(line, message)?;
+        }
+        Format::Json => {
+            let level = record.level().as_str().to_ascii_lowercase();
+            write!(line, r#"{{"time":"{time}","level":"{level}","target":"#)?;
+            serde_json::to_writer(&mut *line, record.target())?;
+            line.extend_from_slice(br#","message":"#);
+            serde_json::to_writer(&mut *line, message)?;
         }
     }
-    fmt::write(&mut OneLine(out), *message).map_err(io::Error::other)
+    let mut members = Members { line, format };
+    record.key_values().visit(&mut members).map_err(io::Error::other)?;
+    if let Some(request_id) = request_id {
+        members.text("request_id", request_id)?;
+    }
+    line.extend_from_slice(if format == Format::Json { b"}\n" } else { b"\n" });
+    Ok(())
 }
 
-/// A null is left out.
-struct TextMembers<'o> {
-    out: &'o mut dyn Write,
+/// Escapes control characters, line breaks above all, as Rust does.
+fn write_escaped(line: &mut Vec<u8>, text: &str) -> io::Result<()> {
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        line.extend_from_slice(text.as_bytes());
+        return Ok(());
+    }
+    text.chars().try_for_each(|char| {
+        if char.is_control() { write!(line, "{}", char.escape_default()) } else { write!(line, "{char}") }
+    })
 }
 
-impl<'kvs> VisitSource<'kvs> for TextMembers<'_> {
+/// Writes key-value pairs. A null is left out.
+struct Members<'l> {
+    line: &'l mut Vec<u8>,
+    format: Format,
+}
+
+impl Members<'_> {
+    fn text(&mut self, key: &str, value: &str) -> io::Result<()> {
+        self.key(key)?;
+        match self.format {
+            Format::Text => write_escaped(self.line, value),
+            Format::Json => Ok(serde_json::to_writer(&mut *self.line, value)?),
+        }
+    }
+
+    fn number(&mut self, key: &str, value: impl Display) -> io::Result<()> {
+        self.key(key)?;
+        write!(self.line, "{value}")
+    }
+
+    fn key(&mut self, key: &str) -> io::Result<()> {
+        match self.format {
+            Format::Text => write!(self.line, " {key}="),
+            Format::Json => write!(self.line, r#","{key}":"#),
+        }
+    }
+}
+
+impl<'kvs> VisitSource<'kvs> for Members<'_> {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
-        value.visit(TextMember { out: self.out, key: key.as_str() })
+        value.visit(Member { key: key.as_str(), members: self })
     }
 }
 
-struct TextMember<'o, 'k> {
-    out: &'o mut dyn Write,
-    key: &'k str,
+struct Member<'l, 'm> {
+    key: &'m str,
+    members: &'m mut Members<'l>,
 }
 
-impl TextMember<'_, '_> {
-    fn member(&mut self, value: impl Display) -> Result<(), kv::Error> {
-        self.out.write_all(b" ")?;
-        self.out.write_all(self.key.as_bytes())?;
-        self.out.write_all(b"=")?;
-        Ok(write_one_line(self.out, &format_args!("{value}"))?)
-    }
-}
-
-// Of the kinds that a request's line has each is taken as it is: a `Value` finds out anew what it is when it is displayed.
-impl VisitValue<'_> for TextMember<'_, '_> {
-    fn visit_any(&mut self, value: Value) -> Result<(), kv::Error> {
-        self.member(value)
-    }
-
-    fn visit_str(&mut self, value: &str) -> Result<(), kv::Error> {
-        self.member(value)
-    }
-
-    fn visit_null(&mut self) -> Result<(), kv::Error> {
-        Ok(())
-    }
-
-    fn visit_u64(&mut self, value: u64) -> Result<(), kv::Error> {
-        self.member(value)
-    }
-
-    fn visit_f64(&mut self, value: f64) -> Result<(), kv::Error> {
-        self.member(value)
-    }
-}
-
-/// A null is left out.
-struct JsonMembers<'o> {
-    out: &'o mut dyn Write,
-}
-
-impl<'kvs> VisitSource<'kvs> for JsonMembers<'_> {
-    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
-        value.visit(JsonMember { out: self.out, key: key.as_str() })
-    }
-}
-
-struct JsonMember<'o, 'k> {
-    out: &'o mut dyn Write,
-    key: &'k str,
-}
-
-impl JsonMember<'_, '_> {
-    fn number(&mut self, number: impl Display) -> Result<(), kv::Error> {
-        Ok(write!(self.out, r#","{}":{number}"#, self.key)?)
-    }
-}
-
-impl VisitValue<'_> for JsonMember<'_, '_> {
+impl VisitValue<'_> for Member<'_, '_> {
     fn visit_any(&mut self, value: Value) -> Result<(), kv::Error> {
         self.visit_str(&value.to_string())
     }
 
     fn visit_str(&mut self, value: &str) -> Result<(), kv::Error> {
-        write!(self.out, r#","{}":"#, self.key)?;
-        Ok(write_json_text(self.out, value)?)
+        Ok(self.members.text(self.key, value)?)
     }
 
     fn visit_null(&mut self) -> Result<(), kv::Error> {
@@ -158,20 +118,24 @@ impl VisitValue<'_> for JsonMember<'_, '_> {
     }
 
     fn visit_u64(&mut self, value: u64) -> Result<(), kv::Error> {
-        self.number(value)
+        Ok(self.members.number(self.key, value)?)
     }
 
     fn visit_i64(&mut self, value: i64) -> Result<(), kv::Error> {
-        self.number(value)
+        Ok(self.members.number(self.key, value)?)
     }
 
     fn visit_f64(&mut self, value: f64) -> Result<(), kv::Error> {
         // JSON has neither infinities nor NaN.
-        if value.is_finite() { self.number(value) } else { self.visit_str(&value.to_string()) }
+        if value.is_finite() {
+            Ok(self.members.number(self.key, value)?)
+        } else {
+            self.visit_str(&value.to_string())
+        }
     }
 
     fn visit_bool(&mut self, value: bool) -> Result<(), kv::Error> {
-        self.number(value)
+        Ok(self.members.number(self.key, value)?)
     }
 }
 
@@ -181,41 +145,38 @@ mod tests {
 
     use super::*;
 
-    type Writer = fn(&mut dyn Write, &dyn Display, &Record, &str) -> io::Result<()>;
-
-    fn line(write: Writer, message: &str, request_id: &str) -> String {
-        let members: [(&str, Value); 6] = [
+    fn line(format: Format, message: &str, request_id: Option<&str>) -> String {
+        let members: [(&str, Value); 7] = [
             ("status", 200_u64.into()),
             ("ms", 1.25.into()),
             ("route", "/api/tasks".into()),
             ("user", Value::null()),
             ("text", "a\nb".into()),
             ("is", true.into()),
+            ("ratio", f64::NAN.into()),
         ];
         let mut out = Vec::new();
         let mut record = Record::builder();
         record.level(Level::Info).target("request").key_values(&members);
-        write(&mut out, &"now", &record.args(format_args!("{message}")).build(), request_id).unwrap();
+        write(&mut out, format, &"now", &record.args(format_args!("{message}")).build(), request_id).unwrap();
         String::from_utf8(out).unwrap()
     }
 
     #[test]
-    fn a_record_is_one_line_whatever_it_says() {
+    fn record_when_it_contains_control_characters_is_one_line() {
+        let members = "status=200 ms=1.25 route=/api/tasks text=a\\nb is=true ratio=NaN";
         assert_eq!(
-            line(write_text, "a\nb\u{7f}\u{85}é\"", "r-1"),
-            "[now INFO  request] a\\nb\\u{7f}\\u{85}é\" status=200 ms=1.25 route=/api/tasks text=a\\nb is=true request_id=r-1\n"
+            line(Format::Text, "a\nb\u{7f}\u{85}é\"", Some("r-1")),
+            format!("[now INFO  request] a\\nb\\u{{7f}}\\u{{85}}é\" {members} request_id=r-1\n")
         );
-        assert_eq!(
-            line(write_text, "", ""),
-            "[now INFO  request]  status=200 ms=1.25 route=/api/tasks text=a\\nb is=true\n"
-        );
-        let json = line(write_json, "a\nb\u{0}\"\\é", "r-1");
+        assert_eq!(line(Format::Text, "", None), format!("[now INFO  request]  {members}\n"));
+        let json = line(Format::Json, "a\nb\u{0}\"\\é", Some("r-1"));
         assert_eq!(json.lines().count(), 1);
         assert_eq!(
             serde_json::from_str::<serde_json::Value>(&json).unwrap(),
             serde_json::json!({
-                "time": "now", "level": "info", "target": "request", "message": "a\nb\u{0}\"\\é",
-                "status": 200, "ms": 1.25, "route": "/api/tasks", "text": "a\nb", "is": true, "request_id": "r-1"
+                "time": "now", "level": "info", "target": "request", "message": "a\nb\u{0}\"\\é", "status": 200,
+                "ms": 1.25, "route": "/api/tasks", "text": "a\nb", "is": true, "ratio": "NaN", "request_id": "r-1"
             })
         );
     }

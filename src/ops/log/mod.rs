@@ -1,7 +1,7 @@
-//! The log: `log`'s macros, `env_logger`'s filter, lines as [`Format`] says, written to standard error by a thread of its own.
+//! Log: `log`'s macros, `env_logger`'s filter, lines in a [`Format`], written to standard error by one thread.
 //!
-//! Whoever logs never waits for whoever reads: see `buffer.rs`. Every line that is written while a thread answers a request
-//! carries that request's id, wherever in the program it comes from.
+//! Logging never blocks on a slow reader (`buffer.rs`). Every line that is logged while a thread works on a request carries
+//! that request's id, whichever module logs it.
 
 mod buffer;
 mod line;
@@ -16,9 +16,9 @@ use env_logger::Target;
 use log::{error, warn};
 
 use crate::ops::threads::spawn;
-use buffer::Buffer;
+use buffer::LineBuffer;
 
-/// How a line looks.
+/// Format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// `[2026-01-31T12:34:56.789Z INFO  target] message key=value`
@@ -27,37 +27,32 @@ pub enum Format {
     Json,
 }
 
-/// Room for most lines, in bytes.
+/// Capacity for most lines, in bytes.
 const LINE_BYTES: usize = 320;
-/// How long [`finish`] waits for whoever reads the log.
+/// How long [`finish`] waits for the reader of standard error.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 
-static BUFFER: Buffer = Buffer::new();
+static BUFFER: LineBuffer = LineBuffer::new();
 
 thread_local! {
     static REQUEST_ID: RefCell<Option<Arc<str>>> = const { RefCell::new(None) };
 }
 
-/// Starts the log; once in a process. From now on a panic is a line of it, too.
+/// Starts the log; once in a process. From now on panics are logged, too.
 ///
 /// # Errors
-/// When there is no thread for it.
+/// When its thread cannot be started.
 pub fn start(filter: &str, format: Format) -> Result<(), String> {
-    let write = match format {
-        Format::Text => line::write_text,
-        Format::Json => line::write_json,
-    };
     env_logger::Builder::new()
         .parse_filters(filter)
         .target(Target::Pipe(Box::new(&BUFFER)))
         .format(move |out, record| {
             let (time, mut line) = (out.timestamp_millis(), Vec::with_capacity(LINE_BYTES));
-            REQUEST_ID
-                .with_borrow(|id| write(&mut line, &time, record, id.as_deref().unwrap_or_default()))?;
+            REQUEST_ID.with_borrow(|id| line::write(&mut line, format, &time, record, id.as_deref()))?;
             out.write_all(&line)
         })
         .init();
-    spawn("log", || BUFFER.write_to(&mut io::stderr(), tell_of_dropped))?;
+    spawn("log", || BUFFER.run_writer(&mut io::stderr(), log_dropped))?;
     panic::set_hook(Box::new(|panic| {
         error!("{panic}");
         finish();
@@ -65,37 +60,37 @@ pub fn start(filter: &str, format: Format) -> Result<(), String> {
     Ok(())
 }
 
-fn tell_of_dropped(lines: u64) {
-    warn!("{lines} lines of this log were dropped, for nobody read it fast enough");
+fn log_dropped(lines: u64) {
+    warn!("{lines} log lines were dropped because standard error was not read fast enough");
 }
 
-/// Waits until what was logged is written, but not for a reader that has stopped reading.
+/// Waits until every line is written, but at most a second if standard error is not read.
 pub fn finish() {
     BUFFER.wait_until_written(FINISH_TIMEOUT);
 }
 
-/// How many lines were dropped since the start.
+/// Number of lines that were dropped since the start.
 pub fn dropped_lines() -> u64 {
     BUFFER.dropped()
 }
 
-/// While it lives, every line of this thread carries a request's id.
+/// While it lives, every line of this thread carries the request's id.
 #[must_use]
-pub struct InRequest {
+pub struct RequestScope {
     outer: Option<Arc<str>>,
 }
 
-/// From now on this thread answers the request with this id.
-pub fn enter_request(id: impl Into<Option<Arc<str>>>) -> InRequest {
-    InRequest { outer: REQUEST_ID.replace(id.into()) }
+/// From now on this thread works on the request with this id, or on none.
+pub fn enter_request(id: impl Into<Option<Arc<str>>>) -> RequestScope {
+    RequestScope { outer: REQUEST_ID.replace(id.into()) }
 }
 
-/// The id of the request that this thread answers, for what goes on with it elsewhere; `None` where it answers none.
+/// The id of the request that this thread works on; `None` without one.
 pub fn request_id() -> Option<Arc<str>> {
     REQUEST_ID.with_borrow(Option::clone)
 }
 
-impl Drop for InRequest {
+impl Drop for RequestScope {
     fn drop(&mut self) {
         REQUEST_ID.set(self.outer.take());
     }

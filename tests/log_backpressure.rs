@@ -1,4 +1,4 @@
-//! Whoever reads the log may stall or go: the server serves on, and tells what was lost.
+//! Log backpressure: a reader of standard error that stalls or disappears costs log lines, and blocks no request.
 
 mod support;
 
@@ -11,10 +11,10 @@ use support::{SECRET, free_port, request_on, signal, wait_for, wait_until};
 
 /// Enough to fill a pipe (64 KiB on Linux) and the server's buffer (1 MiB) with lines of 250 bytes and more.
 const REQUESTS: usize = 8_000;
-/// What is instant, on a noisy machine.
-const INSTANT: Duration = Duration::from_secs(1);
-/// The longest end: the last lines are waited for, for a second.
-const LONGEST_END: Duration = Duration::from_secs(5);
+/// Longest response time of `/health`, on a noisy machine.
+const MAX_RESPONSE_TIME: Duration = Duration::from_secs(1);
+/// Longest shutdown. It waits one second for the last lines to be read.
+const MAX_SHUTDOWN_TIME: Duration = Duration::from_secs(5);
 
 struct Server {
     process: Child,
@@ -23,7 +23,7 @@ struct Server {
 }
 
 impl Server {
-    /// Without a database: that one is away does not matter here.
+    /// Without a database: it does not matter here.
     fn start() -> Self {
         let (port, admin_port) = (free_port(), free_port());
         let process = Command::new(env!("CARGO_BIN_EXE_todo-backend"))
@@ -45,26 +45,26 @@ impl Server {
         self.process.stderr.take().unwrap()
     }
 
-    /// Asks so much that the log is longer than what it may wait in, and reads every answer.
+    /// Sends enough requests to fill the pipe and the buffer with log lines, and reads every response.
     fn fill_the_log(&self) {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         let id = "x".repeat(128);
         let request = format!("GET /nowhere HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: {id}\r\n\r\n");
-        let mut answers = BufReader::new(stream.try_clone().unwrap());
+        let mut responses = BufReader::new(stream.try_clone().unwrap());
         let mut line = String::new();
         for _ in 0..REQUESTS {
             stream.write_all(request.as_bytes()).unwrap();
             let mut length = 0;
             loop {
                 line.clear();
-                assert_ne!(answers.read_line(&mut line).unwrap(), 0, "the server closed the connection");
+                assert_ne!(responses.read_line(&mut line).unwrap(), 0, "the server closed the connection");
                 match line.trim_end().split_once(": ") {
                     Some(("Content-Length", value)) => length = value.parse().unwrap(),
                     _ if line == "\r\n" => break,
                     _ => {}
                 }
             }
-            answers.read_exact(&mut vec![0; length]).unwrap();
+            responses.read_exact(&mut vec![0; length]).unwrap();
         }
     }
 
@@ -75,16 +75,16 @@ impl Server {
     }
 
     fn assert_alive(&self) {
-        let begun = Instant::now();
+        let start = Instant::now();
         assert_eq!(request_on(self.port, "GET", "/health", None, None).status, 200);
-        assert!(begun.elapsed() < INSTANT, "/health took {:?}", begun.elapsed());
+        assert!(start.elapsed() < MAX_RESPONSE_TIME, "/health took {:?}", start.elapsed());
     }
 
-    fn assert_ends(&mut self) {
+    fn assert_stops(&mut self) {
         signal(self.process.id(), "TERM");
-        let begun = Instant::now();
-        assert_eq!(wait_for("the end", || self.process.try_wait().unwrap()).code(), Some(0));
-        assert!(begun.elapsed() < LONGEST_END, "the end took {:?}", begun.elapsed());
+        let start = Instant::now();
+        assert_eq!(wait_for("the server to stop", || self.process.try_wait().unwrap()).code(), Some(0));
+        assert!(start.elapsed() < MAX_SHUTDOWN_TIME, "shutdown took {:?}", start.elapsed());
     }
 }
 
@@ -96,47 +96,47 @@ impl Drop for Server {
 }
 
 #[test]
-fn a_reader_of_the_log_that_stalls_stops_nobody() {
+fn requests_when_the_log_reader_stalls_are_answered_and_dropped_lines_are_counted() {
     let mut server = Server::start();
     let log = server.log();
     server.fill_the_log();
     server.assert_alive();
     let dropped = server.dropped_lines();
-    assert!(dropped > 0, "the log had room for {REQUESTS} lines");
+    assert!(dropped > 0, "no line of {REQUESTS} was dropped");
 
-    // It reads again: every line is either there or counted, and the count is told.
+    // It reads again: every line is either there or counted, and the count is logged.
     let mut answered = 0;
-    let mut told = None;
+    let mut logged = None;
     for line in BufReader::new(log).lines().map(Result::unwrap) {
-        assert!(line.starts_with('[') && !line[1..].contains('['), "no whole line: {line}");
+        assert!(line.starts_with('[') && !line[1..].contains('['), "not a whole line: {line}");
         if line.contains("route=unknown") {
             answered += 1;
         }
-        if line.contains("lines of this log were dropped") {
-            told = line.split("] ").nth(1).and_then(|text| text.split(' ').next()?.parse().ok());
+        if line.contains("log lines were dropped") {
+            logged = line.split("] ").nth(1).and_then(|text| text.split(' ').next()?.parse().ok());
             break;
         }
     }
-    assert_eq!(told, Some(dropped));
+    assert_eq!(logged, Some(dropped));
     assert_eq!(answered + dropped, REQUESTS as u64);
-    server.assert_ends();
+    server.assert_stops();
 }
 
 #[test]
-fn a_reader_of_the_log_that_stalls_does_not_hold_up_the_end() {
+fn shutdown_when_the_log_reader_stalls_is_not_delayed() {
     let mut server = Server::start();
     let log = server.log();
     server.fill_the_log();
-    server.assert_ends();
+    server.assert_stops();
     drop(log);
 }
 
 #[test]
-fn a_reader_of_the_log_that_is_gone_stops_nobody() {
+fn requests_when_the_log_reader_is_gone_are_answered() {
     let mut server = Server::start();
     drop(server.log());
     server.fill_the_log();
     server.assert_alive();
     wait_until("lines to be counted as dropped", || server.dropped_lines() > 0);
-    server.assert_ends();
+    server.assert_stops();
 }

@@ -1,0 +1,84 @@
+//! Trace context: the trace id of a `traceparent` header (W3C Trace Context, Level 2, section 3.2).
+//!
+//! Only the log uses it: the service starts no spans and sends the header to nobody.
+
+/// The header's name.
+pub const HEADER: &str = "traceparent";
+
+/// The id of a distributed trace: 32 lower-case hexadecimal digits, not all zero.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceId(Box<str>);
+
+impl TraceId {
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The trace id of a `traceparent` header; `None` without the header, or where its value is malformed.
+pub fn trace_id(header: Option<&str>) -> Option<TraceId> {
+    let mut fields = header?.split('-');
+    let mut field = |digits| fields.next().filter(|field| is_hex(field, digits));
+    let (version, trace_id, parent_id, _flags) = (field(2)?, field(32)?, field(16)?, field(2)?);
+    // Later versions may add fields; ff is not a version.
+    let is_known = version != "ff" && (version != "00" || fields.next().is_none());
+    let is_zero = |id: &str| id.bytes().all(|digit| digit == b'0');
+    (is_known && !is_zero(trace_id) && !is_zero(parent_id)).then(|| TraceId(trace_id.into()))
+}
+
+/// Whether `field` is so many lower-case hexadecimal digits.
+fn is_hex(field: &str, digits: usize) -> bool {
+    field.len() == digits && field.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+    fn parsed(header: &str) -> Option<String> {
+        trace_id(Some(header)).map(|id| id.as_str().to_owned())
+    }
+
+    #[test]
+    fn trace_id_when_the_header_is_well_formed_is_its_second_field() {
+        for header in [
+            format!("00-{ID}-00f067aa0ba902b7-01"),
+            format!("00-{ID}-00f067aa0ba902b7-00"),
+            format!("01-{ID}-00f067aa0ba902b7-01"),
+            format!("cc-{ID}-00f067aa0ba902b7-01-what-the-future-brings"),
+        ] {
+            assert_eq!(parsed(&header).as_deref(), Some(ID), "{header}");
+        }
+        let small = "00-00000000000000000000000000000001-0000000000000001-01";
+        assert_eq!(parsed(small).as_deref(), Some("00000000000000000000000000000001"));
+    }
+
+    #[test]
+    fn trace_id_when_the_header_is_absent_or_malformed_is_none() {
+        assert_eq!(trace_id(None), None);
+        for header in [
+            "",
+            "-",
+            ID,
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "0-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7-01",
+            "00-+bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1",
+            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01more",
+            " 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00_4bf92f3577b34da6a3ce929d0e0e4736_00f067aa0ba902b7_01",
+        ] {
+            assert_eq!(parsed(header), None, "{header:?}");
+        }
+    }
+}
