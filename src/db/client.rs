@@ -26,7 +26,7 @@ use super::error::Fault;
 use super::query::{Prepared, Query, Reply};
 use super::rows::{Columns, Row, Rows, Texts};
 use super::stream::Stream;
-use super::tls::Transport;
+use super::transport::Transport;
 use super::wire::{Said, Wire};
 
 /// How many statements this process has prepared. They are counted for all connections together: behind one of ours there may be a

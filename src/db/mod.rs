@@ -15,7 +15,9 @@ mod schema;
 mod session;
 mod stream;
 pub mod tls;
+mod transport;
 pub mod url;
+pub mod url_parameters;
 mod wire;
 
 use std::sync::{Arc, Mutex};

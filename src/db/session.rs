@@ -22,7 +22,7 @@ use super::error::{
 };
 use super::query::{Prepared, Query};
 use super::stream::Peer;
-use super::tls::{Deadline, Tls, Transport};
+use super::transport::{Deadline, Tls, Transport};
 use super::url::DatabaseUrl;
 use super::{Limits, Param, schema};
 
@@ -168,7 +168,7 @@ impl Opener {
         let open = |tls: &Tls| -> Result<_, NoSession> {
             Ok(self.open(client::runtime().map_err(NoSession::new)?, tls, until))
         };
-        let session = match (open(&self.url.tls)?, self.url.without_tls()) {
+        let session = match (open(&Tls::of(&self.url))?, Tls::fallback(&self.url)) {
             (Err(error), Some(plain)) if is_tls_error(&error) => {
                 warn!(
                     "the database's certificate does not hold; going on without TLS, as sslmode=prefer allows"
@@ -226,7 +226,7 @@ pub fn connect(
 
 fn attempt(url: &DatabaseUrl, tls: &Tls, until: Instant) -> (Config, Transport, Arc<Deadline>) {
     let deadline = Arc::new(Deadline::default());
-    let mut config = url.config.clone();
+    let mut config = Tls::config(url);
     let within = until.saturating_duration_since(Instant::now());
     let share = within / u32::try_from(config.get_hosts().len()).unwrap_or(u32::MAX).max(1);
     config.connect_timeout(share.max(Duration::from_millis(1))); // none at all would be for ever

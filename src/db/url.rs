@@ -1,19 +1,37 @@
-//! The database's URL, as it stands in dashboards, `.env` files and the settings of SQLAlchemy.
+//! The database URL, read as libpq reads it.
+//!
+//! Where libpq would take a raw special character for the end of a part, and so lose what follows (an `sslmode`), the URL is
+//! refused. No message holds a secret.
 
 use std::fmt;
-use std::str::FromStr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-use postgres::config::Host;
+use tokio_postgres::Config;
+use tokio_postgres::config::{ChannelBinding, SslMode, SslNegotiation, TargetSessionAttrs};
 
-use super::tls::{Tls, TlsMode};
+use super::tls::{Tls, Verify, read_certificates};
+use super::url_parameters::Parameters;
 
-/// Where the database is, and how it is spoken to. Holds a password: [`fmt::Debug`] shows none of it.
+/// The folder of the Unix socket where the URL names no host: libpq's default on Debian and Fedora.
+const DEFAULT_SOCKET_FOLDER: &str = "/var/run/postgresql";
+
+/// Where the database is, and how it is spoken to. Holds a password, which [`fmt::Debug`] does not show.
 #[derive(Clone)]
 pub struct DatabaseUrl {
-    pub(super) config: tokio_postgres::Config,
-    pub(super) tls: Tls,
-    mode: TlsMode,
+    hosts: Vec<HostConfig>,
+    tls: Tls,
+    connect_timeout: Option<Duration>,
+    notes: Vec<String>,
+}
+
+/// How to connect to one host.
+#[derive(Clone)]
+pub struct HostConfig {
+    /// One host, and all else.
+    pub config: Config,
+    /// `host:port`, or the path of the Unix socket, for messages.
+    pub address: String,
 }
 
 impl fmt::Debug for DatabaseUrl {
@@ -23,192 +41,288 @@ impl fmt::Debug for DatabaseUrl {
 }
 
 impl DatabaseUrl {
-    /// Reads a URL; white space and quotes around it are dropped. `ca_pem` is trusted beside Mozilla's roots.
+    /// Reads a URL; white space and quotes around it are dropped. `ca_pem` is the content of `DATABASE_CA_FILE`.
     ///
     /// # Errors
-    /// What is wrong with it, without a word of it.
-    pub fn parse(text: &str, ca_pem: Option<&[u8]>) -> Result<Self, String> {
-        let text = unquoted(text);
-        if text.is_empty() {
-            return Err("is not set: give postgresql://user:password@host/database".to_owned());
-        }
-        let (address, query) = text.split_once('?').unwrap_or((text, ""));
-        let address = address
-            .split_once("://")
-            .filter(|(scheme, _)| is_postgresql(scheme))
-            .map(|(_, address)| address)
-            .ok_or("does not begin with postgresql:// or postgres://")?;
-
-        let mut mode = TlsMode::Prefer;
-        let mut parameters = Vec::new();
-        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-            match parameter.split_once('=') {
-                // asyncpg calls it `ssl`.
-                Some(("sslmode" | "ssl", value)) => mode = parse_mode(value)?,
-                _ => parameters.push(parameter),
+    /// Everything that is wrong with it, to be read after the name of its variable, without a secret.
+    pub fn parse(text: &str, ca_pem: Option<&[u8]>) -> Result<Self, Vec<String>> {
+        let mut parameters = Parameters::default();
+        let query = read_address(text, &mut parameters).map_err(|mistake| vec![mistake])?;
+        parameters.add_query(query);
+        let mut config = session(&mut parameters);
+        let tls = tls(&mut parameters, &mut config, ca_pem);
+        let connect_timeout = parameters.number("connect_timeout").and_then(|seconds: i64| {
+            u64::try_from(seconds).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
+        });
+        let hosts = hosts(&mut parameters, &config);
+        match (hosts, tls) {
+            (Some(hosts), Some(tls)) if parameters.mistakes.is_empty() => {
+                Ok(Self { hosts, tls, connect_timeout, notes: parameters.notes })
             }
+            _ => Err(parameters.mistakes),
         }
-        let mut config =
-            tokio_postgres::Config::from_str(&format!("postgresql://{address}?{}", parameters.join("&")))
-                .map_err(|error| without_secrets(&error))?;
-        if config.get_hosts().is_empty() {
-            return Err("names no host".to_owned());
-        }
-        if config.get_hosts().iter().any(|host| !matches!(host, Host::Tcp(_))) {
-            return Err(
-                "names a Unix socket, on which no deadline can be kept: give a host's name".to_owned()
-            );
-        }
-        if config.get_application_name().is_none() {
-            config.application_name(env!("CARGO_PKG_NAME"));
-        }
-        Tls::prepare(&mut config);
-        Ok(Self { config, tls: Tls::new(mode, ca_pem)?, mode })
     }
 
-    /// What it says of the time that connecting may take, all in all (`connect_timeout`).
+    /// The hosts, in the order in which they are tried.
+    pub fn hosts(&self) -> &[HostConfig] {
+        &self.hosts
+    }
+
+    /// How TLS is done where a host's configuration asks for it.
+    pub fn tls(&self) -> &Tls {
+        &self.tls
+    }
+
+    /// How long connecting may take in all (`connect_timeout`).
     pub fn connect_timeout(&self) -> Option<Duration> {
-        self.config.get_connect_timeout().copied()
+        self.connect_timeout
     }
 
-    /// How to connect where TLS was tried and did not hold, if that is allowed.
-    pub(super) fn without_tls(&self) -> Option<Tls> {
-        (self.mode == TlsMode::Prefer).then(|| self.tls.disabled())
+    /// What is ignored or understood in a particular way, for the log and `--check`.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 }
 
+/// Reads what stands before the query; returns the query.
+fn read_address<'a>(text: &'a str, parameters: &mut Parameters) -> Result<&'a str, String> {
+    let text = unquoted(text);
+    if text.is_empty() {
+        return Err("is not set: give postgresql://user:password@host/database".to_owned());
+    }
+    let (_, rest) = text
+        .split_once("://")
+        .filter(|(scheme, _)| is_postgresql(scheme))
+        .ok_or("does not begin with postgresql:// or postgres://")?;
+    if rest.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err("has a space or a line break in it: percent-encode it (a space as %20)".to_owned());
+    }
+    // As in libpq, user and password end at the first `@`, if that comes before the first `/`.
+    let end = rest.find(['@', '/']).filter(|end| rest[*end..].starts_with('@'));
+    let (credentials, rest) = end.map_or(("", rest), |end| (&rest[..end], &rest[end + 1..]));
+    let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
+    let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (hosts, dbname) = address.split_once('/').unwrap_or((address, ""));
+    if user.contains('?') || rest.contains('@') || dbname.contains(['&', '=']) {
+        return Err("has a special character that is ambiguous: percent-encode those in user, password, database \
+                    and values (`@` as %40, `/` as %2F, `?` as %3F, `&` as %26, `=` as %3D, `:` as %3A, `%` as %25)"
+            .to_owned());
+    }
+    let hosts: Option<Vec<_>> = hosts.split(',').map(split_port).collect();
+    let (hosts, ports): (Vec<_>, Vec<_>) =
+        hosts.ok_or("has an IPv6 address that is not of the form [address]:port")?.into_iter().unzip();
+    parameters.add_part("user", user);
+    parameters.add_part("password", password);
+    parameters.add_part("host", &hosts.join(","));
+    parameters.add_part("port", &ports.join(","));
+    parameters.add_part("dbname", dbname);
+    Ok(query)
+}
+
+/// Without what people copy along: quotes, and the name of the program that takes the URL.
 fn unquoted(text: &str) -> &str {
     let text = text.trim();
+    let text = text.strip_prefix("psql ").unwrap_or(text).trim();
     let unquoted = ['"', '\''].iter().find_map(|quote| text.strip_prefix(*quote)?.strip_suffix(*quote));
     unquoted.unwrap_or(text).trim()
 }
 
+/// `postgresql` or `postgres`, with SQLAlchemy's `+driver` or JDBC's `jdbc:`.
 fn is_postgresql(scheme: &str) -> bool {
-    let drivers = ["", "+asyncpg", "+psycopg2", "+psycopg"];
-    let driver = scheme.strip_prefix("postgresql").or_else(|| scheme.strip_prefix("postgres"));
-    driver.is_some_and(|driver| drivers.contains(&driver))
+    let scheme = scheme.to_ascii_lowercase();
+    let (scheme, driver) = scheme.split_once('+').unwrap_or((&scheme, ""));
+    let scheme = scheme.strip_prefix("jdbc:").unwrap_or(scheme);
+    ["postgresql", "postgres"].contains(&scheme)
+        && driver.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-/// Where there is TLS, chain and name are always checked: `require` is as good as `verify-full`.
-fn parse_mode(value: &str) -> Result<TlsMode, String> {
-    match value {
-        "disable" => Ok(TlsMode::Disable),
-        "prefer" => Ok(TlsMode::Prefer),
-        "require" | "verify-full" => Ok(TlsMode::Require),
-        _ => Err("has an sslmode that is not disable, prefer, require or verify-full".to_owned()),
-    }
+/// Host and port of one host.
+fn split_port(host: &str) -> Option<(&str, &str)> {
+    let Some(rest) = host.strip_prefix('[') else { return Some(host.split_once(':').unwrap_or((host, ""))) };
+    let (address, port) = rest.split_once(']').filter(|(address, _)| !address.is_empty())?;
+    Some((address, if port.is_empty() { "" } else { port.strip_prefix(':')? }))
 }
 
-/// Only the library's words about the name of a parameter: its others may quote the URL, and so the password.
-fn without_secrets(error: &postgres::Error) -> String {
-    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    let about_option = cause.starts_with("unknown option") || cause.starts_with("invalid value for option");
-    let name = cause.split('`').nth(1).unwrap_or_default();
-    if about_option && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
-        format!("has an {cause}")
-    } else {
-        "is no connection URL: give postgresql://user:password@host/database, special characters percent-encoded"
-            .to_owned()
+/// All that is the same for each host, but TLS.
+fn session(parameters: &mut Parameters) -> Config {
+    let mut config = Config::new();
+    let name = parameters.get("application_name").or_else(|| parameters.get("fallback_application_name"));
+    config.application_name(name.unwrap_or(env!("CARGO_PKG_NAME")));
+    if let Some(user) = parameters.get("user") {
+        config.user(user);
     }
+    if let Some(password) = parameters.get("password") {
+        config.password(password);
+    }
+    if let Some(dbname) = parameters.get("dbname") {
+        config.dbname(dbname);
+    }
+    let mut settings = std::mem::take(&mut parameters.settings);
+    if let Some(schemas) = parameters.get("search_path") {
+        settings.push(("search_path".to_owned(), schemas.to_owned()));
+    }
+    if let Some(schema) = parameters.get("schema") {
+        settings.push(("search_path".to_owned(), format!("\"{}\"", schema.replace('"', "\"\""))));
+    }
+    let settings = settings.iter().map(|(name, value)| format!("-c {name}={}", escape_option(value)));
+    let options: Vec<_> = parameters.get("options").map(str::to_owned).into_iter().chain(settings).collect();
+    if !options.is_empty() {
+        config.options(options.join(" "));
+    }
+    if let Some(is_on) =
+        parameters.choice("keepalives", &[("1", true), ("0", false), ("true", true), ("false", false)])
+    {
+        config.keepalives(is_on);
+    }
+    if let Some(seconds @ 1..) = parameters.number("keepalives_idle") {
+        config.keepalives_idle(Duration::from_secs(seconds));
+    }
+    if let Some(seconds @ 1..) = parameters.number("keepalives_interval") {
+        config.keepalives_interval(Duration::from_secs(seconds));
+    }
+    if let Some(count @ 1..) = parameters.number("keepalives_count") {
+        config.keepalives_retries(count);
+    }
+    if let Some(milliseconds @ 1..) = parameters.number("tcp_user_timeout") {
+        config.tcp_user_timeout(Duration::from_millis(milliseconds));
+    }
+    let attributes = [
+        ("any", TargetSessionAttrs::Any),
+        ("read-write", TargetSessionAttrs::ReadWrite),
+        ("primary", TargetSessionAttrs::ReadWrite),
+        ("master", TargetSessionAttrs::ReadWrite),
+    ];
+    config.target_session_attrs(
+        parameters.choice("target_session_attrs", &attributes).unwrap_or(TargetSessionAttrs::Any),
+    );
+    config
+}
+
+/// In PostgreSQL's `options` a space separates, and a backslash escapes.
+fn escape_option(value: &str) -> String {
+    value.replace('\\', "\\\\").replace(' ', "\\ ")
+}
+
+fn tls(parameters: &mut Parameters, config: &mut Config, ca_pem: Option<&[u8]>) -> Option<Tls> {
+    let modes = [
+        ("disable", (SslMode::Disable, Verify::Name)),
+        ("prefer", (SslMode::Prefer, Verify::Name)),
+        ("require", (SslMode::Require, Verify::Name)),
+        ("true", (SslMode::Require, Verify::Name)),
+        ("verify-ca", (SslMode::Require, Verify::Chain)),
+    ];
+    let mode = parameters.choice("sslmode", &modes);
+    let root = parameters.get("sslrootcert").map(str::to_owned);
+    let is_system = root.as_deref() == Some("system");
+    // libpq's defaults.
+    let default = if is_system { SslMode::Require } else { SslMode::Prefer };
+    let (mode, mut verify) = mode.unwrap_or((default, Verify::Name));
+    if is_system && mode != SslMode::Require {
+        parameters.refuse::<()>("sslrootcert");
+    }
+    let mut certificates = Vec::new();
+    if let Some(pem) = ca_pem {
+        match read_certificates(pem) {
+            Ok(given) => certificates.extend(given),
+            Err(why) => {
+                parameters.mistakes.push(format!("cannot be used: the file of DATABASE_CA_FILE {why}"))
+            }
+        }
+    }
+    if let Some(path) = root.filter(|_| !is_system) {
+        let pem = std::fs::read(&path).map_err(|error| format!("cannot be read: {error}"));
+        match pem.and_then(|pem| read_certificates(&pem)) {
+            Ok(given) => {
+                parameters.notes.push(format!("`sslrootcert` adds {} trusted certificate(s)", given.len()));
+                certificates.extend(given);
+            }
+            Err(why) => parameters.mistakes.push(format!("has an invalid `sslrootcert`: the file {why}")),
+        }
+    }
+    if verify == Verify::Chain && certificates.is_empty() {
+        verify = Verify::Name;
+        parameters.notes.push("`sslmode=verify-ca` is verify-full: no CA is given".to_owned());
+    }
+    let negotiation = [("postgres", SslNegotiation::Postgres), ("direct", SslNegotiation::Direct)];
+    let negotiation = parameters.choice("sslnegotiation", &negotiation).unwrap_or(SslNegotiation::Postgres);
+    if negotiation == SslNegotiation::Direct && mode != SslMode::Require {
+        parameters.refuse::<()>("sslnegotiation");
+    }
+    let bindings = [
+        ("disable", ChannelBinding::Disable),
+        ("prefer", ChannelBinding::Prefer),
+        ("require", ChannelBinding::Require),
+    ];
+    let binding = parameters.choice("channel_binding", &bindings).unwrap_or(ChannelBinding::Prefer);
+    config.ssl_mode(mode).ssl_negotiation(negotiation).channel_binding(binding);
+    let tls = Tls::new(verify, certificates, mode == SslMode::Prefer, negotiation == SslNegotiation::Direct);
+    tls.map_err(|why| parameters.mistakes.push(why)).ok()
+}
+
+/// Each host with its address and port. An empty host is the default Unix socket, as in libpq.
+fn hosts(parameters: &mut Parameters, config: &Config) -> Option<Vec<HostConfig>> {
+    let split = |key: &str| -> Vec<String> {
+        parameters.get(key).unwrap_or_default().split(',').map(str::to_owned).collect()
+    };
+    let (names, addresses, ports) = (split("host"), split("hostaddr"), split("port"));
+    let count = names.len().max(addresses.len());
+    let mut hosts = Vec::new();
+    for (key, given) in [("host", &names), ("hostaddr", &addresses), ("port", &ports)] {
+        if given.len() != count && (given.len() > 1 || key != "port" && !given[0].is_empty()) {
+            parameters.mistakes.push(format!("has {} in `{key}` and {count} hosts", given.len()));
+            return None;
+        }
+    }
+    for index in 0..count {
+        let at = |list: &[String]| list.get(index).or(list.first()).cloned().unwrap_or_default();
+        let (name, address, port) = (at(&names), at(&addresses), at(&ports));
+        let Some(port) =
+            (if port.is_empty() { Some(5432) } else { port.parse().ok().filter(|port| *port > 0) })
+        else {
+            return parameters.refuse("port");
+        };
+        let address = match address.as_str() {
+            "" => None,
+            address => Some(address.parse::<IpAddr>().ok().or_else(|| parameters.refuse("hostaddr"))?),
+        };
+        hosts.push(host(&name, address, port, config).map_err(|why| parameters.mistakes.push(why)).ok()?);
+    }
+    Some(hosts)
+}
+
+fn host(name: &str, address: Option<IpAddr>, port: u16, config: &Config) -> Result<HostConfig, String> {
+    let mut config = config.clone();
+    config.port(port);
+    let name = match (name, address) {
+        ("", Some(address)) => address.to_string(),
+        ("", None) => DEFAULT_SOCKET_FOLDER.to_owned(),
+        (name, _) => name.to_owned(),
+    };
+    if name.starts_with('/') && address.is_none() {
+        // TLS is not spoken on Unix sockets; libpq ignores sslmode there, too.
+        config.host_path(&name).ssl_mode(SslMode::Disable).ssl_negotiation(SslNegotiation::Postgres);
+        return Ok(HostConfig { config, address: format!("{name}/.s.PGSQL.{port}") });
+    }
+    let is_ipv6 = name.parse::<Ipv6Addr>().is_ok();
+    if name.contains('%') {
+        return Err("has an IPv6 address with a zone, which is not supported: give a host name".to_owned());
+    }
+    if !is_ipv6 && !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte)) {
+        return Err(
+            "has a character in a host's name that cannot be in one: percent-encode user and password, \
+                    and give each port in `port`"
+                .to_owned(),
+        );
+    }
+    config.host(&name);
+    if let Some(address) = address {
+        config.hostaddr(address);
+    }
+    Ok(HostConfig {
+        config,
+        address: if is_ipv6 { format!("[{name}]:{port}") } else { format!("{name}:{port}") },
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const URL: &str = "postgresql://ada:s3cr3t@db.example/todo";
-
-    fn parse(text: &str) -> Result<DatabaseUrl, String> {
-        DatabaseUrl::parse(text, None)
-    }
-
-    #[test]
-    fn a_url_is_taken_as_people_write_it() {
-        for url in [
-            URL.to_owned(),
-            URL.replace("postgresql", "postgres"),
-            URL.replace("postgresql", "postgresql+asyncpg"),
-            URL.replace("postgresql", "postgresql+psycopg2"),
-            URL.replace("postgresql", "postgresql+psycopg"),
-            format!("  {URL}\n"),
-            format!("\"{URL}\""),
-            format!("'{URL}' "),
-            format!("{URL}?sslmode=require&channel_binding=require"),
-            format!("{URL}?ssl=require&connect_timeout=10"),
-        ] {
-            let config = parse(&url).unwrap().config;
-            assert_eq!((config.get_user(), config.get_dbname()), (Some("ada"), Some("todo")), "{url:?}");
-            assert_eq!(config.get_password(), Some("s3cr3t".as_bytes()), "{url:?}");
-        }
-    }
-
-    #[test]
-    fn addresses_are_read_as_libpq_reads_them() {
-        let config = parse("postgres://a%40b:p%3As%2Fs%3F@[::1]:6543/my%20db").unwrap().config;
-        assert_eq!((config.get_user(), config.get_dbname()), (Some("a@b"), Some("my db")));
-        assert_eq!(config.get_password(), Some("p:s/s?".as_bytes()));
-        assert_eq!((config.get_hosts(), config.get_ports()), (&[Host::Tcp("::1".into())][..], &[6543][..]));
-
-        let config =
-            parse("postgresql://ada@one:1,two:2/todo?target_session_attrs=read-write").unwrap().config;
-        assert_eq!(config.get_hosts(), [Host::Tcp("one".into()), Host::Tcp("two".into())]);
-        assert_eq!(config.get_ports(), [1, 2]);
-
-        let neon = "postgresql://ada:s@ep-x.neon.tech/todo?sslmode=require&options=endpoint%3Dep-x";
-        assert_eq!(parse(neon).unwrap().config.get_options(), Some("endpoint=ep-x"));
-    }
-
-    #[test]
-    fn a_unix_socket_is_refused() {
-        for url in [
-            "postgresql:///todo?host=/run/postgresql",
-            "postgresql://%2Frun/todo",
-            "postgresql://a,%2Frun/todo",
-        ] {
-            assert!(parse(url).unwrap_err().contains("Unix socket"), "{url}");
-        }
-    }
-
-    #[test]
-    fn sslmode_decides_on_tls() {
-        for (query, mode) in [
-            ("", TlsMode::Prefer),
-            ("?sslmode=disable", TlsMode::Disable),
-            ("?sslmode=prefer", TlsMode::Prefer),
-            ("?sslmode=require", TlsMode::Require),
-            ("?sslmode=verify-full", TlsMode::Require),
-        ] {
-            assert_eq!(parse(&format!("{URL}{query}")).unwrap().mode, mode, "{query}");
-        }
-        assert!(parse(&format!("{URL}?sslmode=allow")).unwrap_err().contains("sslmode"));
-    }
-
-    #[test]
-    fn an_unknown_parameter_is_refused_by_name() {
-        assert!(parse(&format!("{URL}?ssl_mode=require")).unwrap_err().contains("ssl_mode"));
-    }
-
-    #[test]
-    fn no_secret_is_ever_printed() {
-        for url in [
-            "mysql://ada:s3cr3t@db.example/todo",
-            "postgresql://ada:s3cr3t@db.example:s3cr3t/todo",
-            "postgresql://ada:s3cr3t@db.example/todo?s3cr3t",
-            "postgresql://ada:s3cr3t@db.example/todo?s3cr3t=1",
-            "postgresql://ada:s3cr3t@[::1/todo",
-            "postgresql:///todo",
-            "s3cr3t",
-        ] {
-            let message = parse(url).unwrap_err();
-            assert!(!message.contains("s3cr3t"), "{message}");
-        }
-        assert!(!format!("{:?}", parse(URL).unwrap()).contains("s3cr3t"));
-    }
-
-    #[test]
-    fn a_ca_file_is_certificates_in_pem() {
-        for pem in ["", "no PEM", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
-            assert!(DatabaseUrl::parse(URL, Some(pem.as_bytes())).is_err(), "{pem:?}");
-        }
-    }
-}
+mod tests;
