@@ -4,24 +4,26 @@
 //! refused. No message holds a secret.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
+use std::str::FromStr;
 use std::time::Duration;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::{ChannelBinding, SslMode, SslNegotiation, TargetSessionAttrs};
+use tokio_postgres::config::{SslMode, SslNegotiation};
 
-use super::tls::{Tls, Verify, read_certificates};
+use super::tls::{Tls, read_certificates};
 use super::url_parameters::Parameters;
 
 /// The folder of the Unix socket where the URL names no host: libpq's default on Debian and Fedora.
 const DEFAULT_SOCKET_FOLDER: &str = "/var/run/postgresql";
+
+const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Where the database is, and how it is spoken to. Holds a password, which [`fmt::Debug`] does not show.
 #[derive(Clone)]
 pub struct DatabaseUrl {
     hosts: Vec<HostConfig>,
     tls: Tls,
-    connect_timeout: Option<Duration>,
     notes: Vec<String>,
 }
 
@@ -49,17 +51,12 @@ impl DatabaseUrl {
         let mut parameters = Parameters::default();
         let query = read_address(text, &mut parameters).map_err(|mistake| vec![mistake])?;
         parameters.add_query(query);
-        let mut config = session(&mut parameters);
-        let tls = tls(&mut parameters, &mut config, ca_pem);
-        let connect_timeout = parameters.number("connect_timeout").and_then(|seconds: i64| {
-            u64::try_from(seconds).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
-        });
-        let hosts = hosts(&mut parameters, &config);
-        match (hosts, tls) {
-            (Some(hosts), Some(tls)) if parameters.mistakes.is_empty() => {
-                Ok(Self { hosts, tls, connect_timeout, notes: parameters.notes })
-            }
-            _ => Err(parameters.mistakes),
+        let tls = tls(&mut parameters, ca_pem);
+        let session = session(&mut parameters);
+        let hosts = hosts(&mut parameters, &session).unwrap_or_default();
+        match tls {
+            Ok(tls) if parameters.mistakes.is_empty() => Ok(Self { hosts, tls, notes: parameters.notes }),
+            tls => Err(parameters.mistakes.into_iter().chain(tls.err()).collect()),
         }
     }
 
@@ -73,9 +70,9 @@ impl DatabaseUrl {
         &self.tls
     }
 
-    /// How long connecting may take in all (`connect_timeout`).
+    /// How long connecting may take in all (`connect_timeout`), an hour at most.
     pub fn connect_timeout(&self) -> Option<Duration> {
-        self.connect_timeout
+        self.hosts.first()?.config.get_connect_timeout().map(|timeout| *timeout.min(&MAX_CONNECT_TIMEOUT))
     }
 
     /// What is ignored or understood in a particular way, for the log and `--check`.
@@ -94,28 +91,27 @@ fn read_address<'a>(text: &'a str, parameters: &mut Parameters) -> Result<&'a st
         .split_once("://")
         .filter(|(scheme, _)| is_postgresql(scheme))
         .ok_or("does not begin with postgresql:// or postgres://")?;
-    if rest.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err("has a space or a line break in it: percent-encode it (a space as %20)".to_owned());
-    }
     // As in libpq, user and password end at the first `@`, if that comes before the first `/`.
     let end = rest.find(['@', '/']).filter(|end| rest[*end..].starts_with('@'));
     let (credentials, rest) = end.map_or(("", rest), |end| (&rest[..end], &rest[end + 1..]));
     let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
     let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (hosts, dbname) = address.split_once('/').unwrap_or((address, ""));
-    if user.contains('?') || rest.contains('@') || dbname.contains(['&', '=']) {
-        return Err("has a special character that is ambiguous: percent-encode those in user, password, database \
-                    and values (`@` as %40, `/` as %2F, `?` as %3F, `&` as %26, `=` as %3D, `:` as %3A, `%` as %25)"
+    let has_space = text.contains(|c: char| c.is_whitespace() || c.is_control());
+    if has_space || user.contains('?') || rest.contains('@') || dbname.contains(['&', '=']) {
+        return Err("has an ambiguous character: percent-encode those in user, password, database and values \
+                    (`@` as %40, `/` as %2F, `?` as %3F, `&` as %26, `=` as %3D, `:` as %3A, `%` as %25, a space as %20)"
             .to_owned());
     }
     let hosts: Option<Vec<_>> = hosts.split(',').map(split_port).collect();
-    let (hosts, ports): (Vec<_>, Vec<_>) =
-        hosts.ok_or("has an IPv6 address that is not of the form [address]:port")?.into_iter().unzip();
-    parameters.add_part("user", user);
-    parameters.add_part("password", password);
-    parameters.add_part("host", &hosts.join(","));
-    parameters.add_part("port", &ports.join(","));
-    parameters.add_part("dbname", dbname);
+    let hosts = hosts.ok_or("has an IPv6 address that is not of the form [address]:port")?;
+    let (hosts, ports): (Vec<_>, Vec<_>) = hosts.into_iter().unzip();
+    let (hosts, ports) = (hosts.join(","), ports.join(","));
+    for (key, part) in
+        [("user", user), ("password", password), ("host", &hosts), ("port", &ports), ("dbname", dbname)]
+    {
+        parameters.add_part(key, part);
+    }
     Ok(query)
 }
 
@@ -143,185 +139,122 @@ fn split_port(host: &str) -> Option<(&str, &str)> {
     Some((address, if port.is_empty() { "" } else { port.strip_prefix(':')? }))
 }
 
-/// All that is the same for each host, but TLS.
-fn session(parameters: &mut Parameters) -> Config {
-    let mut config = Config::new();
-    let name = parameters.get("application_name").or_else(|| parameters.get("fallback_application_name"));
-    config.application_name(name.unwrap_or(env!("CARGO_PKG_NAME")));
-    if let Some(user) = parameters.get("user") {
-        config.user(user);
+/// Looks at what concerns TLS: certificates are read, and weak combinations refused as in libpq.
+fn tls(parameters: &mut Parameters, ca_pem: Option<&[u8]>) -> Result<Tls, String> {
+    let root = parameters.get("sslrootcert").to_owned();
+    let is_direct = parameters.get("sslnegotiation") == "direct";
+    if root == "system" && !parameters.values.contains_key("sslmode") {
+        parameters.add_part("sslmode", "require");
     }
-    if let Some(password) = parameters.get("password") {
-        config.password(password);
+    let verifies_only_chain = parameters.get("sslmode") == "verify-ca";
+    if verifies_only_chain {
+        parameters.add_part("sslmode", "require");
     }
-    if let Some(dbname) = parameters.get("dbname") {
-        config.dbname(dbname);
-    }
-    let mut settings = std::mem::take(&mut parameters.settings);
-    if let Some(schemas) = parameters.get("search_path") {
-        settings.push(("search_path".to_owned(), schemas.to_owned()));
-    }
-    if let Some(schema) = parameters.get("schema") {
-        settings.push(("search_path".to_owned(), format!("\"{}\"", schema.replace('"', "\"\""))));
-    }
-    let settings = settings.iter().map(|(name, value)| format!("-c {name}={}", escape_option(value)));
-    let options: Vec<_> = parameters.get("options").map(str::to_owned).into_iter().chain(settings).collect();
-    if !options.is_empty() {
-        config.options(options.join(" "));
-    }
-    if let Some(is_on) =
-        parameters.choice("keepalives", &[("1", true), ("0", false), ("true", true), ("false", false)])
-    {
-        config.keepalives(is_on);
-    }
-    if let Some(seconds @ 1..) = parameters.number("keepalives_idle") {
-        config.keepalives_idle(Duration::from_secs(seconds));
-    }
-    if let Some(seconds @ 1..) = parameters.number("keepalives_interval") {
-        config.keepalives_interval(Duration::from_secs(seconds));
-    }
-    if let Some(count @ 1..) = parameters.number("keepalives_count") {
-        config.keepalives_retries(count);
-    }
-    if let Some(milliseconds @ 1..) = parameters.number("tcp_user_timeout") {
-        config.tcp_user_timeout(Duration::from_millis(milliseconds));
-    }
-    let attributes = [
-        ("any", TargetSessionAttrs::Any),
-        ("read-write", TargetSessionAttrs::ReadWrite),
-        ("primary", TargetSessionAttrs::ReadWrite),
-        ("master", TargetSessionAttrs::ReadWrite),
-    ];
-    config.target_session_attrs(
-        parameters.choice("target_session_attrs", &attributes).unwrap_or(TargetSessionAttrs::Any),
-    );
-    config
-}
-
-/// In PostgreSQL's `options` a space separates, and a backslash escapes.
-fn escape_option(value: &str) -> String {
-    value.replace('\\', "\\\\").replace(' ', "\\ ")
-}
-
-fn tls(parameters: &mut Parameters, config: &mut Config, ca_pem: Option<&[u8]>) -> Option<Tls> {
-    let modes = [
-        ("disable", (SslMode::Disable, Verify::Name)),
-        ("prefer", (SslMode::Prefer, Verify::Name)),
-        ("require", (SslMode::Require, Verify::Name)),
-        ("true", (SslMode::Require, Verify::Name)),
-        ("verify-ca", (SslMode::Require, Verify::Chain)),
-    ];
-    let mode = parameters.choice("sslmode", &modes);
-    let root = parameters.get("sslrootcert").map(str::to_owned);
-    let is_system = root.as_deref() == Some("system");
-    // libpq's defaults.
-    let default = if is_system { SslMode::Require } else { SslMode::Prefer };
-    let (mode, mut verify) = mode.unwrap_or((default, Verify::Name));
-    if is_system && mode != SslMode::Require {
-        parameters.refuse::<()>("sslrootcert");
+    for (key, is_weak) in [("sslrootcert", root == "system"), ("sslnegotiation", is_direct)] {
+        if is_weak && parameters.get("sslmode") != "require" {
+            parameters.refuse(key);
+        }
     }
     let mut certificates = Vec::new();
     if let Some(pem) = ca_pem {
-        match read_certificates(pem) {
-            Ok(given) => certificates.extend(given),
-            Err(why) => {
-                parameters.mistakes.push(format!("cannot be used: the file of DATABASE_CA_FILE {why}"))
-            }
-        }
+        let given = read_certificates(pem);
+        certificates
+            .extend(given.map_err(|why| format!("cannot be used: the file of DATABASE_CA_FILE {why}"))?);
     }
-    if let Some(path) = root.filter(|_| !is_system) {
-        let pem = std::fs::read(&path).map_err(|error| format!("cannot be read: {error}"));
-        match pem.and_then(|pem| read_certificates(&pem)) {
-            Ok(given) => {
-                parameters.notes.push(format!("`sslrootcert` adds {} trusted certificate(s)", given.len()));
-                certificates.extend(given);
-            }
-            Err(why) => parameters.mistakes.push(format!("has an invalid `sslrootcert`: the file {why}")),
-        }
+    if !["", "system"].contains(&root.as_str()) {
+        let given = std::fs::read(root).map_err(|error| format!("cannot be read: {error}"));
+        let given = given.and_then(|pem| read_certificates(&pem));
+        certificates.extend(given.map_err(|why| format!("has an invalid `sslrootcert`: the file {why}"))?);
+        parameters
+            .notes
+            .push(format!("certificates trusted besides Mozilla's roots: {}", certificates.len()));
     }
-    if verify == Verify::Chain && certificates.is_empty() {
-        verify = Verify::Name;
+    if verifies_only_chain && certificates.is_empty() {
         parameters.notes.push("`sslmode=verify-ca` is verify-full: no CA is given".to_owned());
     }
-    let negotiation = [("postgres", SslNegotiation::Postgres), ("direct", SslNegotiation::Direct)];
-    let negotiation = parameters.choice("sslnegotiation", &negotiation).unwrap_or(SslNegotiation::Postgres);
-    if negotiation == SslNegotiation::Direct && mode != SslMode::Require {
-        parameters.refuse::<()>("sslnegotiation");
-    }
-    let bindings = [
-        ("disable", ChannelBinding::Disable),
-        ("prefer", ChannelBinding::Prefer),
-        ("require", ChannelBinding::Require),
-    ];
-    let binding = parameters.choice("channel_binding", &bindings).unwrap_or(ChannelBinding::Prefer);
-    config.ssl_mode(mode).ssl_negotiation(negotiation).channel_binding(binding);
-    let tls = Tls::new(verify, certificates, mode == SslMode::Prefer, negotiation == SslNegotiation::Direct);
-    tls.map_err(|why| parameters.mistakes.push(why)).ok()
+    let allows_fallback = ["", "prefer"].contains(&parameters.get("sslmode"));
+    Tls::new(certificates, verifies_only_chain, allows_fallback, is_direct)
 }
 
-/// Each host with its address and port. An empty host is the default Unix socket, as in libpq.
-fn hosts(parameters: &mut Parameters, config: &Config) -> Option<Vec<HostConfig>> {
-    let split = |key: &str| -> Vec<String> {
-        parameters.get(key).unwrap_or_default().split(',').map(str::to_owned).collect()
+/// Everything but hosts, in the library's form `key='value'`. Each value is tried by itself, so that every wrong one is named.
+fn session(parameters: &mut Parameters) -> String {
+    let options = parameters.options.join(" ");
+    let fallback = match parameters.get("fallback_application_name") {
+        "" => env!("CARGO_PKG_NAME"),
+        name => name,
     };
-    let (names, addresses, ports) = (split("host"), split("hostaddr"), split("port"));
-    let count = names.len().max(addresses.len());
-    let mut hosts = Vec::new();
-    for (key, given) in [("host", &names), ("hostaddr", &addresses), ("port", &ports)] {
-        if given.len() != count && (given.len() > 1 || key != "port" && !given[0].is_empty()) {
-            parameters.mistakes.push(format!("has {} in `{key}` and {count} hosts", given.len()));
-            return None;
+    let mut session = setting("application_name", fallback);
+    if !options.is_empty() {
+        session += &setting("options", &options);
+    }
+    for (key, (_, value)) in parameters.values.clone() {
+        match key {
+            "host" | "hostaddr" | "port" | "sslrootcert" | "fallback_application_name" => {}
+            // As in libpq, empty is as good as not given.
+            "user" | "password" | "dbname" | "application_name" if value.is_empty() => {}
+            _ if Config::from_str(&setting(key, &value)).is_err() => parameters.refuse(key),
+            _ => session += &setting(key, &value),
         }
     }
-    for index in 0..count {
-        let at = |list: &[String]| list.get(index).or(list.first()).cloned().unwrap_or_default();
-        let (name, address, port) = (at(&names), at(&addresses), at(&ports));
-        let Some(port) =
-            (if port.is_empty() { Some(5432) } else { port.parse().ok().filter(|port| *port > 0) })
-        else {
-            return parameters.refuse("port");
-        };
-        let address = match address.as_str() {
-            "" => None,
-            address => Some(address.parse::<IpAddr>().ok().or_else(|| parameters.refuse("hostaddr"))?),
-        };
-        hosts.push(host(&name, address, port, config).map_err(|why| parameters.mistakes.push(why)).ok()?);
-    }
-    Some(hosts)
+    session
 }
 
-fn host(name: &str, address: Option<IpAddr>, port: u16, config: &Config) -> Result<HostConfig, String> {
-    let mut config = config.clone();
-    config.port(port);
-    let name = match (name, address) {
-        ("", Some(address)) => address.to_string(),
-        ("", None) => DEFAULT_SOCKET_FOLDER.to_owned(),
-        (name, _) => name.to_owned(),
+fn setting(key: &str, value: &str) -> String {
+    format!("{key}='{}' ", value.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+/// Each host with its address and port. None where something is wrong.
+fn hosts(parameters: &mut Parameters, session: &str) -> Option<Vec<HostConfig>> {
+    let lists = ["host", "hostaddr", "port"].map(|key| parameters.get(key).to_owned());
+    let lists = lists.each_ref().map(|list| list.split(',').collect::<Vec<_>>());
+    let count = lists[0].len().max(lists[1].len());
+    if lists.iter().any(|list| list.len() != count && list.len() != 1)
+        || count > 1 && lists[..2].iter().any(|list| list.len() == 1 && !list[0].is_empty())
+    {
+        parameters.mistakes.push("has different numbers of hosts, addresses and ports".to_owned());
+        return None;
+    }
+    let host = |index: usize| {
+        let [name, address, port] = lists.each_ref().map(|list| list[index.min(list.len() - 1)]);
+        host(session, name, address, port).map_err(|key| parameters.refuse(key)).ok()
     };
-    if name.starts_with('/') && address.is_none() {
-        // TLS is not spoken on Unix sockets; libpq ignores sslmode there, too.
-        config.host_path(&name).ssl_mode(SslMode::Disable).ssl_negotiation(SslNegotiation::Postgres);
-        return Ok(HostConfig { config, address: format!("{name}/.s.PGSQL.{port}") });
-    }
+    (0..count).map(host).collect()
+}
+
+/// One host, or the parameter that is wrong. An empty host is the default Unix socket, as in libpq.
+fn host(session: &str, name: &str, address: &str, port: &str) -> Result<HostConfig, &'static str> {
+    let port = if port.is_empty() { 5432 } else { port.parse().map_err(|_| "port")? };
+    let name = match (name, address) {
+        ("", "") => DEFAULT_SOCKET_FOLDER,
+        ("", address) => address,
+        (name, _) => name,
+    };
     let is_ipv6 = name.parse::<Ipv6Addr>().is_ok();
-    if name.contains('%') {
-        return Err("has an IPv6 address with a zone, which is not supported: give a host name".to_owned());
+    let is_socket = name.starts_with('/');
+    if port == 0_u16 {
+        return Err("port");
     }
-    if !is_ipv6 && !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte)) {
-        return Err(
-            "has a character in a host's name that cannot be in one: percent-encode user and password, \
-                    and give each port in `port`"
-                .to_owned(),
-        );
+    if is_socket && !address.is_empty() {
+        return Err("hostaddr"); // libpq would speak TCP
     }
-    config.host(&name);
-    if let Some(address) = address {
-        config.hostaddr(address);
+    if !is_ipv6 && !is_socket && !name.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b)) {
+        return Err("host");
     }
-    Ok(HostConfig {
-        config,
-        address: if is_ipv6 { format!("[{name}]:{port}") } else { format!("{name}:{port}") },
-    })
+    let mut config = Config::from_str(session).map_err(|_| "options")?;
+    config.host(name).port(port);
+    if !address.is_empty() {
+        config.hostaddr(address.parse().map_err(|_| "hostaddr")?);
+    }
+    if is_socket {
+        // There is no TLS on Unix sockets; libpq ignores sslmode there, too.
+        config.ssl_mode(SslMode::Disable).ssl_negotiation(SslNegotiation::Postgres);
+    }
+    let address = match (is_socket, is_ipv6) {
+        (true, _) => format!("{name}/.s.PGSQL.{port}"),
+        (_, true) => format!("[{name}]:{port}"),
+        _ => format!("{name}:{port}"),
+    };
+    Ok(HostConfig { config, address })
 }
 
 #[cfg(test)]

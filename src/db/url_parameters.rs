@@ -1,106 +1,18 @@
-//! Parameters of a database URL: those of libpq 17, and those that other drivers and providers add.
+//! The parameters of a database URL: those of libpq 17, and those that other drivers and providers add.
 //!
-//! Every known parameter is used, ignored with a note, or refused with a remedy; every unknown one is refused.
-//! `specs/database/compatibility.md` shows the same table.
+//! Each is used, ignored with a note, or refused with a remedy: `specs/database/url_parameters.md` is the table.
 
 use std::collections::BTreeMap;
-use std::str::FromStr;
 
-/// What the server does with a parameter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Handling {
-    /// It has its usual effect; the text says which values it takes.
-    Used,
-    /// It has no effect; the text says why that is harmless.
-    Ignored,
-    /// One of these values is accepted, because the server behaves like that; the text says what to do about others.
-    Fixed(&'static [&'static str]),
-    /// The URL is refused; the text is the remedy.
-    Refused,
-}
-use Handling::{Fixed, Ignored, Refused, Used};
+const TABLE: &str = include_str!("../../specs/database/url_parameters.md");
 
-/// The parameters: names that mean the same, separated by spaces, and what is done with them.
-///
-/// Case, `_` and `-` make no difference in a name. The first name of a row is its key in [`Parameters`].
-#[rustfmt::skip]
-pub const PARAMETERS: &[(&str, Handling, &str)] = &[
-    ("host", Used, "a host name, an IP address or the folder of a Unix socket, or several, separated by commas"),
-    ("hostaddr", Used, "the IP address of each host; `host` is then the name in its certificate"),
-    ("port", Used, "a number from 1 to 65535, for all hosts or one for each"),
-    ("user username", Used, "a name"),
-    ("password", Used, "a text"),
-    ("dbname database", Used, "a name"),
-    ("options", Used, "command-line options of the PostgreSQL session, such as `-c name=value`"),
-    ("search_path currentSchema schema_search_path", Used, "schemas, separated by commas"),
-    ("schema", Used, "the name of one schema"),
-    ("application_name", Used, "a text; `todo-backend` by default"),
-    ("fallback_application_name", Used, "a text, used where `application_name` is not given"),
-    ("connect_timeout loginTimeout", Used, "seconds; 0 or less is as good as not given"),
-    ("keepalives tcpKeepAlive", Used, "1 (or true) or 0 (or false)"),
-    ("keepalives_idle", Used, "seconds"),
-    ("keepalives_interval", Used, "seconds"),
-    ("keepalives_count", Used, "a number"),
-    ("tcp_user_timeout", Used, "milliseconds"),
-    ("target_session_attrs targetServerType", Used, "any, read-write or primary; a standby cannot serve, for tasks are written"),
-    ("channel_binding", Used, "disable, prefer or require"),
-    ("sslmode ssl", Used, "disable, allow, prefer, require, verify-ca or verify-full"),
-    ("sslnegotiation", Used, "postgres, or direct together with sslmode=require"),
-    ("sslrootcert sslca", Used, "a file of certificates in PEM, or `system` for Mozilla's roots and sslmode=require"),
-    ("client_encoding encoding charset", Fixed(&["utf8", "utf-8", "unicode", "auto"]), "use UTF8, the only encoding that is spoken"),
-    ("gssencmode", Fixed(&["disable", "prefer", "allow"]), "GSSAPI is not supported: use TLS (sslmode=require)"),
-    ("replication", Fixed(&["false", "off", "no", "0"]), "remove it: the server needs an ordinary connection"),
-    ("sslsni", Fixed(&["1"]), "remove it: the host name is always sent in the TLS handshake"),
-    ("sslcertmode", Fixed(&["disable", "allow"]), "client certificates are not supported: use a password"),
-    ("ssl_min_protocol_version min_protocol_version", Fixed(&["TLSv1", "TLSv1.1", "TLSv1.2"]), "remove it: TLS 1.2 and 1.3 are spoken"),
-    ("ssl_max_protocol_version max_protocol_version", Fixed(&["TLSv1.3", "latest"]), "remove it: TLS 1.2 and 1.3 are spoken"),
-    ("load_balance_hosts", Ignored, "hosts are tried in the order of the URL"),
-    ("hostRecheckSeconds", Ignored, "hosts are tried in the order of the URL"),
-    ("sslcompression", Ignored, "TLS compression does not exist any more"),
-    ("sslaccept sslhostnameverifier uselibpqcompat", Ignored, "certificates are always verified"),
-    ("krbsrvname kerberosServerName gsslib gssdelegation jaasLogin jaasApplicationName useSpnego sspiServiceClass", Ignored, "GSSAPI is not used"),
-    ("pgbouncer supa workaround pool_mode prepared_statements prepare prepareThreshold prefer_simple_protocol", Ignored, "the server finds out itself what a pooler supports"),
-    ("statement_cache_size statement_cache_capacity prepared_statement_cache_size preparedStatementCacheQueries \
-      preparedStatementCacheSizeMiB prepared_statement_name_func description_cache_capacity default_query_exec_mode \
-      preferQueryMode binary_parameters binary binaryTransfer disable_prepared_binary_result", Ignored, "the server prepares its statements in its own way"),
-    ("connection_limit pool pool_size max min max_connections pool_max_conns pool_min_conns poolclass max_overflow \
-      single_use_connections", Ignored, "the pool's size is DB_POOL_SIZE"),
-    ("pool_timeout checkout_timeout", Ignored, "the limit is DB_CHECKOUT_TIMEOUT_MS"),
-    ("idle_timeout idleTimeoutMillis max_idle_connection_lifetime pool_max_conn_idle_time max_lifetime \
-      max_connection_lifetime pool_max_conn_lifetime pool_health_check_period pool_recycle pool_pre_ping conn_max_age \
-      conn_health_checks reaping_frequency", Ignored, "the limit is DB_IDLE_TIMEOUT_MS"),
-    ("statement_timeout query_timeout command_timeout socket_timeout idle_in_transaction_session_timeout lock_timeout \
-      cancelSignalTimeout", Ignored, "the limit is DB_STATEMENT_TIMEOUT_MS"),
-    ("timezone datestyle intervalstyle stringtype", Ignored, "no statement depends on it"),
-    ("reWriteBatchedInserts defaultRowFetchSize autosave readOnly assumeMinServerVersion logUnclosedConnections \
-      loggerLevel tcpNoDelay fetch_types executemany_mode async_fallback advisory_locks", Ignored, "it concerns another driver"),
-    ("sslcert sslkey sslpassword sslidentity", Refused, "client certificates are not supported: use a password; the server's CA goes into sslrootcert"),
-    ("sslcrl sslcrldir", Refused, "revocation lists are not supported: remove it"),
-    ("sslfactory sslfactoryarg sslpasswordcallback socketFactory socketFactoryArg", Refused, "remove it; a private CA goes into sslrootcert"),
-    ("service servicefile", Refused, "write the service's parameters into the URL"),
-    ("passfile", Refused, "write the password into the URL, or the URL into NEON_DATABASE_URL_FILE"),
-    ("requirepeer", Refused, "remove it; make a Unix socket's folder writable for PostgreSQL only"),
-    ("require_auth", Refused, "use channel_binding=require, with which the server must know the password"),
-    ("requiressl", Refused, "use sslmode=require"),
-    ("gssUseDefaultCreds", Refused, "GSSAPI is not supported: use a password"),
-    ("protocolVersion", Refused, "remove it: version 3.0 is spoken"),
-    ("localSocketAddress", Refused, "remove it: the system chooses the local address"),
-    ("timeout connectionTimeoutMillis", Refused, "drivers disagree on its unit: use connect_timeout, in seconds"),
-];
-
-/// The value of a parameter, and the name that the URL gives it.
-#[derive(Clone)]
-struct Value {
-    name: String,
-    text: String,
-}
-
-/// What a URL says, by the key of each parameter, and what there is to say about it.
+/// What a URL says, and what there is to say about it.
 #[derive(Default)]
 pub struct Parameters {
-    values: BTreeMap<&'static str, Value>,
-    /// Session settings of the form `options[name]=value`, which sqlx has.
-    pub settings: Vec<(String, String)>,
+    /// By the first name in the table's row: the name as written in the query (empty for other parts of the URL), and the value.
+    pub values: BTreeMap<&'static str, (String, String)>,
+    /// Command-line options of the session (`options`, `search_path` and such).
+    pub options: Vec<String>,
     /// What is ignored.
     pub notes: Vec<String>,
     /// What is wrong, to be read after the name of the URL's variable.
@@ -111,133 +23,189 @@ impl Parameters {
     /// Reads a part of the URL that stands before the query. Empty is as good as not there.
     pub fn add_part(&mut self, key: &'static str, raw: &str) {
         match decode(raw) {
-            Some(text) if text.is_empty() => {}
-            Some(text) => drop(self.values.insert(key, Value { name: key.to_owned(), text })),
+            Some(value) if value.is_empty() => {}
+            Some(value) => drop(self.values.insert(key, (String::new(), value))),
             None => self.mistakes.push(format!("has a {key} that is not percent-encoded: write `%` as %25")),
         }
     }
 
     /// Reads the URL's query. Its parameters replace the parts before the query, as in libpq.
     pub fn add_query(&mut self, query: &str) {
-        let mut seen = BTreeMap::new();
-        for (index, parameter) in query.split('&').enumerate().filter(|_| !query.is_empty()) {
+        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             // HTML writes `&` as `&amp;`.
             let parameter = parameter.strip_prefix("amp;").unwrap_or(parameter);
-            let (name, value) = match parameter.split_once('=') {
-                None if parameter.is_empty() && index + 1 == query.split('&').count() => continue, // ends with `&`
-                None => {
-                    self.mistakes.push(format!("has no `=` in parameter {} behind the `?`", index + 1));
-                    continue;
-                }
-                Some((name, value)) => (decode(name), decode(value).filter(|_| !value.contains('='))),
+            let Some((name, raw)) = parameter.split_once('=') else {
+                self.mistakes.push("has a parameter without `=`".to_owned());
+                continue;
             };
-            let name = name.filter(|name| name.bytes().all(is_name_byte)).unwrap_or_default();
-            // A raw `&` in a password would make a parameter of the rest of it.
-            let shown = if seen.contains_key("password") { String::new() } else { format!(" `{name}`") };
-            match value {
-                Some(value) => self.add(&name, &shown, value, &mut seen),
+            let is_plain =
+                |name: &String| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.[]".contains(&b));
+            let name = decode(name).filter(is_plain).unwrap_or_default();
+            match decode(raw).filter(|_| !raw.contains('=')) {
+                Some(value) => self.add(&name, value),
                 None => self.mistakes.push(format!(
-                    "has a parameter{shown} that is not percent-encoded: write `=` in its value as %3D, `%` as %25"
+                    "has a value of{} that is not percent-encoded: write `=` as %3D, `&` as %26, `%` as %25",
+                    self.quoted(&name)
                 )),
             }
         }
     }
 
-    fn add(&mut self, name: &str, shown: &str, text: String, seen: &mut BTreeMap<&'static str, String>) {
+    fn add(&mut self, name: &str, value: String) {
+        // sqlx
         if let Some(setting) = name.strip_prefix("options[").and_then(|rest| rest.strip_suffix(']')) {
-            self.settings.push((setting.to_owned(), text));
-            return;
+            return self.options.push(format!("-c {setting}={}", escape_option(&value)));
         }
-        let Some((key, handling, about)) = find(name) else {
-            self.mistakes.push(format!("has an unknown parameter{shown}: remove it"));
-            return;
+        let Some((key, handling, text)) = find(name) else {
+            return self.mistakes.push(format!("has the unknown parameter{}: remove it", self.quoted(name)));
         };
-        match handling {
-            Used => {
-                let text = if key == "sslmode" { plain_sslmode(&text) } else { text };
-                match seen.insert(key, text.clone()) {
-                    // `ssl=true` beside a particular way of TLS.
-                    Some(old) if text == "true" && is_tls(&old) => drop(seen.insert(key, old)),
-                    Some(old) if old != text && !(old == "true" && is_tls(&text)) => {
-                        self.mistakes.push(format!("has `{name}` twice with different values: keep one"));
-                    }
-                    _ => drop(self.values.insert(key, Value { name: name.to_owned(), text })),
-                }
+        let value = plain_value(key, value);
+        match (key, handling) {
+            ("options", _) => self.options.push(value),
+            ("search_path", _) => self.options.push(format!("-c search_path={}", escape_option(&value))),
+            ("schema", _) => {
+                let schema = format!("\"{}\"", value.replace('"', "\"\""));
+                self.options.push(format!("-c search_path={}", escape_option(&schema)));
             }
-            Ignored => self.notes.push(format!("`{name}` is ignored: {about}")),
-            Fixed(values) if values.iter().any(|value| value.eq_ignore_ascii_case(&text)) => {}
-            Fixed(_) | Refused => self.mistakes.push(format!("has the parameter `{name}`: {about}")),
+            (_, "used") => match self.values.get(key) {
+                Some((earlier, other)) if !earlier.is_empty() && *other != value => {
+                    self.mistakes.push(format!("has `{name}` twice with different values: keep one"));
+                }
+                _ => drop(self.values.insert(key, (name.to_owned(), value))),
+            },
+            (_, "ignored") => self.notes.push(format!("`{name}` is ignored: {text}")),
+            (_, only) if only.split('`').any(|accepted| accepted.eq_ignore_ascii_case(&value)) => {}
+            _ => self.mistakes.push(format!("has the parameter `{name}`: {text}")),
         }
     }
 
-    /// The value of a parameter; none where it is empty.
-    pub fn get(&self, key: &str) -> Option<&str> {
-        self.values.get(key).map(|value| value.text.as_str()).filter(|text| !text.is_empty())
+    /// A name for a message. Behind a password none is shown: where a raw `&` is in the password, it is the rest of it.
+    fn quoted(&self, name: &str) -> String {
+        let is_password = self.values.get("password").is_some_and(|(name, _)| !name.is_empty());
+        if is_password || name.is_empty() { String::new() } else { format!(" `{name}`") }
     }
 
-    /// What a value means that is one of these, whatever its case.
-    pub fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> Option<T> {
-        let text = &self.values.get(key)?.text;
-        let chosen = choices.iter().find(|(choice, _)| choice.eq_ignore_ascii_case(text));
-        chosen.map(|(_, meaning)| *meaning).or_else(|| self.refuse(key))
+    /// The value of a parameter, or empty.
+    pub fn get(&self, key: &str) -> &str {
+        self.values.get(key).map_or("", |(_, value)| value)
     }
 
-    /// A number.
-    pub fn number<T: FromStr>(&mut self, key: &str) -> Option<T> {
-        self.values.get(key)?.text.parse().ok().or_else(|| self.refuse(key))
-    }
-
-    /// Records that the value of a parameter is wrong; always none.
-    pub fn refuse<T>(&mut self, key: &str) -> Option<T> {
-        let name = self.values.get(key).map_or(key, |value| &value.name);
-        let about = find(key).map(|(_, _, about)| about).unwrap_or_default();
-        self.mistakes.push(format!("has an invalid `{name}`: give {about}"));
-        None
+    /// Records that the value of a parameter is wrong.
+    pub fn refuse(&mut self, key: &str) {
+        let name = self.values.get(key).map_or("", |(name, _)| name);
+        let (name, text) =
+            (if name.is_empty() { key } else { name }, find(key).map_or("", |(_, _, text)| text));
+        self.mistakes.push(format!("has an invalid `{name}`: give {text}"));
     }
 }
 
-/// The row of a parameter: its key, and what is done with it.
-fn find(name: &str) -> Option<(&'static str, Handling, &'static str)> {
-    let plain =
-        |name: &str| name.chars().filter(|c| !"_-".contains(*c)).collect::<String>().to_ascii_lowercase();
+/// The row of a parameter: its first name, what is done with it, and values, reason or remedy.
+fn find(name: &str) -> Option<(&'static str, &'static str, &'static str)> {
+    let plain = |name: &str| name.replace(['_', '-'], "").to_ascii_lowercase();
     let name = plain(name);
-    let row =
-        PARAMETERS.iter().find(|(names, ..)| names.split_whitespace().any(|known| plain(known) == name));
-    row.map(|(names, handling, about)| {
-        (names.split_whitespace().next().unwrap_or_default(), *handling, *about)
+    rows()
+        .find(|(names, ..)| names.iter().any(|known| plain(known) == name))
+        .map(|(names, is, text)| (names[0], is, text))
+}
+
+/// The rows of the table.
+fn rows() -> impl Iterator<Item = (Vec<&'static str>, &'static str, &'static str)> {
+    TABLE.lines().filter_map(|line| {
+        let mut cells = line.strip_prefix("| `")?.strip_suffix(" |")?.split(" | ");
+        Some((cells.next()?.trim_end_matches('`').split("`, `").collect(), cells.next()?, cells.next()?))
     })
 }
 
-fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"_-.[]".contains(&byte)
-}
-
-/// The spellings of node-postgres, asyncpg and JDBC as those of libpq. Chain and name are verified by every way of TLS but `verify-ca`.
-fn plain_sslmode(text: &str) -> String {
-    let text = text.to_ascii_lowercase();
-    match text.as_str() {
-        "1" | "on" | "yes" => "true",
-        "0" | "off" | "no" | "false" => "disable",
-        "verify-full" | "no-verify" => "require",
-        "allow" => "prefer",
-        other => other,
+/// The values of node-postgres, asyncpg and JDBC as those of the library. Every `sslmode` with TLS verifies chain and name but
+/// `verify-ca`.
+fn plain_value(key: &str, value: String) -> String {
+    match (key, value.to_ascii_lowercase().as_str()) {
+        ("sslmode", "1" | "true" | "on" | "require" | "verify-full" | "no-verify") => "require".to_owned(),
+        ("sslmode", "0" | "false" | "off") => "disable".to_owned(),
+        ("sslmode", "allow") => "prefer".to_owned(),
+        ("keepalives", "true") => "1".to_owned(),
+        ("keepalives", "false") => "0".to_owned(),
+        ("target_session_attrs", "primary" | "master" | "read-write") => "read-write".to_owned(),
+        ("target_session_attrs", "read-only") => String::new(), // refused: tasks are written
+        ("tcp_user_timeout", text) => text.parse().map_or(value, |ms: u64| ms.div_ceil(1000).to_string()),
+        ("sslmode" | "sslnegotiation" | "channel_binding", text) => text.to_owned(),
+        _ => value,
     }
-    .to_owned()
 }
 
-fn is_tls(sslmode: &str) -> bool {
-    ["true", "require", "verify-ca"].contains(&sslmode)
+/// In PostgreSQL's `options` a space separates, and a backslash escapes.
+fn escape_option(value: &str) -> String {
+    value.replace('\\', "\\\\").replace(' ', "\\ ")
 }
 
 /// A text without its percent-encoding; none where there is a mistake in that, or a NUL.
-pub fn decode(raw: &str) -> Option<String> {
+fn decode(raw: &str) -> Option<String> {
     let mut parts = raw.split('%');
     let mut bytes = parts.next()?.as_bytes().to_vec();
     for part in parts {
         let (hex, rest) = part.split_at_checked(2)?;
-        let byte = u8::from_str_radix(hex, 16).ok().filter(|byte| *byte != 0 && !hex.starts_with('+'))?;
-        bytes.push(byte);
+        bytes.push(u8::from_str_radix(hex, 16).ok().filter(|byte| *byte != 0 && !hex.starts_with('+'))?);
         bytes.extend_from_slice(rest.as_bytes());
     }
     String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `PQconndefaults` of libpq 17.
+    const LIBPQ: &str = "service user password passfile channel_binding connect_timeout dbname host hostaddr port client_encoding \
+                         options application_name fallback_application_name keepalives keepalives_idle keepalives_interval \
+                         keepalives_count tcp_user_timeout sslmode sslnegotiation sslcompression sslcert sslkey sslcertmode \
+                         sslpassword sslrootcert sslcrl sslcrldir sslsni requirepeer require_auth ssl_min_protocol_version \
+                         ssl_max_protocol_version gssencmode krbsrvname gsslib gssdelegation replication target_session_attrs \
+                         load_balance_hosts";
+
+    #[test]
+    fn table_has_each_parameter_of_libpq() {
+        for name in LIBPQ.split_whitespace() {
+            assert!(find(name).is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn table_row_is_well_formed_and_its_names_are_unique() {
+        let lines = TABLE.lines().filter(|line| line.starts_with('|')).count();
+        assert_eq!(rows().count() + 2, lines, "each row is read");
+        for (names, handling, text) in rows() {
+            assert!(
+                ["used", "ignored", "refused"].contains(&handling) || handling.starts_with("only `"),
+                "{handling}"
+            );
+            assert!(!text.is_empty());
+            for name in &names {
+                assert_eq!(find(name).map(|(key, ..)| key), Some(names[0]), "{name} stands in one row");
+            }
+        }
+    }
+
+    #[test]
+    fn parameter_is_handled_as_its_row_says() {
+        for (names, handling, text) in rows() {
+            for name in names {
+                let mut parameters = Parameters::default();
+                parameters.add_query(&format!("{}=some", name.to_ascii_uppercase()));
+                let Parameters { values, options, notes, mistakes, .. } = parameters;
+                let said = [notes.concat(), mistakes.concat()];
+                let counts = (values.len() + options.len(), notes.len(), mistakes.len());
+                match handling {
+                    "used" => assert_eq!(counts, (1, 0, 0), "{name}"),
+                    "ignored" => assert!(counts == (0, 1, 0) && said[0].contains(text), "{name}: {said:?}"),
+                    _ => assert!(counts == (0, 0, 1) && said[1].contains(text), "{name}: {said:?}"),
+                }
+                assert!(handling == "used" || said.concat().contains(&name.to_ascii_uppercase()), "{said:?}");
+                for accepted in handling.split('`').skip(1).step_by(2) {
+                    let mut parameters = Parameters::default();
+                    parameters.add_query(&format!("{name}={accepted}"));
+                    assert!(parameters.mistakes.is_empty(), "{name}={accepted}");
+                }
+            }
+        }
+    }
 }
