@@ -93,7 +93,9 @@ impl Config {
     fn read(lookup: impl Lookup) -> Result<Self, Mistakes> {
         let mut env = Environment::new(lookup);
         let ca_pem = env.parse_if_set("DATABASE_CA_FILE", read_file);
-        let database = env.parse("NEON_DATABASE_URL", |url| DatabaseUrl::parse(url, ca_pem.as_deref()));
+        let database = env.parse("NEON_DATABASE_URL", |url| {
+            DatabaseUrl::parse(url, ca_pem.as_deref()).map_err(|mistakes| mistakes.join("; "))
+        });
         let (secrets, warnings) = find_secrets(&mut env);
         let issuer = env.parse_if_set("BETTER_AUTH_ISSUER", |issuer| Ok(issuer.to_owned()));
         let audience = env.parse_if_set("BETTER_AUTH_AUDIENCE", |audience| Ok(audience.to_owned()));

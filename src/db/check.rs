@@ -9,7 +9,7 @@ use super::error::{Fault, is_tls_error};
 use super::rows::Texts;
 use super::session::connect;
 use super::stream::Peer;
-use super::tls::Deadline;
+use super::transport::{Deadline, Tls};
 use super::url::DatabaseUrl;
 use super::{Limits, schema};
 
@@ -52,7 +52,7 @@ const CREATE_INDEX: &str =
 /// Looks the database over, within `limits.connect_timeout` and `limits.statement_timeout`.
 pub fn check(url: &DatabaseUrl, limits: &Limits) -> Vec<Finding> {
     let until = || Instant::now() + limits.connect_timeout;
-    let connected = connect(url, &url.tls, until()).or_else(|error| match url.without_tls() {
+    let connected = connect(url, &Tls::of(url), until()).or_else(|error| match Tls::fallback(url) {
         Some(plain) if is_tls_error(&error) => connect(url, &plain, until()),
         _ => Err(error),
     });

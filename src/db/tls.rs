@@ -1,241 +1,197 @@
-//! The socket to PostgreSQL: TLS as the database's URL asks for it, and a deadline on every wait.
-//!
-//! A server that accepts and then says nothing would hold a worker for ever, at the login, where the library waits, and later. The
-//! library hands its socket to whoever does TLS before it writes a byte, if told that TLS is all there is
-//! (`sslnegotiation=direct`): that is where the deadline goes in, and why the question whether the server offers TLS is asked
-//! here.
+//! TLS to the database. Where it is used, the server's certificate is always verified.
 
-use std::future::Future;
+use std::error::Error;
 use std::io;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
-use postgres::Socket;
-use postgres::config::{SslMode, SslNegotiation};
-use postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::Sleep;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
+use x509_cert::der::{Decode, oid::db::rfc4519::COMMON_NAME};
+use x509_cert::{Certificate, ext::pkix::SubjectAltName};
 
-use super::stream::{Peer, Stream};
-
-/// Whether the connection is encrypted. Where it is, the server's chain and name are always checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TlsMode {
-    /// Never.
-    Disable,
-    /// Where the server offers it.
-    Prefer,
-    /// Always.
-    Require,
-}
-
-/// The question whether a server speaks TLS: the length of the message, and a code in place of a protocol version.
-const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
-
-/// What every connection to the database has in common.
+/// How TLS is done on each connection to the database.
 #[derive(Clone)]
 pub struct Tls {
-    mode: TlsMode,
-    rustls: MakeRustlsConnect,
+    connector: MakeRustlsConnect,
+    allows_fallback: bool,
 }
 
 impl Tls {
-    /// Trusts Mozilla's roots, and those in `ca_pem` (certificates in PEM) where it is given.
+    /// Trusts the `given` certificates besides Mozilla's roots; `verifies_only_chain`: these alone, for a host of any name.
     ///
     /// # Errors
-    /// When `ca_pem` holds something else, or nothing.
-    pub fn new(mode: TlsMode, ca_pem: Option<&[u8]>) -> Result<Self, String> {
+    /// When one of them is no certificate.
+    pub fn new(
+        given: Vec<CertificateDer<'static>>,
+        verifies_only_chain: bool,
+        allows_fallback: bool,
+        is_direct: bool,
+    ) -> Result<Self, String> {
+        let verifies_name = !verifies_only_chain || given.is_empty();
         let mut roots = RootCertStore::empty();
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        let mut added = 0;
-        for certificate in ca_pem.into_iter().flat_map(CertificateDer::pem_slice_iter) {
-            let certificate = certificate.map_err(|error| format!("is not PEM: {error}"))?;
-            roots.add(certificate).map_err(|error| format!("has a certificate that is none: {error}"))?;
-            added += 1;
+        if verifies_name {
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         }
-        if ca_pem.is_some() && added == 0 {
-            return Err("has no certificate in PEM".to_owned());
+        for certificate in &given {
+            roots
+                .add(certificate.clone())
+                .map_err(|error| format!("has a CA that cannot be used: {error}"))?;
         }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let algorithms = provider.signature_verification_algorithms;
+        let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
+            .dangerous() // that is what rustls calls a verifier of one's own
+            .with_custom_certificate_verifier(Arc::new(Verifier { roots, given, verifies_name, algorithms }))
             .with_no_client_auth();
-        Ok(Self { mode, rustls: MakeRustlsConnect::new(config) })
-    }
-
-    /// Has the library hand us its socket.
-    pub fn prepare(config: &mut tokio_postgres::Config) {
-        config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
-    }
-
-    /// The same without TLS.
-    pub fn disabled(&self) -> Self {
-        Self { mode: TlsMode::Disable, rustls: self.rustls.clone() }
-    }
-
-    /// For one connection, which waits no longer than `deadline` says: at each host for this share, and not after `until`.
-    pub fn transport(&self, deadline: Arc<Deadline>, until: Instant, share: Duration) -> Transport {
-        Transport { tls: self.clone(), deadline, until, share, peer: Arc::default() }
-    }
-}
-
-/// Until when a connection may wait for the server; for ever while none is set.
-#[derive(Debug, Default)]
-pub struct Deadline(Mutex<Option<Instant>>);
-
-impl Deadline {
-    /// Whatever is waited for must come before this.
-    pub fn set(&self, until: Instant) {
-        *self.lock() = Some(until);
-    }
-
-    /// Nothing is waited for.
-    pub fn clear(&self) {
-        *self.lock() = None;
-    }
-
-    fn get(&self) -> Option<Instant> {
-        *self.lock()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.0.lock().expect("nothing panics while it holds this lock")
-    }
-}
-
-/// How one connection is made.
-#[derive(Clone)]
-pub struct Transport {
-    tls: Tls,
-    deadline: Arc<Deadline>,
-    until: Instant,
-    share: Duration,
-    peer: Arc<Peer>,
-}
-
-impl Transport {
-    /// See [`Peer`].
-    pub fn peer(&self) -> Arc<Peer> {
-        Arc::clone(&self.peer)
-    }
-}
-
-impl MakeTlsConnect<Socket> for Transport {
-    type Stream = Stream;
-    type TlsConnect = Handshake;
-    type Error = io::Error;
-
-    fn make_tls_connect(&mut self, host: &str) -> Result<Handshake, io::Error> {
-        self.deadline.set(self.until.min(Instant::now() + self.share));
-        Ok(Handshake { transport: self.clone(), host: host.to_owned() })
-    }
-}
-
-/// A connection that is about to be made to this host.
-pub struct Handshake {
-    transport: Transport,
-    host: String,
-}
-
-impl TlsConnect<Socket> for Handshake {
-    type Stream = Stream;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
-
-    fn connect(self, socket: Socket) -> Self::Future {
-        Box::pin(self.shake_hands(socket))
-    }
-}
-
-impl Handshake {
-    async fn shake_hands(self, socket: Socket) -> io::Result<Stream> {
-        let Transport { tls: Tls { mode, mut rustls }, deadline, peer, .. } = self.transport;
-        let mut socket = Timed { socket, alarm: None, deadline };
-        if mode == TlsMode::Disable {
-            return Ok(Stream::new(socket, peer));
+        if is_direct {
+            config.alpn_protocols = vec![b"postgresql".to_vec()]; // PostgreSQL 17 asks for it
         }
-        socket.write_all(&SSL_REQUEST).await?;
-        match (socket.read_u8().await?, mode) {
-            (b'S', _) => {
-                let connect = MakeTlsConnect::<Timed>::make_tls_connect(&mut rustls, &self.host)
-                    .map_err(io::Error::other)?;
-                let encrypted = connect.connect(socket).await?;
-                peer.encrypt();
-                Ok(Stream::new(encrypted, peer))
-            }
-            (b'N', TlsMode::Prefer) => Ok(Stream::new(socket, peer)),
-            (b'N', _) => Err(io::Error::other("the server offers no TLS, and sslmode asks for it")),
-            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the server is no PostgreSQL")),
+        Ok(Self { connector: MakeRustlsConnect::new(config), allows_fallback })
+    }
+
+    /// For `tokio_postgres::Config::connect`.
+    pub fn connector(&self) -> MakeRustlsConnect {
+        self.connector.clone()
+    }
+
+    /// Whether a connection without TLS may follow one whose TLS has failed (`sslmode=prefer`).
+    pub fn allows_fallback(&self) -> bool {
+        self.allows_fallback
+    }
+}
+
+/// The certificates in a text in PEM.
+///
+/// # Errors
+/// When there is none, or something else. To be read after the name of the file.
+pub fn read_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    match CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>() {
+        Ok(certificates) if certificates.is_empty() => Err("has no certificate in PEM".to_owned()),
+        certificates => certificates.map_err(|error| format!("is not PEM: {error}")),
+    }
+}
+
+/// Verifies as webpki does, and trusts the server's own certificate, too, where it is given. PostgreSQL's manual makes one that has
+/// signed itself, which webpki refuses as that of a CA.
+#[derive(Debug)]
+struct Verifier {
+    roots: RootCertStore,
+    given: Vec<CertificateDer<'static>>,
+    verifies_name: bool,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        own: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let certificate = ParsedCertificate::try_from(own)?;
+        let mut has_name = false;
+        if self.given.contains(own) {
+            let own = Certificate::from_der(own).map_err(|_| CertificateError::BadEncoding)?;
+            verify_time(&own, now)?;
+            has_name = has_common_name(&own, name);
+        } else {
+            let (roots, algorithms) = (&self.roots, self.algorithms.all);
+            verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, algorithms)?;
         }
-    }
-}
-
-/// The socket, which fails when a wait outlasts the deadline.
-pub struct Timed {
-    socket: Socket,
-    alarm: Option<Pin<Box<Sleep>>>,
-    deadline: Arc<Deadline>,
-}
-
-impl Timed {
-    /// Passes on what is ready; what is not must come before the deadline. The alarm is left at the deadline of an earlier wait
-    /// where that comes first, and set anew when it goes off: mostly the answer is there long before.
-    fn in_time<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        let Some(deadline) = self.deadline.get().filter(|_| polled.is_pending()).map(Into::into) else {
-            return polled;
-        };
-        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        if deadline < alarm.deadline() {
-            alarm.as_mut().reset(deadline);
+        if self.verifies_name && !has_name {
+            verify_server_name(&certificate, name)?;
         }
-        // Where the server sends without a pause, the runtime has its pauses, and lets no alarm go off in them.
-        while tokio::time::Instant::now() < deadline {
-            ready!(alarm.as_mut().poll(cx));
-            alarm.as_mut().reset(deadline);
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+fn verify_time(certificate: &Certificate, now: UnixTime) -> Result<(), CertificateError> {
+    let validity = &certificate.tbs_certificate.validity;
+    match now.as_secs() {
+        now if now < validity.not_before.to_unix_duration().as_secs() => Err(CertificateError::NotValidYet),
+        now if now > validity.not_after.to_unix_duration().as_secs() => Err(CertificateError::Expired),
+        _ => Ok(()),
+    }
+}
+
+/// Whether this is the common name of a certificate that has no `subjectAltName`.
+fn has_common_name(certificate: &Certificate, name: &ServerName<'_>) -> bool {
+    let certificate = &certificate.tbs_certificate;
+    let mut subject = certificate.subject.0.iter().flat_map(|part| part.0.iter());
+    let is_named = subject.any(|part| {
+        part.oid == COMMON_NAME && part.value.value().eq_ignore_ascii_case(name.to_str().as_bytes())
+    });
+    is_named && matches!(certificate.get::<SubjectAltName>(), Ok(None))
+}
+
+fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    // The source of an `io::Error` is that of the error in it: look at that itself.
+    let inner =
+        error.downcast_ref().and_then(io::Error::get_ref).map(|inner| inner as &(dyn Error + 'static));
+    error.downcast_ref().or_else(|| tls_error(inner.or_else(|| error.source())?))
+}
+
+/// Whether a connection failed by TLS.
+pub fn is_tls_error(error: &(dyn Error + 'static)) -> bool {
+    tls_error(error).is_some()
+}
+
+/// Why the server's certificate is not accepted, and what to do about it; none for other failures.
+pub fn explain(error: &(dyn Error + 'static)) -> Option<String> {
+    use CertificateError::*;
+    let rustls::Error::InvalidCertificate(reason) = tls_error(error)? else { return None };
+    let what = match reason {
+        UnknownIssuer => {
+            "signed by an unknown CA: set DATABASE_CA_FILE (or sslrootcert in the URL) to the CA's certificate"
         }
-        let message = "the database did not answer in time";
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)))
-    }
-}
-
-impl AsyncRead for Timed {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.socket).poll_read(cx, buffer);
-        self.in_time(cx, polled)
-    }
-}
-
-impl AsyncWrite for Timed {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.socket).poll_write(cx, bytes);
-        self.in_time(cx, polled)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.socket).poll_flush(cx);
-        self.in_time(cx, polled)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.socket).poll_shutdown(cx);
-        self.in_time(cx, polled)
-    }
-}
-
-impl TlsStream for Timed {
-    fn channel_binding(&self) -> ChannelBinding {
-        ChannelBinding::none()
-    }
+        NotValidForNameContext { presented, .. } if presented.is_empty() => {
+            "without the host's name: make it with a subjectAltName, or set DATABASE_CA_FILE to this certificate"
+        }
+        NotValidForNameContext { presented, .. } => {
+            let names = presented.join(", ");
+            return Some(format!(
+                "the database's certificate is not for the host in the URL, but for {names}"
+            ));
+        }
+        Expired | ExpiredContext { .. } => "expired",
+        NotValidYet | NotValidYetContext { .. } => "not valid yet, or the clock is wrong",
+        other => {
+            return Some(format!(
+                "the database's certificate is not accepted ({other}): where it is self-signed, set DATABASE_CA_FILE \
+                 (or sslrootcert in the URL) to this certificate"
+            ));
+        }
+    };
+    Some(format!("the database's certificate is {what}"))
 }

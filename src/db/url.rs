@@ -1,19 +1,39 @@
-//! The database's URL, as it stands in dashboards, `.env` files and the settings of SQLAlchemy.
+//! The database URL, read as libpq reads it.
+//!
+//! Where libpq would take a raw special character for the end of a part, and so lose what follows (an `sslmode`), the URL is
+//! refused. No message holds a secret.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use postgres::config::Host;
+use tokio_postgres::Config;
+use tokio_postgres::config::{SslMode, SslNegotiation};
 
-use super::tls::{Tls, TlsMode};
+use super::tls::{Tls, read_certificates};
+use super::url_parameters::Parameters;
 
-/// Where the database is, and how it is spoken to. Holds a password: [`fmt::Debug`] shows none of it.
+/// The folder of the Unix socket where the URL names no host: libpq's default on Debian and Fedora.
+const DEFAULT_SOCKET_FOLDER: &str = "/var/run/postgresql";
+
+const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// Where the database is, and how it is spoken to. Holds a password, which [`fmt::Debug`] does not show.
 #[derive(Clone)]
 pub struct DatabaseUrl {
-    pub(super) config: tokio_postgres::Config,
-    pub(super) tls: Tls,
-    mode: TlsMode,
+    hosts: Vec<HostConfig>,
+    tls: Tls,
+    notes: Vec<String>,
+}
+
+/// How to connect to one host.
+#[derive(Clone)]
+pub struct HostConfig {
+    /// One host, and all else.
+    pub config: Config,
+    /// `host:port`, or the path of the Unix socket, for messages.
+    pub address: String,
 }
 
 impl fmt::Debug for DatabaseUrl {
@@ -23,192 +43,219 @@ impl fmt::Debug for DatabaseUrl {
 }
 
 impl DatabaseUrl {
-    /// Reads a URL; white space and quotes around it are dropped. `ca_pem` is trusted beside Mozilla's roots.
+    /// Reads a URL; white space and quotes around it are dropped. `ca_pem` is the content of `DATABASE_CA_FILE`.
     ///
     /// # Errors
-    /// What is wrong with it, without a word of it.
-    pub fn parse(text: &str, ca_pem: Option<&[u8]>) -> Result<Self, String> {
-        let text = unquoted(text);
-        if text.is_empty() {
-            return Err("is not set: give postgresql://user:password@host/database".to_owned());
+    /// Everything that is wrong with it, to be read after the name of its variable, without a secret.
+    pub fn parse(text: &str, ca_pem: Option<&[u8]>) -> Result<Self, Vec<String>> {
+        let mut parameters = Parameters::default();
+        let query = read_address(text, &mut parameters).map_err(|mistake| vec![mistake])?;
+        parameters.add_query(query);
+        let tls = tls(&mut parameters, ca_pem);
+        let session = session(&mut parameters);
+        let hosts = hosts(&mut parameters, &session).unwrap_or_default();
+        match tls {
+            Ok(tls) if parameters.mistakes.is_empty() => Ok(Self { hosts, tls, notes: parameters.notes }),
+            tls => Err(parameters.mistakes.into_iter().chain(tls.err()).collect()),
         }
-        let (address, query) = text.split_once('?').unwrap_or((text, ""));
-        let address = address
-            .split_once("://")
-            .filter(|(scheme, _)| is_postgresql(scheme))
-            .map(|(_, address)| address)
-            .ok_or("does not begin with postgresql:// or postgres://")?;
-
-        let mut mode = TlsMode::Prefer;
-        let mut parameters = Vec::new();
-        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-            match parameter.split_once('=') {
-                // asyncpg calls it `ssl`.
-                Some(("sslmode" | "ssl", value)) => mode = parse_mode(value)?,
-                _ => parameters.push(parameter),
-            }
-        }
-        let mut config =
-            tokio_postgres::Config::from_str(&format!("postgresql://{address}?{}", parameters.join("&")))
-                .map_err(|error| without_secrets(&error))?;
-        if config.get_hosts().is_empty() {
-            return Err("names no host".to_owned());
-        }
-        if config.get_hosts().iter().any(|host| !matches!(host, Host::Tcp(_))) {
-            return Err(
-                "names a Unix socket, on which no deadline can be kept: give a host's name".to_owned()
-            );
-        }
-        if config.get_application_name().is_none() {
-            config.application_name(env!("CARGO_PKG_NAME"));
-        }
-        Tls::prepare(&mut config);
-        Ok(Self { config, tls: Tls::new(mode, ca_pem)?, mode })
     }
 
-    /// What it says of the time that connecting may take, all in all (`connect_timeout`).
+    /// The hosts, in the order in which they are tried.
+    pub fn hosts(&self) -> &[HostConfig] {
+        &self.hosts
+    }
+
+    /// How TLS is done where a host's configuration asks for it.
+    pub fn tls(&self) -> &Tls {
+        &self.tls
+    }
+
+    /// How long connecting may take in all (`connect_timeout`), an hour at most.
     pub fn connect_timeout(&self) -> Option<Duration> {
-        self.config.get_connect_timeout().copied()
+        self.hosts.first()?.config.get_connect_timeout().map(|timeout| *timeout.min(&MAX_CONNECT_TIMEOUT))
     }
 
-    /// How to connect where TLS was tried and did not hold, if that is allowed.
-    pub(super) fn without_tls(&self) -> Option<Tls> {
-        (self.mode == TlsMode::Prefer).then(|| self.tls.disabled())
+    /// What is ignored or understood in a particular way, for the log and `--check`.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 }
 
+/// Reads what stands before the query; returns the query.
+fn read_address<'a>(text: &'a str, parameters: &mut Parameters) -> Result<&'a str, String> {
+    let text = unquoted(text);
+    if text.is_empty() {
+        return Err("is not set: give postgresql://user:password@host/database".to_owned());
+    }
+    let (_, rest) = text
+        .split_once("://")
+        .filter(|(scheme, _)| is_postgresql(scheme))
+        .ok_or("does not begin with postgresql:// or postgres://")?;
+    // As in libpq, user and password end at the first `@`, if that comes before the first `/`.
+    let end = rest.find(['@', '/']).filter(|end| rest[*end..].starts_with('@'));
+    let (credentials, rest) = end.map_or(("", rest), |end| (&rest[..end], &rest[end + 1..]));
+    let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
+    let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (hosts, dbname) = address.split_once('/').unwrap_or((address, ""));
+    let has_space = text.contains(|c: char| c.is_whitespace() || c.is_control());
+    if has_space || user.contains('?') || rest.contains('@') || dbname.contains(['&', '=']) {
+        return Err("has an ambiguous character: percent-encode those in user, password, database and values \
+                    (`@` as %40, `/` as %2F, `?` as %3F, `&` as %26, `=` as %3D, `:` as %3A, `%` as %25, a space as %20)"
+            .to_owned());
+    }
+    let hosts: Option<Vec<_>> = hosts.split(',').map(split_port).collect();
+    let hosts = hosts.ok_or("has an IPv6 address that is not of the form [address]:port")?;
+    let (hosts, ports): (Vec<_>, Vec<_>) = hosts.into_iter().unzip();
+    let (hosts, ports) = (hosts.join(","), ports.join(","));
+    for (key, part) in
+        [("user", user), ("password", password), ("host", &hosts), ("port", &ports), ("dbname", dbname)]
+    {
+        parameters.add_part(key, part);
+    }
+    Ok(query)
+}
+
+/// Without what people copy along: quotes, and the name of the program that takes the URL.
 fn unquoted(text: &str) -> &str {
     let text = text.trim();
+    let text = text.strip_prefix("psql ").unwrap_or(text).trim();
     let unquoted = ['"', '\''].iter().find_map(|quote| text.strip_prefix(*quote)?.strip_suffix(*quote));
     unquoted.unwrap_or(text).trim()
 }
 
+/// `postgresql` or `postgres`, with SQLAlchemy's `+driver` or JDBC's `jdbc:`.
 fn is_postgresql(scheme: &str) -> bool {
-    let drivers = ["", "+asyncpg", "+psycopg2", "+psycopg"];
-    let driver = scheme.strip_prefix("postgresql").or_else(|| scheme.strip_prefix("postgres"));
-    driver.is_some_and(|driver| drivers.contains(&driver))
+    let scheme = scheme.to_ascii_lowercase();
+    let (scheme, driver) = scheme.split_once('+').unwrap_or((&scheme, ""));
+    let scheme = scheme.strip_prefix("jdbc:").unwrap_or(scheme);
+    ["postgresql", "postgres"].contains(&scheme)
+        && driver.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-/// Where there is TLS, chain and name are always checked: `require` is as good as `verify-full`.
-fn parse_mode(value: &str) -> Result<TlsMode, String> {
-    match value {
-        "disable" => Ok(TlsMode::Disable),
-        "prefer" => Ok(TlsMode::Prefer),
-        "require" | "verify-full" => Ok(TlsMode::Require),
-        _ => Err("has an sslmode that is not disable, prefer, require or verify-full".to_owned()),
-    }
+/// Host and port of one host.
+fn split_port(host: &str) -> Option<(&str, &str)> {
+    let Some(rest) = host.strip_prefix('[') else { return Some(host.split_once(':').unwrap_or((host, ""))) };
+    let (address, port) = rest.split_once(']').filter(|(address, _)| !address.is_empty())?;
+    Some((address, if port.is_empty() { "" } else { port.strip_prefix(':')? }))
 }
 
-/// Only the library's words about the name of a parameter: its others may quote the URL, and so the password.
-fn without_secrets(error: &postgres::Error) -> String {
-    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    let about_option = cause.starts_with("unknown option") || cause.starts_with("invalid value for option");
-    let name = cause.split('`').nth(1).unwrap_or_default();
-    if about_option && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
-        format!("has an {cause}")
-    } else {
-        "is no connection URL: give postgresql://user:password@host/database, special characters percent-encoded"
-            .to_owned()
+/// Looks at what concerns TLS: certificates are read, and weak combinations refused as in libpq.
+fn tls(parameters: &mut Parameters, ca_pem: Option<&[u8]>) -> Result<Tls, String> {
+    let root = parameters.get("sslrootcert").to_owned();
+    let is_direct = parameters.get("sslnegotiation") == "direct";
+    if root == "system" && !parameters.values.contains_key("sslmode") {
+        parameters.add_part("sslmode", "require");
     }
+    let verifies_only_chain = parameters.get("sslmode") == "verify-ca";
+    if verifies_only_chain {
+        parameters.add_part("sslmode", "require");
+    }
+    for (key, is_weak) in [("sslrootcert", root == "system"), ("sslnegotiation", is_direct)] {
+        if is_weak && parameters.get("sslmode") != "require" {
+            parameters.refuse(key);
+        }
+    }
+    let mut certificates = Vec::new();
+    if let Some(pem) = ca_pem {
+        let given = read_certificates(pem);
+        certificates
+            .extend(given.map_err(|why| format!("cannot be used: the file of DATABASE_CA_FILE {why}"))?);
+    }
+    if !["", "system"].contains(&root.as_str()) {
+        let given = std::fs::read(root).map_err(|error| format!("cannot be read: {error}"));
+        let given = given.and_then(|pem| read_certificates(&pem));
+        certificates.extend(given.map_err(|why| format!("has an invalid `sslrootcert`: the file {why}"))?);
+        parameters
+            .notes
+            .push(format!("certificates trusted besides Mozilla's roots: {}", certificates.len()));
+    }
+    if verifies_only_chain && certificates.is_empty() {
+        parameters.notes.push("`sslmode=verify-ca` is verify-full: no CA is given".to_owned());
+    }
+    let allows_fallback = ["", "prefer"].contains(&parameters.get("sslmode"));
+    Tls::new(certificates, verifies_only_chain, allows_fallback, is_direct)
+}
+
+/// Everything but hosts, in the library's form `key='value'`. Each value is tried by itself, so that every wrong one is named.
+fn session(parameters: &mut Parameters) -> String {
+    let options = parameters.options.join(" ");
+    let fallback = match parameters.get("fallback_application_name") {
+        "" => env!("CARGO_PKG_NAME"),
+        name => name,
+    };
+    let mut session = setting("application_name", fallback);
+    if !options.is_empty() {
+        session += &setting("options", &options);
+    }
+    for (key, (_, value)) in parameters.values.clone() {
+        match key {
+            "host" | "hostaddr" | "port" | "sslrootcert" | "fallback_application_name" => {}
+            // As in libpq, empty is as good as not given.
+            "user" | "password" | "dbname" | "application_name" if value.is_empty() => {}
+            _ if Config::from_str(&setting(key, &value)).is_err() => parameters.refuse(key),
+            _ => session += &setting(key, &value),
+        }
+    }
+    session
+}
+
+fn setting(key: &str, value: &str) -> String {
+    format!("{key}='{}' ", value.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+/// Each host with its address and port. None where something is wrong.
+fn hosts(parameters: &mut Parameters, session: &str) -> Option<Vec<HostConfig>> {
+    let lists = ["host", "hostaddr", "port"].map(|key| parameters.get(key).to_owned());
+    let lists = lists.each_ref().map(|list| list.split(',').collect::<Vec<_>>());
+    let count = lists[0].len().max(lists[1].len());
+    if lists.iter().any(|list| list.len() != count && list.len() != 1)
+        || count > 1 && lists[..2].iter().any(|list| list.len() == 1 && !list[0].is_empty())
+    {
+        parameters.mistakes.push("has different numbers of hosts, addresses and ports".to_owned());
+        return None;
+    }
+    let host = |index: usize| {
+        let [name, address, port] = lists.each_ref().map(|list| list[index.min(list.len() - 1)]);
+        host(session, name, address, port).map_err(|key| parameters.refuse(key)).ok()
+    };
+    (0..count).map(host).collect()
+}
+
+/// One host, or the parameter that is wrong. An empty host is the default Unix socket, as in libpq.
+fn host(session: &str, name: &str, address: &str, port: &str) -> Result<HostConfig, &'static str> {
+    let port = if port.is_empty() { 5432 } else { port.parse().map_err(|_| "port")? };
+    let name = match (name, address) {
+        ("", "") => DEFAULT_SOCKET_FOLDER,
+        ("", address) => address,
+        (name, _) => name,
+    };
+    let is_ipv6 = name.parse::<Ipv6Addr>().is_ok();
+    let is_socket = name.starts_with('/');
+    if port == 0_u16 {
+        return Err("port");
+    }
+    if is_socket && !address.is_empty() {
+        return Err("hostaddr"); // libpq would speak TCP
+    }
+    if !is_ipv6 && !is_socket && !name.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b)) {
+        return Err("host");
+    }
+    let mut config = Config::from_str(session).map_err(|_| "options")?;
+    config.host(name).port(port);
+    if !address.is_empty() {
+        config.hostaddr(address.parse().map_err(|_| "hostaddr")?);
+    }
+    if is_socket {
+        // There is no TLS on Unix sockets; libpq ignores sslmode there, too.
+        config.ssl_mode(SslMode::Disable).ssl_negotiation(SslNegotiation::Postgres);
+    }
+    let address = match (is_socket, is_ipv6) {
+        (true, _) => format!("{name}/.s.PGSQL.{port}"),
+        (_, true) => format!("[{name}]:{port}"),
+        _ => format!("{name}:{port}"),
+    };
+    Ok(HostConfig { config, address })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const URL: &str = "postgresql://ada:s3cr3t@db.example/todo";
-
-    fn parse(text: &str) -> Result<DatabaseUrl, String> {
-        DatabaseUrl::parse(text, None)
-    }
-
-    #[test]
-    fn a_url_is_taken_as_people_write_it() {
-        for url in [
-            URL.to_owned(),
-            URL.replace("postgresql", "postgres"),
-            URL.replace("postgresql", "postgresql+asyncpg"),
-            URL.replace("postgresql", "postgresql+psycopg2"),
-            URL.replace("postgresql", "postgresql+psycopg"),
-            format!("  {URL}\n"),
-            format!("\"{URL}\""),
-            format!("'{URL}' "),
-            format!("{URL}?sslmode=require&channel_binding=require"),
-            format!("{URL}?ssl=require&connect_timeout=10"),
-        ] {
-            let config = parse(&url).unwrap().config;
-            assert_eq!((config.get_user(), config.get_dbname()), (Some("ada"), Some("todo")), "{url:?}");
-            assert_eq!(config.get_password(), Some("s3cr3t".as_bytes()), "{url:?}");
-        }
-    }
-
-    #[test]
-    fn addresses_are_read_as_libpq_reads_them() {
-        let config = parse("postgres://a%40b:p%3As%2Fs%3F@[::1]:6543/my%20db").unwrap().config;
-        assert_eq!((config.get_user(), config.get_dbname()), (Some("a@b"), Some("my db")));
-        assert_eq!(config.get_password(), Some("p:s/s?".as_bytes()));
-        assert_eq!((config.get_hosts(), config.get_ports()), (&[Host::Tcp("::1".into())][..], &[6543][..]));
-
-        let config =
-            parse("postgresql://ada@one:1,two:2/todo?target_session_attrs=read-write").unwrap().config;
-        assert_eq!(config.get_hosts(), [Host::Tcp("one".into()), Host::Tcp("two".into())]);
-        assert_eq!(config.get_ports(), [1, 2]);
-
-        let neon = "postgresql://ada:s@ep-x.neon.tech/todo?sslmode=require&options=endpoint%3Dep-x";
-        assert_eq!(parse(neon).unwrap().config.get_options(), Some("endpoint=ep-x"));
-    }
-
-    #[test]
-    fn a_unix_socket_is_refused() {
-        for url in [
-            "postgresql:///todo?host=/run/postgresql",
-            "postgresql://%2Frun/todo",
-            "postgresql://a,%2Frun/todo",
-        ] {
-            assert!(parse(url).unwrap_err().contains("Unix socket"), "{url}");
-        }
-    }
-
-    #[test]
-    fn sslmode_decides_on_tls() {
-        for (query, mode) in [
-            ("", TlsMode::Prefer),
-            ("?sslmode=disable", TlsMode::Disable),
-            ("?sslmode=prefer", TlsMode::Prefer),
-            ("?sslmode=require", TlsMode::Require),
-            ("?sslmode=verify-full", TlsMode::Require),
-        ] {
-            assert_eq!(parse(&format!("{URL}{query}")).unwrap().mode, mode, "{query}");
-        }
-        assert!(parse(&format!("{URL}?sslmode=allow")).unwrap_err().contains("sslmode"));
-    }
-
-    #[test]
-    fn an_unknown_parameter_is_refused_by_name() {
-        assert!(parse(&format!("{URL}?ssl_mode=require")).unwrap_err().contains("ssl_mode"));
-    }
-
-    #[test]
-    fn no_secret_is_ever_printed() {
-        for url in [
-            "mysql://ada:s3cr3t@db.example/todo",
-            "postgresql://ada:s3cr3t@db.example:s3cr3t/todo",
-            "postgresql://ada:s3cr3t@db.example/todo?s3cr3t",
-            "postgresql://ada:s3cr3t@db.example/todo?s3cr3t=1",
-            "postgresql://ada:s3cr3t@[::1/todo",
-            "postgresql:///todo",
-            "s3cr3t",
-        ] {
-            let message = parse(url).unwrap_err();
-            assert!(!message.contains("s3cr3t"), "{message}");
-        }
-        assert!(!format!("{:?}", parse(URL).unwrap()).contains("s3cr3t"));
-    }
-
-    #[test]
-    fn a_ca_file_is_certificates_in_pem() {
-        for pem in ["", "no PEM", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
-            assert!(DatabaseUrl::parse(URL, Some(pem.as_bytes())).is_err(), "{pem:?}");
-        }
-    }
-}
+mod tests;
