@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::AuthError;
 use super::jwks::Algorithm;
-use crate::http::json::{Scalar as JsonValue, is_object};
+use crate::http::json::{JsonValue, is_object};
 
 /// The longest token that is parsed, in bytes. Claims can contain a user's avatar: 8 KB have been seen.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;

@@ -9,6 +9,7 @@ mod error;
 mod jwks;
 mod jwks_cache;
 mod jwks_source;
+pub mod jwks_table;
 mod jws;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -15,8 +15,8 @@ fn read(variables: &[(&str, &str)]) -> Result<Config, Mistakes> {
 fn two_variables_suffice() {
     let config = read(&[("NEON_DATABASE_URL", URL), ("BETTER_AUTH_SECRET", SECRET)]).unwrap();
     assert_eq!((config.host.as_str(), config.port), ("0.0.0.0", 8000));
-    assert!(config.cors.judge(Some("http://localhost:3000")).is_some());
-    assert!(config.cors.judge(Some("http://127.0.0.1:3000")).is_some());
+    assert!(config.cors.allowed_origin(Some("http://localhost:3000")).is_some());
+    assert!(config.cors.allowed_origin(Some("http://127.0.0.1:3000")).is_some());
     assert!(config.warnings.is_empty());
 }
 

@@ -11,6 +11,7 @@ pub mod schema;
 pub mod statement;
 pub mod tls;
 pub mod url;
+mod url_parameters;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use log::warn;
 use r2d2::ManageConnection;
+use tokio_postgres::Config;
+use tokio_postgres::config::SslMode;
 
 use super::availability::Availability;
 use super::connection::Connection;
@@ -133,9 +135,9 @@ impl ConnectionManager {
     ) -> Result<(Connection, bool), DbError> {
         let mut config = host.config.clone();
         if !with_tls {
-            config.ssl_mode(tokio_postgres::config::SslMode::Disable);
+            config.ssl_mode(SslMode::Disable);
         }
-        let open = |config| {
+        let open = |config: &Config| {
             Connection::open(config, self.url.tls().connector(), Arc::clone(&self.availability), deadline)
         };
         if !self.refuses_options.load(Ordering::Relaxed) {

@@ -1,40 +1,44 @@
-//! The second listener, for the operator: `/metrics`, in a thread of its own, so that it answers however busy the workers are.
+//! Admin listener: `/metrics` for Prometheus, in a thread of its own, so that busy workers do not delay it.
 //!
-//! It asks nobody who they are, and shows nobody's data; where it listens is the operator's decision.
+//! It authenticates nobody and shows no user's data. The operator decides who reaches `ADMIN_ADDR`.
 
 use std::error::Error;
 use std::net::{SocketAddr, TcpListener};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::{debug, info};
+use prometheus_client::encoding::{EncodeCounterValue, EncodeGaugeValue, prometheus_text};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
 use tiny_http::{Header, Limits, Method, Rejection, Response, ResponseBox, Server, Stats};
 
 use crate::auth::JwksStatus;
-use crate::db as database;
-use crate::http::split_target;
-use crate::ops::log as logging;
-use crate::ops::metrics::{Metrics, Text};
+use crate::db;
+use crate::http::path_and_query;
+use crate::ops::log::dropped_lines;
+use crate::ops::metrics::Metrics;
 use crate::ops::threads::spawn;
 
-const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// Listens on `address`, and answers `/metrics` with what `metrics` gives, until the process ends.
+/// Listens on `address` and answers `/metrics` with the text of `metrics`, until the process ends.
 ///
 /// # Errors
-/// When the address cannot be listened on.
+/// When the address cannot be listened on, or no thread can be started.
 pub fn start(
     address: SocketAddr,
     metrics: impl Fn() -> String + Send + 'static,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
     let listener = TcpListener::bind(address)
-        .map_err(|error| format!("ADMIN_ADDR is {address}, which cannot be listened on: {error}"))?;
+        .map_err(|error| format!("cannot listen on ADMIN_ADDR {address}: {error}"))?;
     let address = listener.local_addr()?;
     let server = Server::with_limits(listener, limits(), Rejection::to_response)?;
     spawn("admin", move || {
         for request in server.incoming_requests() {
-            let response = answer(request.method(), request.url(), &metrics);
+            let response = respond(request.method(), request.url(), &metrics);
             if let Err(error) = request.respond(response) {
-                debug!("an answer could not be sent: {error}");
+                debug!("cannot send a response: {error}");
             }
         }
     })?;
@@ -55,90 +59,102 @@ fn limits() -> Limits {
     }
 }
 
-fn answer(method: &Method, target: &str, metrics: impl Fn() -> String) -> ResponseBox {
+fn respond(method: &Method, target: &str, metrics: impl Fn() -> String) -> ResponseBox {
     let header =
         |name, value| Header::from_bytes(name, value).expect("a token and visible ASCII make a header");
-    match (method, split_target(target).0) {
-        (Method::Get | Method::Head, "/metrics") => {
-            Response::from_string(metrics()).with_header(header("Content-Type", CONTENT_TYPE)).boxed()
-        }
+    match (method, path_and_query(target).0) {
+        (Method::Get | Method::Head, "/metrics") => Response::from_string(metrics())
+            .with_header(header("Content-Type", prometheus_text::CONTENT_TYPE))
+            .boxed(),
         (_, "/metrics") => Response::empty(405).with_header(header("Allow", "GET, HEAD")).boxed(),
-        _ => Response::from_string("There is /metrics here.\n").with_status_code(404).boxed(),
+        _ => Response::from_string("Not found. Metrics are at /metrics.\n").with_status_code(404).boxed(),
     }
 }
 
-/// All metrics in Prometheus's text format: `specs/operations.md` lists them.
-pub fn render(
-    requests: &Metrics,
-    http: &Stats,
-    waiting: usize,
-    database: &database::Stats,
-    keys: &JwksStatus,
-) -> String {
-    let mut text = Text::default();
-    text.family("todo_backend_build_info", "gauge", "What runs here.");
-    text.sample("", concat!("version=\"", env!("CARGO_PKG_VERSION"), "\""), 1);
-    requests.write(&mut text);
-    text.single(
-        "http_requests_waiting",
-        "gauge",
-        "Requests that wait for a worker or for their turn.",
-        waiting,
-    );
-    write_http(http, &mut text);
-    write_database(database, &mut text);
-    write_keys(keys, &mut text);
-    let dropped = logging::dropped_lines();
-    text.single("log_lines_dropped_total", "counter", "Lines that nobody read fast enough.", dropped);
-    text.into_string()
+/// What is read when metrics are asked for.
+pub struct Snapshot<'a> {
+    /// The HTTP engine's counters.
+    pub http: Stats,
+    /// Requests that wait for a worker.
+    pub queued: usize,
+    /// Requests that wait for a key set.
+    pub waiting_for_keys: usize,
+    /// The pool of database connections.
+    pub database: db::Stats,
+    /// The issuer's public keys.
+    pub keys: &'a JwksStatus,
 }
 
-fn write_http(http: &Stats, text: &mut Text) {
-    text.single("http_connections", "gauge", "Connections open now.", http.connections);
-    text.single("http_connections_accepted_total", "counter", "Connections since the start.", http.accepted);
-    text.single(
-        "http_buffered_bytes",
-        "gauge",
-        "Unfinished heads, and bodies, in memory now.",
-        http.buffered_bytes,
-    );
-    text.single(
-        "http_requests_refused_full_total",
-        "counter",
-        "Requests that the HTTP layer answered 503, for there was no room.",
-        http.shed,
-    );
-    text.single(
-        "http_requests_refused_total",
-        "counter",
-        "Other requests that the HTTP layer refused, for they did not hold.",
-        http.rejected,
-    );
+/// All metrics in Prometheus' text format: `specs/operations.md` lists them.
+pub fn render(metrics: &Metrics, snapshot: Snapshot) -> String {
+    let mut registry = Registry::default();
+    let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+    registry.register("todo_backend_build", "Version of the program", build);
+    metrics.register(&mut registry);
+    gauge(&mut registry, "http_requests_queued", "Requests that wait for a worker", snapshot.queued);
+    register_http(&mut registry, &snapshot.http);
+    register_database(&mut registry, &snapshot.database);
+    register_keys(&mut registry, snapshot.keys, snapshot.waiting_for_keys);
+    let help = "Log lines that were dropped because standard error was not read fast enough";
+    counter(&mut registry, "log_lines_dropped", help, dropped_lines());
+    let mut text = String::new();
+    prometheus_text::encode(&mut text, &registry).expect("a String accepts all text");
+    text
 }
 
-fn write_database(database: &database::Stats, text: &mut Text) {
-    if let Some(is_there) = database.is_there {
-        text.single(
-            "database_up",
-            "gauge",
-            "Whether the database was there when last asked.",
-            u8::from(is_there),
-        );
+fn register_http(registry: &mut Registry, http: &Stats) {
+    gauge(registry, "http_connections", "Open connections", http.connections);
+    counter(registry, "http_connections_accepted", "Connections accepted since the start", http.accepted);
+    let help = "Bytes of unfinished request heads and of request bodies in memory";
+    gauge(registry, "http_buffered_bytes", help, http.buffered_bytes);
+    gauge(registry, "http_unsent_bytes", "Bytes of responses that wait for slow clients", http.unsent_bytes);
+    let rejected = Family::<[(&str, &str); 1], Counter>::default();
+    for (reason, count) in [("overload", http.shed), ("invalid", http.rejected)] {
+        rejected.get_or_create(&[("reason", reason)]).inc_by(count);
     }
-    text.single("database_pool_max_connections", "gauge", "Connections there may be.", database.max);
-    text.family("database_pool_connections", "gauge", "Connections to the database now.");
-    text.sample("", "state=\"idle\"", database.idle);
-    text.sample("", "state=\"in_use\"", database.connections.saturating_sub(database.idle));
+    let help = "Requests that the HTTP engine answered itself: 503 without capacity (overload), else invalid";
+    registry.register("http_requests_rejected", help, rejected);
 }
 
-fn write_keys(keys: &JwksStatus, text: &mut Text) {
-    text.single("auth_keys", "gauge", "Public keys that tokens are verified with.", keys.keys);
+fn register_database(registry: &mut Registry, database: &db::Stats) {
+    if let Some(is_up) = database.is_up {
+        let help = "1 if the database answered when it was last used, else 0";
+        gauge(registry, "database_up", help, u32::from(is_up));
+    }
+    let max = database.max;
+    gauge(registry, "database_pool_max_connections", "Largest number of connections to the database", max);
+    let connections = Family::<[(&str, &str); 1], Gauge>::default();
+    let in_use = database.connections.saturating_sub(database.idle);
+    for (state, count) in [("idle", database.idle), ("in_use", in_use)] {
+        connections.get_or_create(&[("state", state)]).set(count.into());
+    }
+    registry.register("database_pool_connections", "Open connections to the database", connections);
+}
+
+fn register_keys(registry: &mut Registry, keys: &JwksStatus, waiting: usize) {
+    gauge(registry, "auth_keys", "Public keys of the issuer that are in use", keys.keys);
+    if keys.age.is_some() || keys.last_error.is_some() {
+        let help = "1 if the last fetch of the keys succeeded, else 0";
+        gauge(registry, "auth_keys_last_fetch_success", help, u32::from(keys.last_error.is_none()));
+    }
     if let Some(age) = keys.age {
-        text.single(
-            "auth_keys_age_seconds",
-            "gauge",
-            "How long ago they were asked for with success.",
-            age.as_secs_f64(),
-        );
+        let fetched_at = (SystemTime::now() - age).duration_since(UNIX_EPOCH).unwrap_or_default();
+        let help = "Unix time of the last successful fetch of the keys";
+        gauge(registry, "auth_keys_last_success_timestamp_seconds", help, fetched_at.as_secs_f64());
     }
+    gauge(registry, "auth_requests_waiting_for_keys", "Requests that wait for a fetch of the keys", waiting);
+}
+
+fn gauge<N>(registry: &mut Registry, name: &str, help: &str, value: N)
+where
+    N: EncodeGaugeValue + std::fmt::Debug + Send + Sync + 'static,
+{
+    registry.register(name, help, ConstGauge::new(value));
+}
+
+fn counter<N>(registry: &mut Registry, name: &str, help: &str, value: N)
+where
+    N: EncodeCounterValue + std::fmt::Debug + Send + Sync + 'static,
+{
+    registry.register(name, help, ConstCounter::new(value));
 }

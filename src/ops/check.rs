@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use crate::auth::{JwksCache, JwksStatus};
 use crate::config::Config;
-use crate::db::{self as database, Database};
+use crate::db::Database;
+use crate::ops::check_database;
 use crate::server::key_source;
-use crate::tasks::store::Store;
 
 /// Looks at everything, and says each on a line of `out`; whether all of it will do.
 ///
@@ -31,16 +31,16 @@ pub fn run(out: &mut dyn Write) -> io::Result<bool> {
         report.good("secret", warning, "give frontend and backend one of `openssl rand -base64 32`")?;
     }
     report.good("secret", &format!("tokens are verified with {secrets}"), "")?;
-    let findings = database::check(&config.database, &config.database_limits);
+    let findings = check_database::inspect(&config.database, &config.database_limits);
     for finding in &findings {
-        report.say(finding.ok, finding.name, &finding.what, &finding.remedy)?;
+        report.say(finding.ok, finding.name, &finding.message, &finding.hint)?;
     }
     // The index is looked for where there is a table. Where there is none, a connection of the service would make it.
     let may_connect = findings.iter().any(|finding| finding.name == "index");
     let has_url = config.jwks_url.is_some();
     if has_url || may_connect {
-        let store = Arc::new(Store::new(Database::new(config.database, config.database_limits)));
-        let cache = JwksCache::<()>::new(key_source(config.jwks_url, &store), |_| {});
+        let database = Arc::new(Database::new(config.database, config.database_limits));
+        let cache = JwksCache::<()>::new(key_source(config.jwks_url, &database), |_| {});
         report.keys(&cache.refresh(Instant::now()), has_url)?;
     } else {
         report.good("keys", "not looked for, for they would be in the database", "")?;

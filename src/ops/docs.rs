@@ -8,6 +8,17 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
+use crate::http::Response;
+
+/// The description of the API for programs.
+pub const OPENAPI_JSON: &[u8] = include_bytes!("../../specs/api/openapi.json");
+
+/// What is at this path.
+pub fn response(path: &str) -> Option<Response> {
+    let page = Response::new(200, "text/html; charset=utf-8", page().as_bytes());
+    matches!(path, "/docs" | "/docs/").then(|| page.with_header("Content-Security-Policy", CONTENT_SECURITY_POLICY))
+}
+
 const STYLE: &str = include_str!("docs.css");
 /// Lets a browser apply [`STYLE`] by its SHA-256 and do nothing else. `tests/docs.sh` computes the sum.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
