@@ -58,8 +58,8 @@ struct SessionClaims {
 }
 
 impl Claims<'_> {
-    /// Checks time, issuer, audience and purpose, in this order, and then reads the identity. `jws` is what these claims
-    /// were read from.
+    /// Checks time, issuer, audience and purpose, in this order, and then reads the identity. `jws` is what these
+    /// claims were read from.
     pub(super) fn validate(
         self,
         expected: &ExpectedClaims,

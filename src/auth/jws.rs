@@ -1,6 +1,7 @@
 //! Parses a bearer token as a signed JWT, without verifying it.
 //!
-//! Only the header is interpreted: it names the signature scheme. The payload stays bytes until the signature is verified.
+//! Only the header is interpreted: it names the signature scheme. The payload stays bytes until the signature is
+//! verified.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -1,8 +1,9 @@
 //! Verifies bearer tokens: the only way to get a [`UserId`].
 //!
-//! The server signs nobody in. It accepts a token because the frontend's Better Auth signed it; nothing else in a request
-//! says who the user is. The order of the checks is that of `specs/api/auth.md`: no claim is read before the signature is
-//! verified. Nothing here waits: a token that needs a key is told apart first, and [`JwksCache`] parks its request.
+//! The server signs nobody in. It accepts a token because the frontend's Better Auth signed it; nothing else in a
+//! request says who the user is. The order of the checks is that of `specs/api/auth.md`: no claim is read before the
+//! signature is verified. Nothing here waits: a token that needs a key is told apart first, and [`JwksCache`] parks
+//! its request.
 
 mod claims;
 mod error;
@@ -110,8 +111,8 @@ impl Verifier {
         }
     }
 
-    /// Verifies the token in the value of the one `Authorization` header, as far as that is possible without the issuer's
-    /// keys. `now` is in seconds since 1970.
+    /// Verifies the token in the value of the one `Authorization` header, as far as that is possible without the
+    /// issuer's keys. `now` is in seconds since 1970.
     ///
     /// # Errors
     /// Any [`AuthError`] but `KeysUnavailable`.
@@ -126,7 +127,8 @@ impl Verifier {
         }
     }
 
-    /// Verifies a token that [`Verifier::authenticate`] said needs a key. `keys` is the set that [`JwksCache::find`] gave.
+    /// Verifies a token that [`Verifier::authenticate`] said needs a key. `keys` is the set that [`JwksCache::find`]
+    /// gave.
     ///
     /// # Errors
     /// Any [`AuthError`] but `KeysUnavailable`.
@@ -155,8 +157,8 @@ impl Verifier {
         }
         if self.count_bad_signature() {
             warn!(
-                "{SUSPICIOUS_BAD_SIGNATURES} tokens in a row have a bad HS256 signature, and none was good since the start: \
-                 BETTER_AUTH_SECRET is probably not the frontend's"
+                "{SUSPICIOUS_BAD_SIGNATURES} tokens in a row have a bad HS256 signature, and none was good since the \
+                 start: BETTER_AUTH_SECRET is probably not the frontend's"
             );
         }
         Err(AuthError::Invalid("signature verification failed"))
