@@ -3,7 +3,6 @@
 //! With `app.rs`, `http.rs` and `admin.rs` the only file that knows `tiny_http`.
 
 use std::error::Error as StdError;
-use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -16,6 +15,7 @@ use tiny_http::{Rejection, ResponseBox, Server};
 
 use crate::auth::{JwksUrl, KeySource};
 use crate::config::Config;
+use crate::config::address::ListenAddress;
 use crate::db::Database;
 use crate::dispatch::{App, finish};
 use crate::http::error::Error;
@@ -39,8 +39,8 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
     let cors = Arc::new(config.cors);
     // Before anybody can connect, so that no signal ends what has been accepted.
     let signals = Signals::new([SIGTERM, SIGINT])?;
-    let listener = TcpListener::bind((config.host.as_str(), config.port))
-        .map_err(|error| format!("cannot listen on {} port {}: {error}", config.host, config.port))?;
+    let listener = config.address.bind()?;
+    let admin_listener = config.admin_address.as_ref().map(ListenAddress::bind).transpose()?;
     let address = listener.local_addr()?;
     let rejections = Arc::clone(&cors);
     let workers = config.database_limits.pool_size as usize;
@@ -55,9 +55,9 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
     let store = Arc::new(Store::new(database));
     let keys = key_source(config.jwks_url, &store);
     let app = Arc::new(App::new(cors, config.trust, keys, Arc::clone(&store), workers, max_body_threads));
-    if let Some(address) = config.admin_address {
+    if let Some(listener) = admin_listener {
         let (app, server) = (Arc::clone(&app), Arc::clone(&server));
-        admin::start(address, move || app.metrics(&server))?;
+        admin::start(listener, move || app.metrics(&server))?;
     }
     info!("listening on http://{address}");
 

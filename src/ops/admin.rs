@@ -3,7 +3,7 @@
 //! It asks nobody who they are, and shows nobody's data; where it listens is the operator's decision.
 
 use std::error::Error;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::time::Duration;
 
 use log::{debug, info};
@@ -18,16 +18,14 @@ use crate::ops::threads::spawn;
 
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Listens on `address`, and answers `/metrics` with what `metrics` gives, until the process ends.
+/// Answers `/metrics` with what `metrics` gives, until the process ends.
 ///
 /// # Errors
-/// When the address cannot be listened on.
+/// When the listener cannot be used, or no thread be started.
 pub fn start(
-    address: SocketAddr,
+    listener: TcpListener,
     metrics: impl Fn() -> String + Send + 'static,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let listener = TcpListener::bind(address)
-        .map_err(|error| format!("ADMIN_ADDR is {address}, which cannot be listened on: {error}"))?;
     let address = listener.local_addr()?;
     let server = Server::with_limits(listener, limits(), Rejection::to_response)?;
     spawn("admin", move || {

@@ -1,90 +1,107 @@
-//! `--check`: whether the service could serve as it is configured. Looks, changes nothing, and serves nobody.
+//! `--check`: whether the server could run with this configuration. Changes nothing and serves nobody.
 
 use std::io::{self, Write};
 use std::sync::Arc;
 
 use crate::auth::{KeyStatus, Verifier};
 use crate::config::Config;
-use crate::db::{self as database, Database};
+use crate::db::{self, Database};
 use crate::server::key_source;
 use crate::tasks::store::Store;
 
-/// Looks at everything, and says each on a line of `out`; whether all of it will do.
+/// Checks everything and writes one line about each. Returns whether the server could run.
 ///
 /// # Errors
-/// When nothing can be said.
+/// When `out` cannot be written.
 pub fn run(out: &mut dyn Write) -> io::Result<bool> {
-    let mut report = Report { out, all_is_well: true };
+    let mut report = Report { out, passed: true };
     let config = match Config::from_env() {
         Ok(config) => config,
-        Err(mistakes) => {
-            for mistake in mistakes.lines() {
-                report.bad("settings", mistake, "see `todo-backend --help`; the rest was not looked at")?;
+        Err(errors) => {
+            for error in &errors.0 {
+                report.fail("settings", error, "see `todo-backend --help`; nothing else was checked")?;
             }
             return Ok(false);
         }
     };
-    report.good("settings", "every variable holds", "")?;
-    let secrets = config.trust.secrets.len();
+    report.ok("settings", "all are valid", "")?;
     for warning in &config.warnings {
-        report.good("secret", warning, "give frontend and backend one of `openssl rand -base64 32`")?;
+        report.line("note", "settings", warning, "")?;
     }
-    report.good("secret", &format!("tokens are verified with {secrets}"), "")?;
-    let findings = database::check(&config.database, &config.database_limits);
+    report.ok("secret", &format!("{} configured", config.trust.secrets.len()), "")?;
+    report.addresses(&config)?;
+    let findings = db::check(&config.database, &config.database_limits);
     for finding in &findings {
-        report.say(finding.ok, finding.name, &finding.what, &finding.remedy)?;
+        let print = if finding.ok { Report::ok } else { Report::fail };
+        print(&mut report, finding.name, &finding.what, &finding.remedy)?;
     }
     // The index is looked for where there is a table. Where there is none, a connection of the service would make it.
     let may_connect = findings.iter().any(|finding| finding.name == "index");
-    if config.jwks_url.is_some() || may_connect {
+    let has_url = config.jwks_url.is_some();
+    if has_url || may_connect {
         let store = Arc::new(Store::new(Database::new(config.database, config.database_limits)));
         let verifier = Verifier::new(config.trust, key_source(config.jwks_url, &store), 1);
-        report.keys(&verifier.refresh_keys())?;
+        report.keys(&verifier.refresh_keys(), has_url)?;
     } else {
-        report.good("keys", "not looked for, for they would be in the database", "")?;
+        report.ok("keys", "not checked: they would be in the database", "")?;
     }
-    Ok(report.all_is_well)
+    Ok(report.passed)
 }
 
 struct Report<'o> {
     out: &'o mut dyn Write,
-    all_is_well: bool,
+    passed: bool,
 }
 
 impl Report<'_> {
-    fn keys(&mut self, status: &KeyStatus) -> io::Result<()> {
+    /// Binds all addresses at once, as the server does, and releases them.
+    fn addresses(&mut self, config: &Config) -> io::Result<()> {
+        let mut listeners = Vec::new();
+        for address in [Some(&config.address), config.admin_address.as_ref()].into_iter().flatten() {
+            match address.bind() {
+                Ok(listener) => {
+                    self.ok("address", &format!("can listen on {}", listener.local_addr()?), "")?;
+                    listeners.push(listener);
+                }
+                Err(error) => self.fail("address", &error, "")?,
+            }
+        }
+        Ok(())
+    }
+
+    fn keys(&mut self, status: &KeyStatus, has_url: bool) -> io::Result<()> {
         let KeyStatus { source, keys, last_error, .. } = status;
         match (keys, last_error) {
-            (_, Some(error)) => {
-                let remedy =
-                    "see to BETTER_AUTH_JWKS_URL or BETTER_AUTH_URL, and that it can be reached from here";
-                self.bad("keys", &format!("{source}: {error}"), remedy)
+            (_, Some(error)) if has_url => {
+                let hint = "see that this URL is the one of your Better Auth, and can be reached from here";
+                self.fail("keys", &format!("{source}: {error}"), hint)
+            }
+            (_, Some(error)) => self.fail("keys", &format!("{source}: {error}"), ""),
+            (0, None) if has_url => {
+                let hint = "see that Better Auth uses its jwt() plugin and serves keys there";
+                self.fail("keys", &format!("{source} has no usable key"), hint)
             }
             (0, None) => {
-                let remedy = "if your frontend uses the jwt() plugin, set BETTER_AUTH_URL";
-                self.good("keys", &format!("none in {source}"), remedy)
+                let hint = "if your frontend uses the jwt() plugin, set BETTER_AUTH_URL";
+                self.ok("keys", &format!("none in {source}"), hint)
             }
-            (_, None) => self.good("keys", &format!("{keys} from {source}"), ""),
+            (_, None) => self.ok("keys", &format!("{keys} from {source}"), ""),
         }
     }
 
-    fn good(&mut self, name: &str, what: &str, remedy: &str) -> io::Result<()> {
-        self.say(true, name, what, remedy)
+    /// A check that passed. With a hint, something could be better.
+    fn ok(&mut self, name: &str, message: &str, hint: &str) -> io::Result<()> {
+        self.line(if hint.is_empty() { "ok" } else { "note" }, name, message, hint)
     }
 
-    fn bad(&mut self, name: &str, what: &str, remedy: &str) -> io::Result<()> {
-        self.say(false, name, what, remedy)
+    /// A check that failed: the server could not run.
+    fn fail(&mut self, name: &str, message: &str, hint: &str) -> io::Result<()> {
+        self.passed = false;
+        self.line("FAIL", name, message, hint)
     }
 
-    /// A line: whether it will do, what was looked at, what was found, and what to do about it.
-    fn say(&mut self, ok: bool, name: &str, what: &str, remedy: &str) -> io::Result<()> {
-        self.all_is_well &= ok;
-        let mark = match (ok, remedy) {
-            (false, _) => "FAIL",
-            (true, "") => "ok",
-            (true, _) => "note",
-        };
-        let link = if remedy.is_empty() { "" } else { "; " };
-        writeln!(self.out, "{mark:<4} {name}: {what}{link}{remedy}")
+    fn line(&mut self, status: &str, name: &str, message: &str, hint: &str) -> io::Result<()> {
+        let separator = if hint.is_empty() { "" } else { "; " };
+        writeln!(self.out, "{status:<4} {name}: {message}{separator}{hint}")
     }
 }
