@@ -193,6 +193,8 @@ done
 
 # --- Looking before serving ---
 
+export HOST=127.0.0.1 PORT=0 # --check binds the address
+
 start_database
 sql 'drop table tasks'
 run NEON_DATABASE_URL="$database_url" "$server_binary" --check
@@ -204,7 +206,7 @@ create ada milk
 stop_server
 run NEON_DATABASE_URL="$database_url" "$server_binary" --check
 check 'the table that the service made will do' 0 "$exit_status"
-for name in settings secret database table index keys; do
+for name in settings secret address database table index keys; do
     check "$name is looked at" 1 "$(echo "$said" | grep -c -E "^(ok  |note) $name: ")"
 done
 sql 'alter table tasks drop column completed; drop index tasks_of_user'
@@ -212,7 +214,7 @@ run NEON_DATABASE_URL="$database_url" BETTER_AUTH_SECRET=short "$server_binary" 
 check 'a table that does not fit will not' 1 "$exit_status"
 check_contains "the column is named, with a remedy" "FAIL table: it has no column \`completed\` (boolean); " "$said"
 check_contains 'a missing index is told, with the statement' 'note index: none begins with user_id: slower with every task; create index' "$said"
-check_contains 'and so is a short secret' 'note secret: BETTER_AUTH_SECRET has 5 bytes' "$said"
+check_contains 'and so is a short secret' 'note settings: BETTER_AUTH_SECRET has 5 bytes' "$said"
 run NEON_DATABASE_URL="$database_url" BETTER_AUTH_URL=http://127.0.0.1:1 "$server_binary" --check
 check_contains 'keys that cannot be had are told, with a remedy' 'FAIL keys: http://127.0.0.1:1/api/auth/jwks: ' "$said"
 run NEON_DATABASE_URL="${database_url%/*}/none" "$server_binary" --check
