@@ -158,11 +158,10 @@ warned() {
 stop_server
 plain_secret=$BETTER_AUTH_SECRET
 warned 'BETTER_AUTH_SECRET is in quotes' BETTER_AUTH_SECRET="\"$plain_secret\""
-quote='"'
-export BETTER_AUTH_SECRET="$quote$plain_secret$quote"
+BETTER_AUTH_SECRET=$(printf '"%s"' "$plain_secret")
 create quinn quoted # nobody has a token of this user yet
 check 'the quotes are a part of the secret' 201 "$status"
-export BETTER_AUTH_SECRET="$plain_secret"
+BETTER_AUTH_SECRET=$plain_secret
 warned 'BETTER_AUTH_SECRET ends with a line end' BETTER_AUTH_SECRET="$plain_secret$line_end"
 warned 'BETTER_AUTH_SECRET looks like NAME=value' BETTER_AUTH_SECRET="BETTER_AUTH_SECRET=$plain_secret"
 warned 'BETTER_AUTH_SECRET contains a comment' BETTER_AUTH_SECRET="$plain_secret # production"
