@@ -23,10 +23,10 @@ use unusual::unusual_traits;
 const SAFE_SECRET_BYTES: usize = 32;
 /// Maximum number of secrets in `BETTER_AUTH_SECRETS`: a forged token costs one check with each.
 const MAX_SECRETS: usize = 16;
-/// Words that name a source of log messages, where another single word in `RUST_LOG` would silence the log.
+/// Targets of the program's log messages. In `RUST_LOG`, any other word that is no level would silence the log.
 const LOG_TARGETS: [&str; 3] = ["todo_backend", "tiny_http", "request"];
 
-/// The configuration of the service.
+/// The configuration of the service. It contains secrets, so it has no `Debug` and cannot be printed.
 pub struct Config {
     /// `NEON_DATABASE_URL` with `DATABASE_CA_FILE`
     pub database: DatabaseUrl,

@@ -273,3 +273,25 @@ fn value_that_is_unusual_is_a_warning_and_used_as_it_is() {
         assert!(used.iter().any(|used| value.ends_with(*used)), "{name}");
     }
 }
+
+#[test]
+fn type_that_contains_secrets_cannot_be_printed() {
+    use std::fmt::Debug;
+    use std::marker::PhantomData;
+
+    // The constant of the inherent `impl` is found where `T: Debug` holds, else that of the trait.
+    struct Probe<T>(PhantomData<T>);
+    trait Otherwise {
+        const PRINTABLE: bool = false;
+    }
+    impl<T> Otherwise for Probe<T> {}
+    impl<T: Debug> Probe<T> {
+        const PRINTABLE: bool = true;
+    }
+    let printable = [Probe::<ConfigErrors>::PRINTABLE, Probe::<Config>::PRINTABLE, Probe::<Trust>::PRINTABLE];
+    assert_eq!(printable, [true, false, false]);
+    let _ = Probe::<()>(PhantomData);
+    // The database URL prints its name only.
+    let url = DatabaseUrl::parse(URL, None).unwrap();
+    assert!(!format!("{url:?}").contains("s3cr3t"));
+}
