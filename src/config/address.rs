@@ -66,6 +66,7 @@ impl ListenAddress {
             _ if is_platform => {
                 "a tool such as conda set HOST to the name of a platform: unset HOST, or set it to 0.0.0.0"
             }
+            _ if self.settings.starts_with("ADMIN_ADDR") => "give an address of this machine",
             _ => {
                 "give an address of this machine without quotes, scheme or port, such as 0.0.0.0, 127.0.0.1 or ::"
             }
@@ -112,6 +113,13 @@ mod tests {
             let message = ListenAddress::new(host, 0).explain("resolve", &ErrorKind::NotFound.into());
             assert!(message.contains(&format!("HOST=`{host}`")) && message.contains(hint), "{message}");
         }
+    }
+
+    #[test]
+    fn admin_address_that_cannot_be_used_is_named_with_its_value() {
+        let message = ListenAddress::parse_admin("192.0.2.7:0").unwrap().bind().unwrap_err();
+        assert!(message.starts_with("cannot listen on ADMIN_ADDR=`192.0.2.7:0`: "), "{message}");
+        assert!(message.ends_with("; give an address of this machine"), "{message}");
     }
 
     #[test]
