@@ -1,7 +1,6 @@
 //! Start, accept loop, worker threads, signals, shutdown.
 
 use std::error::Error as StdError;
-use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -14,6 +13,7 @@ use tiny_http::{Rejection, ResponseBox, Server};
 
 use crate::auth::{JwksUrl, KeySource, jwks_table};
 use crate::config::Config;
+use crate::config::address::ListenAddress;
 use crate::db::Database;
 use crate::dispatch::Dispatcher;
 use crate::http::error::ApiError;
@@ -35,8 +35,8 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
     let cors = Arc::new(config.cors);
     // Before anybody can connect, so that no signal ends what has been accepted.
     let signals = Signals::new([SIGTERM, SIGINT])?;
-    let listener = TcpListener::bind((config.host.as_str(), config.port))
-        .map_err(|error| format!("cannot listen on {} port {}: {error}", config.host, config.port))?;
+    let listener = config.address.bind()?;
+    let admin_listener = config.admin_address.as_ref().map(ListenAddress::bind).transpose()?;
     let address = listener.local_addr()?;
     let rejections = Arc::clone(&cors);
     let workers = config.database_limits.pool_size as usize;
@@ -50,10 +50,10 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
         .map_err(|_| "cannot start the threads of the pool of connections")?;
     let database = Arc::new(database);
     let keys = key_source(config.jwks_url, &database);
-    let dispatcher = Dispatcher::new(cors, config.trust, keys, Arc::clone(&database), workers);
-    if let Some(address) = config.admin_address {
+    let dispatcher = Dispatcher::new(cors, config.auth, keys, Arc::clone(&database), workers);
+    if let Some(listener) = admin_listener {
         let (dispatcher, server) = (Arc::clone(&dispatcher), Arc::clone(&server));
-        admin::start(address, move || dispatcher.metrics(&server))?;
+        admin::start(listener, move || dispatcher.metrics(&server))?;
     }
     info!("listening on http://{address}");
 

@@ -47,15 +47,16 @@ struct Attempts {
 }
 
 impl ConnectionManager {
-    /// For this database. What is learned of it is recorded in `availability`.
-    pub fn new(url: DatabaseUrl, limits: Limits, availability: Arc<Availability>) -> Self {
+    /// For this database. What is learned of it is recorded in `availability`. `applies_schema`: the first connection creates the
+    /// table, or checks it.
+    pub fn new(url: DatabaseUrl, limits: Limits, availability: Arc<Availability>, applies_schema: bool) -> Self {
         Self {
             url,
             limits,
             availability,
             attempts: Mutex::default(),
             refuses_options: AtomicBool::new(false),
-            is_schema_applied: AtomicBool::new(false),
+            is_schema_applied: AtomicBool::new(!applies_schema),
             is_tls_warned: AtomicBool::new(false),
         }
     }

@@ -140,7 +140,7 @@ impl Response {
         let retained_bytes = self.body.retained_bytes();
         tiny_http::Response::new(StatusCode(self.status), Vec::new(), self.body, length, None)
             .with_fields(self.headers)
-            .with_held_bytes(retained_bytes)
+            .with_retained_bytes(retained_bytes)
     }
 }
 
