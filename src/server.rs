@@ -57,7 +57,7 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
     let app = Arc::new(App::new(cors, config.trust, keys, Arc::clone(&store), workers, max_body_threads));
     if let Some(address) = config.admin_address {
         let (app, server) = (Arc::clone(&app), Arc::clone(&server));
-        admin::start(address, move || app.metrics(&server))?;
+        admin::start(address, move || app.metrics(server.stats()))?;
     }
     info!("listening on http://{address}");
 

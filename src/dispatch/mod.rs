@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{debug, error};
-use tiny_http::{Method, Request, Server};
+use tiny_http::{Method, Request};
 
 use crate::auth::{Identity, KeySource, Patience, Refusal, Trust, Verifier};
 use crate::dispatch::queue::{Queue, Share};
@@ -19,10 +19,9 @@ use crate::http::router::{self, Match, PRIVATE, PUBLIC, Private, Public};
 use crate::http::{Response, conditions, read_body, sole, split_target};
 use crate::http::{cors, request_id, trace_context};
 use crate::ops::access_log::{AccessLogEntry, UserPseudonyms};
-use crate::ops::admin::Snapshot;
+use crate::ops::log as logging;
 use crate::ops::metrics::Metrics;
 use crate::ops::origin_log::{RefusedOrigins, is_same_origin};
-use crate::ops::{admin, log as logging};
 use crate::tasks::handlers as api;
 use crate::tasks::handlers::{Company, Reply};
 use crate::tasks::seal::Seal;
@@ -352,18 +351,6 @@ impl App {
             }
             Private::DeleteTask => api::delete(&tasks, id, &conditions(request, seal)?),
         }
-    }
-
-    /// How it is doing, for Prometheus.
-    pub fn metrics(&self, server: &Server) -> String {
-        let snapshot = Snapshot {
-            http: server.stats(),
-            queued: self.queue.len() + self.turns.waiting(),
-            waiting_for_keys: self.verifier.waiting_for_keys(),
-            database: self.store.database().stats(),
-            keys: &self.verifier.key_status(),
-        };
-        admin::render(&self.metrics, snapshot)
     }
 }
 

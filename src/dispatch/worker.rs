@@ -7,6 +7,7 @@ use super::{App, Call, Job, guarded, share};
 use crate::db::{Failure, Outcome, Question, Rows, Statement};
 use crate::http::Response;
 use crate::http::error::Error;
+use crate::ops::admin::{self, Snapshot};
 use crate::ops::log as logging;
 use crate::tasks::handlers::Company;
 
@@ -14,6 +15,18 @@ use crate::tasks::handlers::Company;
 type Asking<'q> = (Call, Question<'q, Response>);
 
 impl App {
+    /// All metrics, in Prometheus' text format.
+    pub fn metrics(&self, http: admin::Stats) -> String {
+        let snapshot = Snapshot {
+            http,
+            queued: self.queue.len() + self.turns.waiting(),
+            waiting_for_keys: self.verifier.waiting_for_keys(),
+            database: self.store.database().stats(),
+            keys: &self.verifier.key_status(),
+        };
+        admin::render(&self.metrics, snapshot)
+    }
+
     /// Asks all these questions, and answers the requests.
     pub(super) fn ask_all(&self, asking: Vec<Asking>) {
         let (writes, mut reads): (Vec<_>, Vec<_>) =

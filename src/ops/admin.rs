@@ -7,13 +7,14 @@ use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::{debug, info};
-use prometheus_client::encoding::{EncodeCounterValue, EncodeGaugeValue, prometheus_text};
+use prometheus_client::encoding::prometheus_text;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
-use tiny_http::{Header, Limits, Method, Rejection, Response, ResponseBox, Server, Stats};
+pub use tiny_http::Stats;
+use tiny_http::{Header, Limits, Method, Rejection, Response, ResponseBox, Server};
 
 use crate::auth::KeyStatus;
 use crate::db;
@@ -88,73 +89,56 @@ pub struct Snapshot<'a> {
 /// All metrics in Prometheus' text format: `specs/operations.md` lists them.
 pub fn render(metrics: &Metrics, snapshot: Snapshot) -> String {
     let mut registry = Registry::default();
-    let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-    registry.register("todo_backend_build", "Version of the program", build);
+    let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+    registry.register("todo_backend_build", "Version of the program", version);
     metrics.register(&mut registry);
-    gauge(&mut registry, "http_requests_queued", "Requests that wait for a worker", snapshot.queued);
-    register_http(&mut registry, &snapshot.http);
-    register_database(&mut registry, &snapshot.database);
-    register_keys(&mut registry, snapshot.keys, snapshot.waiting_for_keys);
-    let help = "Log lines that were dropped because standard error was not read fast enough";
-    counter(&mut registry, "log_lines_dropped", help, dropped_lines());
+    register_gauges(&mut registry, &snapshot);
+    register_counters(&mut registry, &snapshot.http);
+    let connections = Family::<[(&str, &str); 1], Gauge>::default();
+    let db::Stats { connections: open, idle, .. } = snapshot.database;
+    for (state, count) in [("idle", idle), ("in_use", open.saturating_sub(idle))] {
+        connections.get_or_create(&[("state", state)]).set(count.into());
+    }
+    registry.register("database_pool_connections", "Open connections to the database", connections);
     let mut text = String::new();
     prometheus_text::encode(&mut text, &registry).expect("a String accepts all text");
     text
 }
 
-fn register_http(registry: &mut Registry, http: &Stats) {
-    gauge(registry, "http_connections", "Open connections", http.connections);
-    counter(registry, "http_connections_accepted", "Connections accepted since the start", http.accepted);
-    let help = "Bytes of unfinished request heads and of request bodies in memory";
-    gauge(registry, "http_buffered_bytes", help, http.buffered_bytes);
-    gauge(registry, "http_unsent_bytes", "Bytes of responses that wait for slow clients", http.unsent_bytes);
+fn register_gauges(registry: &mut Registry, snapshot: &Snapshot) {
+    let Snapshot { http, database, keys, .. } = snapshot;
+    let mut gauge =
+        |name: &str, help: &str, value: u64| registry.register(name, help, ConstGauge::new(value));
+    gauge("http_requests_queued", "Requests that wait for a worker", snapshot.queued as u64);
+    gauge("http_connections", "Open connections", http.connections as u64);
+    gauge("http_buffered_bytes", "Unfinished requests in memory", http.buffered_bytes as u64);
+    gauge("http_unsent_bytes", "Responses in memory, for slow clients", http.unsent_bytes as u64);
+    if let Some(is_up) = database.is_there {
+        gauge("database_up", "1 if the database answered when it was last used, else 0", is_up.into());
+    }
+    gauge("database_pool_max_connections", "Size of the pool", database.max.into());
+    gauge("auth_keys", "Public keys of the issuer that are in use", keys.keys as u64);
+    let waiting = snapshot.waiting_for_keys as u64;
+    gauge("auth_requests_waiting_for_keys", "Requests that wait for a fetch of the keys", waiting);
+    if keys.age.is_some() || keys.last_error.is_some() {
+        let succeeded = keys.last_error.is_none().into();
+        gauge("auth_keys_last_fetch_success", "1 if the last fetch of the keys succeeded, else 0", succeeded);
+    }
+    if let Some(age) = keys.age {
+        let fetched_at = (SystemTime::now() - age).duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let help = "Unix time of the last successful fetch of the keys";
+        gauge("auth_keys_last_success_timestamp_seconds", help, fetched_at);
+    }
+}
+
+fn register_counters(registry: &mut Registry, http: &Stats) {
+    registry.register("http_connections_accepted", "Accepted connections", ConstCounter::new(http.accepted));
     let rejected = Family::<[(&str, &str); 1], Counter>::default();
     for (reason, count) in [("overload", http.shed), ("invalid", http.rejected)] {
         rejected.get_or_create(&[("reason", reason)]).inc_by(count);
     }
     let help = "Requests that the HTTP engine answered itself: 503 without capacity (overload), else invalid";
     registry.register("http_requests_rejected", help, rejected);
-}
-
-fn register_database(registry: &mut Registry, database: &db::Stats) {
-    if let Some(is_up) = database.is_there {
-        let help = "1 if the database answered when it was last used, else 0";
-        gauge(registry, "database_up", help, u32::from(is_up));
-    }
-    let max = database.max;
-    gauge(registry, "database_pool_max_connections", "Largest number of connections to the database", max);
-    let connections = Family::<[(&str, &str); 1], Gauge>::default();
-    let in_use = database.connections.saturating_sub(database.idle);
-    for (state, count) in [("idle", database.idle), ("in_use", in_use)] {
-        connections.get_or_create(&[("state", state)]).set(count.into());
-    }
-    registry.register("database_pool_connections", "Open connections to the database", connections);
-}
-
-fn register_keys(registry: &mut Registry, keys: &KeyStatus, waiting: usize) {
-    gauge(registry, "auth_keys", "Public keys of the issuer that are in use", keys.keys);
-    if keys.age.is_some() || keys.last_error.is_some() {
-        let help = "1 if the last fetch of the keys succeeded, else 0";
-        gauge(registry, "auth_keys_last_fetch_success", help, u32::from(keys.last_error.is_none()));
-    }
-    if let Some(age) = keys.age {
-        let fetched_at = (SystemTime::now() - age).duration_since(UNIX_EPOCH).unwrap_or_default();
-        let help = "Unix time of the last successful fetch of the keys";
-        gauge(registry, "auth_keys_last_success_timestamp_seconds", help, fetched_at.as_secs_f64());
-    }
-    gauge(registry, "auth_requests_waiting_for_keys", "Requests that wait for a fetch of the keys", waiting);
-}
-
-fn gauge<N>(registry: &mut Registry, name: &str, help: &str, value: N)
-where
-    N: EncodeGaugeValue + std::fmt::Debug + Send + Sync + 'static,
-{
-    registry.register(name, help, ConstGauge::new(value));
-}
-
-fn counter<N>(registry: &mut Registry, name: &str, help: &str, value: N)
-where
-    N: EncodeCounterValue + std::fmt::Debug + Send + Sync + 'static,
-{
-    registry.register(name, help, ConstCounter::new(value));
+    let help = "Log lines that were dropped because standard error was not read fast enough";
+    registry.register("log_lines_dropped", help, ConstCounter::new(dropped_lines()));
 }
