@@ -135,7 +135,7 @@ impl Response {
         let held_bytes = self.body.held_bytes();
         tiny_http::Response::new(StatusCode(self.status), Vec::new(), self.body, length, None)
             .with_fields(self.headers)
-            .with_held_bytes(held_bytes)
+            .with_retained_bytes(held_bytes)
     }
 }
 
