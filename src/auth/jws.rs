@@ -23,6 +23,8 @@ pub(super) struct Jws<'t> {
     pub(super) is_untyped_hs256: bool,
     pub(super) payload: Vec<u8>,
     pub(super) signature: Vec<u8>,
+    /// The same as it was sent.
+    pub(super) encoded_signature: &'t str,
 }
 
 /// What the token must be verified with, according to its header.
@@ -57,15 +59,15 @@ impl<'t> Jws<'t> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(AuthError::Invalid("longer than 16384 bytes"));
         }
-        let [header, payload, signature] = split_jws(token)?;
+        let [header, payload, encoded_signature] = split_jws(token)?;
         let signing_input = &token.as_bytes()[..header.len() + 1 + payload.len()];
-        let (header, payload, signature) = (decode(header)?, decode(payload)?, decode(signature)?);
+        let (header, payload, signature) = (decode(header)?, decode(payload)?, decode(encoded_signature)?);
         let header: Header =
             parse_object(&header).ok_or(AuthError::Invalid("the JOSE header is not a valid JSON object"))?;
         let has_typ = header.typ != JsonValue::Absent;
         let scheme = header.scheme()?;
         let is_untyped_hs256 = matches!(scheme, SignatureScheme::Secret) && !has_typ;
-        Ok(Self { signing_input, scheme, is_untyped_hs256, payload, signature })
+        Ok(Self { signing_input, scheme, is_untyped_hs256, payload, signature, encoded_signature })
     }
 }
 
