@@ -15,8 +15,8 @@ import urllib.parse
 import urllib.request
 from xml.sax.saxutils import escape
 
-WIDTH, HEIGHT = 420, 230  # of a panel, in pixels
-LEFT, TOP, RIGHT, BOTTOM = 52, 30, 12, 58  # its margins
+WIDTH, HEIGHT = 420, 240  # of a panel, in pixels
+LEFT, TOP, RIGHT, BOTTOM = 52, 30, 12, 70  # its margins
 COLORS = ["#2f6fb3", "#d9822b", "#3d9a50", "#c23b3b", "#7a5bb5", "#8a6d3b", "#c2619e", "#6b7280", "#a3a300", "#1a9aaa"]
 
 

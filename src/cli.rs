@@ -1,94 +1,109 @@
-//! The command line: one word at most, so there is no parser but a table.
+//! Command line: at most one option.
 
 use std::ffi::OsString;
 use std::fmt;
 
-use crate::config::settings;
+use crate::config::settings::{self, GROUPS};
+
+/// Maximum width of a line of `--help`, in characters.
+const HELP_WIDTH: usize = 80;
+/// Width of the first column of `--help`: the longest name of a setting, with spaces around it.
+const NAME_WIDTH: usize = 26;
 
 /// What the program is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
-    /// Serve.
+    /// Run the server.
     Serve,
-    /// Look whether it could.
+    /// Check whether the server could run.
     Check,
-    /// Ask the one that serves whether it is alive.
+    /// Check whether the server is alive.
     HealthCheck,
-    /// Say the version.
+    /// Print the version.
     Version,
-    /// Say what can be asked.
+    /// Print the help.
     Help,
 }
 
+#[rustfmt::skip] // one row an option
+const OPTIONS: [(&str, Command, &str); 4] = [
+    ("--check", Command::Check,
+        "check settings, addresses, database and keys; changes nothing; exits with 1 if the server could not run"),
+    ("--healthcheck", Command::HealthCheck,
+        "check that the server at HOST and PORT is alive; exits with 1 if it is not"),
+    ("-V, --version", Command::Version, "print the version"),
+    ("-h, --help", Command::Help, "print this help"),
+];
+
 impl Command {
-    /// Reads the arguments that follow the program's name.
+    /// Parses the arguments after the program's name.
     ///
     /// # Errors
-    /// Names the argument that is none.
-    pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, Misuse> {
+    /// The first unknown or surplus argument.
+    pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, UsageError> {
         let mut arguments = arguments.into_iter();
-        let command = match arguments.next() {
-            None => return Ok(Command::Serve),
-            Some(argument) => match argument.to_str() {
-                Some("--check") => Command::Check,
-                Some("--healthcheck") => Command::HealthCheck,
-                Some("--version" | "-V") => Command::Version,
-                Some("--help" | "-h") => Command::Help,
-                _ => return Err(Misuse(argument)),
-            },
-        };
-        arguments.next().map_or(Ok(command), |more| Err(Misuse(more)))
+        let Some(argument) = arguments.next() else { return Ok(Command::Serve) };
+        let option = OPTIONS.iter().find(|(names, ..)| names.split(", ").any(|name| argument == name));
+        match (option, arguments.next()) {
+            (Some((_, command, _)), None) => Ok(*command),
+            (Some(_), Some(surplus)) => Err(UsageError(surplus)),
+            (None, _) => Err(UsageError(argument)),
+        }
     }
 }
 
-/// An argument that is none, or one too many.
+/// An unknown or surplus argument.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Misuse(OsString);
+pub struct UsageError(OsString);
 
-impl fmt::Display for Misuse {
+impl fmt::Display for UsageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "what is {:?}? `todo-backend --help` says what there is", self.0)
+        write!(f, "unknown argument {:?}; see `todo-backend --help`", self.0)
     }
 }
 
-/// The text of `--help`.
+/// The text of `--help`, in two columns.
 pub fn help() -> String {
-    format!(
-        "\
-todo-backend {version}
-{description}.
+    let mut help = format!(
+        "todo-backend {}\n\nUsage: todo-backend [OPTION]\n\n\
+         Without an option, it serves until SIGTERM or SIGINT.\n\nOptions:\n",
+        env!("CARGO_PKG_VERSION"),
+    );
+    OPTIONS.iter().for_each(|(name, _, text)| push_row(&mut help, name, text));
+    help += "\nSettings are environment variables, read once at the start.\n";
+    for (title, settings) in GROUPS {
+        help += &format!("\n{title}:\n");
+        settings.iter().for_each(|setting| push_row(&mut help, setting.name, &setting.description()));
+    }
+    help += &format!("\n*{} names a file that contains the secret. API: see /docs.\n", settings::FILE_SUFFIX);
+    help
+}
 
-Usage: todo-backend [OPTION]
-
-Without an option it serves until SIGTERM or SIGINT.
-
-Options:
-  --check        looks at settings, secrets, database, table, index and keys, says each on a line with a remedy, and
-                 changes nothing; ends with 1 if anything will not do
-  --healthcheck  asks the server that listens on HOST and PORT whether it is alive; ends with 1 if it is not
-  -V, --version  says the version
-  -h, --help     says this
-
-Environment variables, each read once at the start:
-{variables}
-What it answers: specs/api in its source, and /openapi.json.
-",
-        version = env!("CARGO_PKG_VERSION"),
-        description = env!("CARGO_PKG_DESCRIPTION"),
-        variables = settings::Table,
-    )
+/// Adds a row of two columns; the second one is wrapped at spaces.
+fn push_row(help: &mut String, name: &str, text: &str) {
+    let mut line = format!("  {name:<NAME_WIDTH$}");
+    for word in text.split(' ') {
+        if line.len() + word.len() > HELP_WIDTH {
+            *help += line.trim_end();
+            help.push('\n');
+            line = " ".repeat(2 + NAME_WIDTH);
+        }
+        line = line + word + " ";
+    }
+    *help += line.trim_end();
+    help.push('\n');
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(arguments: &[&str]) -> Result<Command, Misuse> {
+    fn parse(arguments: &[&str]) -> Result<Command, UsageError> {
         Command::parse(arguments.iter().map(OsString::from))
     }
 
     #[test]
-    fn each_word_has_its_meaning() {
+    fn argument_when_known_selects_its_command() {
         for (arguments, command) in [
             (&[][..], Command::Serve),
             (&["--check"], Command::Check),
@@ -103,10 +118,46 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_argument_is_named() {
+    fn argument_when_unknown_or_surplus_is_named() {
         for arguments in [&["help"][..], &[""], &["--check", "me"], &["--check=me"], &["--", "--help"]] {
-            let misuse = parse(arguments).unwrap_err().to_string();
-            assert!(arguments.iter().any(|argument| misuse.contains(&format!("{argument:?}"))), "{misuse}");
+            let error = parse(arguments).unwrap_err().to_string();
+            assert!(arguments.iter().any(|argument| error.contains(&format!("{argument:?}"))), "{error}");
+        }
+    }
+
+    #[test]
+    fn help_is_in_two_columns_of_at_most_80_characters() {
+        let help = help();
+        let mut rows = 0;
+        for line in help.lines() {
+            assert!(line.chars().count() <= HELP_WIDTH, "{line}");
+            assert!(!line.ends_with(' ') && line.is_ascii(), "{line:?}");
+            if line.starts_with("  ") {
+                let (name, text) = line.split_at(2 + NAME_WIDTH);
+                assert!(name.ends_with("  "), "{line}");
+                assert!(!text.starts_with(' ') && !text.is_empty(), "{line}");
+                rows += usize::from(!name.trim().is_empty());
+            }
+        }
+        assert_eq!(rows, OPTIONS.len() + settings::all().count());
+    }
+
+    #[test]
+    fn help_contains_each_setting_with_range_and_default() {
+        let help = help().split_whitespace().collect::<Vec<_>>().join(" ");
+        for (title, group) in GROUPS {
+            assert!(help.contains(&format!("{title}: {} ", group[0].name)), "{title}");
+        }
+        for setting in settings::all() {
+            assert!(
+                help.contains(&format!("{} {}", setting.name, setting.description())),
+                "{}",
+                setting.name
+            );
+        }
+        for part in ["[1 to 128; default: 8]", "[required; or NEON_DATABASE_URL_FILE]", "[default: 0.0.0.0]"]
+        {
+            assert!(help.contains(part), "{part}");
         }
     }
 }

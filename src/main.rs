@@ -1,4 +1,4 @@
-//! `todo-backend`: configured by the environment (`specs/api/service.md`), serves until it is told to stop.
+//! `todo-backend`: a server that environment variables configure (`specs/api/service.md`) and a signal stops.
 
 #![warn(clippy::unwrap_used)]
 
@@ -13,46 +13,42 @@ use todo_backend::config::{self, Config};
 use todo_backend::ops::{check, healthcheck, log as logging};
 use todo_backend::server;
 
-/// Why not the C library's: `specs/performance.md`, "Memory".
+/// Why it is not the C library's: `specs/performance.md`, "Memory".
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// The exit code of a wrong command line.
-const MISUSED: u8 = 2;
+/// Exit code after a wrong command line.
+const USAGE_ERROR: u8 = 2;
 
 fn main() -> ExitCode {
-    // Where the system gives pages of 2 MiB unasked, the allocator's would be four times the memory. A kernel without them need not know.
+    // Huge pages would quadruple the allocator's memory. A kernel without them fails here, which is as good.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let command = match Command::parse(std::env::args_os().skip(1)) {
         Ok(command) => command,
-        Err(misuse) => return complain(&misuse, MISUSED),
+        Err(error) => return print_error(&error, USAGE_ERROR),
     };
     match run(command) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => complain(&*error, 1),
+        Ok(exit_code) => exit_code,
+        Err(error) => print_error(&*error, 1),
     }
 }
 
-/// Whoever should read this may be gone, and then nobody is told.
-fn complain(error: &dyn std::fmt::Display, exit_code: u8) -> ExitCode {
+fn print_error(error: &dyn std::fmt::Display, exit_code: u8) -> ExitCode {
+    // A closed standard error leaves the exit code to tell.
     let _ = writeln!(io::stderr(), "todo-backend: {error}");
     exit_code.into()
 }
 
-/// Whether all went well; where not, that was said already.
-fn run(command: Command) -> Result<bool, Box<dyn Error + Send + Sync>> {
+fn run(command: Command) -> Result<ExitCode, Box<dyn Error + Send + Sync>> {
     match command {
         Command::Serve => serve()?,
-        Command::Check => return Ok(check::run(&mut io::stdout())?),
-        Command::HealthCheck => {
-            let (host, port) = config::address_from_env()?;
-            healthcheck::ask(&host, port)?;
-        }
+        Command::Check if check::run(&mut io::stdout())? => {}
+        Command::Check => return Ok(ExitCode::FAILURE),
+        Command::HealthCheck => healthcheck::check(&config::address_from_env()?)?,
         Command::Version => writeln!(io::stdout(), "todo-backend {}", env!("CARGO_PKG_VERSION"))?,
         Command::Help => write!(io::stdout(), "{}", cli::help())?,
     }
-    Ok(true)
+    Ok(ExitCode::SUCCESS)
 }
 
 fn serve() -> Result<(), Box<dyn Error + Send + Sync>> {
@@ -61,7 +57,7 @@ fn serve() -> Result<(), Box<dyn Error + Send + Sync>> {
     for warning in &config.warnings {
         warn!("{warning}");
     }
-    let served = server::run(config);
+    let result = server::run(config);
     logging::finish();
-    served
+    result
 }

@@ -1,35 +1,31 @@
-//! The start, the accept loop, the workers, and the end.
-//!
-//! With `app.rs`, `http.rs` and `admin.rs` the only file that knows `tiny_http`.
+//! Start, accept loop, worker threads, signals, shutdown.
 
 use std::error::Error as StdError;
-use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{info, warn};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tiny_http::{Rejection, ResponseBox, Server};
 
-use crate::auth::{JwksUrl, KeySource};
+use crate::auth::{JwksUrl, KeySource, jwks_table};
 use crate::config::Config;
+use crate::config::address::ListenAddress;
 use crate::db::Database;
-use crate::dispatch::{App, finish};
-use crate::http::error::Error;
-use crate::http::{Limits, sole};
-use crate::http::{cors, request_id};
+use crate::dispatch::Dispatcher;
+use crate::http::error::ApiError;
+use crate::http::{Limits, Response, cors, request_id, single_value};
 use crate::ops::threads::spawn;
-use crate::ops::{access_log as visit, admin, log as logging};
-use crate::tasks::store::Store;
+use crate::ops::{access_log, admin, log as request_log};
 
-/// Of the connections no more than one in so many read pages of long lists, however slow those are: a user whose requests hold half of
-/// the workers and whose lists take these leaves some to the others.
+/// Pages of long lists are read on at most one in so many database connections: whatever they take, and whatever one user's
+/// requests hold, some are left to the others.
 const CONNECTIONS_PER_PAGE: usize = 4;
-/// How often the accept loop looks whether one has waited for too long, while any waits.
-const QUEUE_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// How often the accept loop sheds jobs that have been queued for too long, while any are queued.
+const SHED_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -39,8 +35,8 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
     let cors = Arc::new(config.cors);
     // Before anybody can connect, so that no signal ends what has been accepted.
     let signals = Signals::new([SIGTERM, SIGINT])?;
-    let listener = TcpListener::bind((config.host.as_str(), config.port))
-        .map_err(|error| format!("cannot listen on {} port {}: {error}", config.host, config.port))?;
+    let listener = config.address.bind()?;
+    let admin_listener = config.admin_address.as_ref().map(ListenAddress::bind).transpose()?;
     let address = listener.local_addr()?;
     let rejections = Arc::clone(&cors);
     let workers = config.database_limits.pool_size as usize;
@@ -52,22 +48,22 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
     // The pool has threads of its own, and panics where it gets none.
     let database = catch_unwind(AssertUnwindSafe(|| Database::new(config.database, config.database_limits)))
         .map_err(|_| "cannot start the threads of the pool of connections")?;
-    let store = Arc::new(Store::new(database));
-    let keys = key_source(config.jwks_url, &store);
-    let app = Arc::new(App::new(cors, config.trust, keys, Arc::clone(&store), workers, max_body_threads));
-    if let Some(address) = config.admin_address {
-        let (app, server) = (Arc::clone(&app), Arc::clone(&server));
-        admin::start(address, move || app.metrics(&server))?;
+    let database = Arc::new(database);
+    let keys = key_source(config.jwks_url, &database);
+    let dispatcher = Dispatcher::new(cors, config.auth, keys, Arc::clone(&database), workers);
+    if let Some(listener) = admin_listener {
+        let (dispatcher, server) = (Arc::clone(&dispatcher), Arc::clone(&server));
+        admin::start(listener, move || dispatcher.metrics(&server))?;
     }
     info!("listening on http://{address}");
 
     for _ in 0..workers {
-        let app = Arc::clone(&app);
-        spawn("worker", move || app.work())?;
+        let dispatcher = Arc::clone(&dispatcher);
+        spawn("worker", move || dispatcher.run_worker())?;
     }
-    spawn("warm-up", move || store.database().warm_up())?;
+    spawn("warm-up", move || database.warm_up())?;
 
-    accept(&app, &server);
+    accept(&dispatcher, &server);
     match stopped.recv() {
         Ok(true) => info!("stopped"),
         _ => warn!("stopped before every answer was sent"),
@@ -75,17 +71,11 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
     Ok(())
 }
 
-/// Where the issuer's keys come from: the URL that was set, or else the database.
-pub(crate) fn key_source(url: Option<JwksUrl>, store: &Arc<Store>) -> KeySource {
-    let store = Arc::clone(store);
-    url.map_or_else(
-        || {
-            KeySource::new("the table `jwks`", move || {
-                store.keys().map_err(|_| "the database could not be asked".to_owned())
-            })
-        },
-        KeySource::at,
-    )
+/// Where the issuer's keys come from: the URL that was set, or else the table `jwks`.
+pub(crate) fn key_source(url: Option<JwksUrl>, database: &Arc<Database>) -> KeySource {
+    let database = Arc::clone(database);
+    let from_table = || KeySource::new("the table `jwks`", move || jwks_table::read(&database));
+    url.map_or_else(from_table, KeySource::at)
 }
 
 /// The first signal lets the server finish what it has begun, and then tells whether it could; a second one ends the process.
@@ -107,37 +97,45 @@ fn stop_on_signal(
         let mut signals = signals.forever();
         if signals.next().is_some() {
             info!("stopping");
-            begin.send(()).expect("who is to stop waits for this");
+            begin.send(()).expect("the thread `stop` waits for this");
         }
         if signals.next().is_some() {
-            logging::finish();
+            request_log::finish();
             std::process::exit(1);
         }
     })?;
     Ok(stopped)
 }
 
-/// The answer to a request that the engine refused, as a page can read it.
+/// The response to a request that the engine refused, or that was dropped by a panic, as a page can read it.
 fn reject(rejection: &Rejection, cors: &cors::Policy) -> ResponseBox {
-    let id = request_id::choose(sole(rejection.header_values(request_id::HEADER)));
+    let id = request_id::from_header_or_new(single_value(rejection.header_values(request_id::HEADER)));
     let (status, error_code) = (rejection.status_code().0, rejection.error_code());
-    let _in_request = logging::enter_request(Arc::clone(&id));
-    info!(target: visit::TARGET, status, error_code; "refused");
-    let origin = cors.judge(sole(rejection.header_values("Origin")).unwrap_or_default());
-    let error = Error::Http(status, error_code, rejection.reason());
-    finish(error.into(), origin, &id).into_tiny_http().boxed()
+    let _scope = request_log::enter_request(Arc::clone(&id));
+    info!(target: access_log::TARGET, status, error_code; "refused");
+    let origin = cors.allowed_origin(single_value(rejection.header_values("Origin")).unwrap_or_default());
+    let error = ApiError::Engine(status, error_code, rejection.reason());
+    Response::from(error).with_common_headers(origin, &id).into_tiny_http().boxed()
 }
 
-/// Hands each request to the workers, and answers what they have no time for. Ends with the server.
-fn accept(app: &App, server: &Server) {
+/// Admits each request, and sheds what is queued for too long. Ends with the server. A panic costs one request.
+fn accept(dispatcher: &Dispatcher, server: &Server) {
+    let mut last_shed_at = Instant::now();
     loop {
-        let received =
-            if app.is_idle() { server.recv().map(Some) } else { server.recv_timeout(QUEUE_CHECK_INTERVAL) };
+        let received = if dispatcher.is_idle() {
+            server.recv().map(Some)
+        } else {
+            server.recv_timeout(SHED_INTERVAL)
+        };
         match received {
-            Ok(Some(request)) => app.admit(request),
+            // The engine answers a request that is dropped.
+            Ok(Some(request)) => drop(catch_unwind(AssertUnwindSafe(|| dispatcher.admit(request)))),
             Ok(None) => {}
             Err(_) => return,
         }
-        app.refuse_late();
+        if last_shed_at.elapsed() >= SHED_INTERVAL {
+            dispatcher.shed_expired();
+            last_shed_at = Instant::now();
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Tokens signed with a key of an issuer that works, rotates, fails, hangs or redirects; or whose keys are in the database.
+//! Tokens signed with a key: the issuer works, rotates, fails, hangs or redirects, or its keys are in the database.
 
 mod support;
 

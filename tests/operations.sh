@@ -217,6 +217,7 @@ done
 
 # --- Checking before serving ---
 
+export HOST=127.0.0.1 PORT=0 # --check binds the address
 start_database
 sql 'drop table tasks'
 run NEON_DATABASE_URL="$database_url" "$server_binary" --check
@@ -228,7 +229,7 @@ create ada milk
 stop_server
 run NEON_DATABASE_URL="$database_url" "$server_binary" --check
 check '--check accepts the table that the service created' 0 "$exit_status"
-for name in settings secret database table index keys; do
+for name in settings secret address database table index keys; do
     check "--check reports $name" 1 "$(echo "$stdout" | grep -c -E "^(ok  |note) $name: ")"
 done
 sql 'alter table tasks drop column completed; drop index tasks_of_user'
@@ -236,7 +237,7 @@ run NEON_DATABASE_URL="$database_url" BETTER_AUTH_SECRET=short "$server_binary" 
 check '--check rejects an incompatible table' 1 "$exit_status"
 check_contains "names the column and a remedy" "FAIL table: it has no column \`completed\` (boolean); " "$stdout"
 check_contains 'notes a missing index with its statement' 'note index: none begins with user_id: slower with every task; create index' "$stdout"
-check_contains 'and a short secret' 'note secret: BETTER_AUTH_SECRET has 5 bytes' "$stdout"
+check_contains 'and a short secret' 'note settings: BETTER_AUTH_SECRET has 5 bytes' "$stdout"
 run NEON_DATABASE_URL="$database_url" BETTER_AUTH_URL=http://127.0.0.1:1 "$server_binary" --check
 check_contains '--check reports keys that cannot be fetched' 'FAIL keys: http://127.0.0.1:1/api/auth/jwks: ' "$stdout"
 run NEON_DATABASE_URL="${database_url%/*}/none" "$server_binary" --check

@@ -1,5 +1,5 @@
-# User story: I run the service: it tells whether it is well, takes its configuration from the environment, keeps
-# secrets to itself, and stops when it is told to.
+# User story: I run the service: it reports its health, reads its configuration from the environment, shows no secret, and stops
+# on a signal.
 # shellcheck shell=sh source=tests/lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -9,30 +9,30 @@ start_server
 # --- Beside /api ---
 
 request GET /
-check '/ says name and version' '200 todo-backend true' "$(answer '.name + " " + (.version | test("^[0-9]+\\.[0-9]+\\.[0-9]+") | tostring)')"
+check '/ returns name and version' '200 todo-backend true' "$(answer '.name + " " + (.version | test("^[0-9]+\\.[0-9]+\\.[0-9]+") | tostring)')"
 request GET /health
-check '/health says that the service lives' 200 "$status"
+check '/health is 200' 200 "$status"
 request GET /ready
-check '/ready says that the database answers' 200 "$status"
+check '/ready is 200 while the database responds' 200 "$status"
 request GET /openapi.json
 check '/openapi.json describes the API' '200 true' "$(answer '.openapi | startswith("3.")')"
-check '/openapi.json knows each path' '/,/api/tasks,/api/tasks/{id},/api/tasks/{id}/complete,/docs,/health,/openapi.json,/ready' \
+check '/openapi.json has each path' '/,/api/tasks,/api/tasks/{id},/api/tasks/{id}/complete,/docs,/health,/openapi.json,/ready' \
     "$(json '.paths | keys | join(",")')"
 for path in / /health /ready /openapi.json; do
     request GET "$path"
     length=$(header Content-Length)
-    check "$path needs no token, and is JSON that nobody stores or guesses at" '200 application/json no-store nosniff Origin' \
+    check "$path needs no token, and is JSON with the common headers" '200 application/json no-store nosniff Origin' \
         "$status $(header Content-Type) $(header Cache-Control) $(header X-Content-Type-Options) $(header Vary)"
     request HEAD "$path"
     check "HEAD $path has the headers of GET" "200 $length" "$status $(header Content-Length)"
     raw "HEAD $path HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     check "HEAD $path has no body" '200 ' "$status $body"
     request GET "$path?x=y" --header 'Authorization: Bearer nonsense'
-    check "$path looks at no token and no query" 200 "$status"
+    check "$path ignores token and query" 200 "$status"
 done
 for path in /health/ /ready/ /openapi.json/ /docs/; do
     request GET "$path"
-    check "$path: one trailing slash is forgiven" 200 "$status"
+    check "$path accepts one trailing slash" 200 "$status"
 done
 
 # asked: how many statements the database has seen
@@ -49,26 +49,26 @@ while [ "$count" -lt 50 ]; do
     count=$((count + 1))
 done
 most=$(($(date +%s) - begun + 2))
-check "however often /ready is asked, the database is at most once a second" true \
+check "/ready queries the database at most once a second" true \
     "$([ $(($(asked) - before)) -le "$most" ] && echo true || echo "$(($(asked) - before)) times, not $most")"
 
-# --- What it needs ---
+# --- Errors in the configuration ---
 
-# fails_to_start VARIABLE=VALUE…: sets $complaint
+# fails_to_start VARIABLE=VALUE…: sets $exit_status and $complaint
 fails_to_start() {
     exit_status=0
     complaint=$(env -u NEON_DATABASE_URL -u BETTER_AUTH_SECRET HOST=127.0.0.1 PORT="$port" "$@" "$server_binary" 2>&1) ||
         exit_status=$?
 }
 
-# named NAME: the server ended with an error that says this
+# named TEXT: the error of the server contains this
 named() {
     check_contains "the error names $1" "$1" "$complaint"
 }
 
 stop_server
 fails_to_start PORT=http ALLOWED_ORIGINS=localhost
-check 'with nothing configured it does not start' 1 "$exit_status"
+check 'without configuration it exits with 1' 1 "$exit_status"
 for variable in NEON_DATABASE_URL BETTER_AUTH_SECRET PORT ALLOWED_ORIGINS; do
     named "$variable"
 done
@@ -98,10 +98,16 @@ for url in 'mysql://todo:pa55word@127.0.0.1/x' 'postgresql://todo:pa55word@127.0
     fails_to_start NEON_DATABASE_URL="$url" BETTER_AUTH_SECRET='s3cret that nobody may see, long enough'
     check "the URL $url is refused" 1 "$exit_status"
     named NEON_DATABASE_URL
-    check 'and the error shows no secret' '' "$(printf '%s' "$complaint" | grep -E 'pa55word|s3cret' || true)"
+    check 'the error shows no secret' '' "$(printf '%s' "$complaint" | grep -E 'pa55word|s3cret' || true)"
 done
 fails_to_start NEON_DATABASE_URL='postgresql://todo@127.0.0.1/x?wonder=1' BETTER_AUTH_SECRET="$BETTER_AUTH_SECRET"
 named wonder
+
+# checked VARIABLE=VALUE…: runs --check on a free port; sets $exit_status and $said
+checked() {
+    exit_status=0
+    said=$(env HOST=127.0.0.1 PORT=0 NEON_DATABASE_URL="$database_url" "$@" "$server_binary" --check) || exit_status=$?
+}
 
 # serves NAME VARIABLE=VALUE…
 serves() {
@@ -117,24 +123,53 @@ rest=${database_url#postgresql://}
 for scheme in postgres postgresql+asyncpg postgresql+psycopg2 postgresql+psycopg; do
     serves "$scheme:// is the same database" NEON_DATABASE_URL="$scheme://$rest"
 done
-serves 'blanks around the URL do not matter' NEON_DATABASE_URL="  $database_url "
-line_break='
+serves 'white space around the URL is ignored' NEON_DATABASE_URL="  $database_url "
+line_end='
 '
-serves 'a line break behind the URL does not matter' NEON_DATABASE_URL="$database_url$line_break"
-serves 'quotes around the URL do not matter' NEON_DATABASE_URL="\"$database_url\""
-serves 'single quotes around the URL do not matter' NEON_DATABASE_URL="'$database_url'"
-serves 'sslmode=disable is understood' NEON_DATABASE_URL="$database_url?sslmode=disable"
+serves 'a line end after the URL is ignored' NEON_DATABASE_URL="$database_url$line_end"
+serves 'quotes around the URL are ignored' NEON_DATABASE_URL="\"$database_url\""
+serves 'single quotes around the URL are ignored' NEON_DATABASE_URL="'$database_url'"
+serves 'sslmode=disable is accepted' NEON_DATABASE_URL="$database_url?sslmode=disable"
 
-serves 'the limits may be set' DB_POOL_SIZE=1 MAX_CONNECTIONS=10 MAX_BODY_BYTES=1024 IDLE_TIMEOUT_MS=1000 DRAIN_TIMEOUT_MS=100
+serves 'limits can be set' DB_POOL_SIZE=1 MAX_CONNECTIONS=10 MAX_BODY_BYTES=1024 IDLE_TIMEOUT_MS=1000 DRAIN_TIMEOUT_MS=100
 send ada POST /api/tasks "{\"title\":\"$(text_of 1024 x)\"}"
-check 'a body beyond the limit that was set is too large' '413 PAYLOAD_TOO_LARGE' "$(refusal)"
-serves 'settings that are set and empty are as good as absent' ALLOWED_ORIGINS= MAX_BODY_BYTES= DB_POOL_SIZE=
+check 'a body over the limit that was set is too large' '413 PAYLOAD_TOO_LARGE' "$(refusal)"
+serves 'empty settings count as not set' ALLOWED_ORIGINS= MAX_BODY_BYTES= DB_POOL_SIZE=
 
 stop_server
 BETTER_AUTH_SECRET=tiny-but-known start_server
-check_logged 'a short secret is warned of' WARN
-check_logged 'by name' BETTER_AUTH_SECRET
-check 'but not shown' '' "$(grep tiny-but-known "$work/server.log" || true)"
+check_logged 'a short secret is logged as a warning' WARN
+check_logged 'the warning has its name' BETTER_AUTH_SECRET
+check 'the warning does not show it' '' "$(grep tiny-but-known "$work/server.log" || true)"
+
+# warned TEXT VARIABLE=VALUE…: --check and the log of a start warn with this text
+warned() {
+    part=$1
+    shift
+    checked "$@"
+    check "--check passes with the warning: $part" 0 "$exit_status"
+    check_contains 'the warning is a note' "note settings: $part" "$said"
+    stop_server
+    start_server "$@"
+    check_logged 'the start logs it, too' "$part"
+    check 'the value is not shown' 0 "$(grep -c -F -e "$plain_secret" "$work/server.log" || true)"
+}
+
+stop_server
+plain_secret=$BETTER_AUTH_SECRET
+warned 'BETTER_AUTH_SECRET is in quotes' BETTER_AUTH_SECRET="\"$plain_secret\""
+BETTER_AUTH_SECRET=$(printf '"%s"' "$plain_secret")
+create quinn quoted # nobody has a token of this user yet
+check 'the quotes are a part of the secret' 201 "$status"
+BETTER_AUTH_SECRET=$plain_secret
+warned 'BETTER_AUTH_SECRET ends with a line end' BETTER_AUTH_SECRET="$plain_secret$line_end"
+warned 'BETTER_AUTH_SECRET looks like NAME=value' BETTER_AUTH_SECRET="BETTER_AUTH_SECRET=$plain_secret"
+warned 'BETTER_AUTH_SECRET contains a comment' BETTER_AUTH_SECRET="$plain_secret # production"
+warned 'BETTER_AUTH_SECRETS, version 2, is in quotes' BETTER_AUTH_SECRETS="2:'$plain_secret'"
+printf '\357\273\277%s' "$plain_secret" >"$work/secret"
+warned 'BETTER_AUTH_SECRET begins with a byte-order mark' BETTER_AUTH_SECRET= BETTER_AUTH_SECRET_FILE="$work/secret"
+warned 'BETTER_AUTH_ISSUER ends with white space' BETTER_AUTH_ISSUER='https://app.example '
+warned 'BETTER_AUTH_AUDIENCE is in quotes' BETTER_AUTH_AUDIENCE="'https://app.example'"
 
 # --- Secrets ---
 
@@ -152,7 +187,7 @@ stop_database
 request GET /api/tasks --header "Authorization: Bearer $good"
 start_database
 stop_server
-check_logged 'the log at RUST_LOG=trace says more than usual' DEBUG
+check_logged 'RUST_LOG=trace logs more' DEBUG
 
 # never_logged NAME TEXT: in no log of this file's servers
 never_logged() {
@@ -191,19 +226,48 @@ done
 # --- HOST and PORT ---
 
 start_server
-check_logged 'it says where it listens' "listening on http://127.0.0.1:$port"
+check_logged 'the log has the address' "listening on http://127.0.0.1:$port"
 fails_to_start NEON_DATABASE_URL="$database_url" BETTER_AUTH_SECRET="$BETTER_AUTH_SECRET"
 check 'a port that is taken is an error' 1 "$exit_status"
 named "$port"
+checked PORT="$port"
+check 'a port that is taken fails --check' 1 "$exit_status"
+check_contains '--check names the port' "FAIL address: cannot listen on HOST=\`127.0.0.1\` PORT=$port: " "$said"
+checked ADMIN_ADDR="127.0.0.1:$port"
+check 'an ADMIN_ADDR that is taken fails --check' 1 "$exit_status"
+check_contains '--check names ADMIN_ADDR' "FAIL address: cannot listen on ADMIN_ADDR=\`127.0.0.1:$port\`: " "$said"
+fails_to_start NEON_DATABASE_URL="$database_url" BETTER_AUTH_SECRET="$BETTER_AUTH_SECRET" PORT=0 ADMIN_ADDR="127.0.0.1:$port"
+check 'an ADMIN_ADDR that is taken is an error' 1 "$exit_status"
+named "ADMIN_ADDR=\`127.0.0.1:$port\`"
+free=$("$dev" free-port)
+checked PORT="$free" ADMIN_ADDR="127.0.0.1:$free"
+check 'one address for HOST and ADMIN_ADDR fails --check' 1 "$exit_status"
+for host in x86_64-conda-linux-gnu '"127.0.0.1"' 192.0.2.7; do
+    fails_to_start NEON_DATABASE_URL="$database_url" BETTER_AUTH_SECRET="$BETTER_AUTH_SECRET" HOST="$host" PORT=0
+    check "HOST=$host is an error" 1 "$exit_status"
+    named "HOST=\`$host\`"
+    checked HOST="$host"
+    check_contains "--check names HOST=$host" "HOST=\`$host\`" "$(echo "$said" | grep '^FAIL address')"
+done
+checked HOST='[127.0.0.1]'
+check 'an address in brackets passes --check' '0 1' "$exit_status $(echo "$said" | grep -c '^ok   address: can listen on 127.0.0.1:')"
+checked HOST=::
+unspecified=$(echo "$said" | grep ' address: ' | sed 's/[0-9]*$//; s/HOST=[^ ]*//')
+checked HOST='[::]'
+check 'HOST=[::] is HOST=::' "$unspecified" "$(echo "$said" | grep ' address: ' | sed 's/[0-9]*$//; s/HOST=[^ ]*//')"
+echo 'no PEM' >"$work/ca.pem"
+checked DATABASE_CA_FILE="$work/ca.pem"
+check 'a file without certificates fails --check' 1 "$exit_status"
+check_contains '--check names DATABASE_CA_FILE' 'FAIL settings: DATABASE_CA_FILE ' "$said"
 request GET /health
-check 'and the one who has it serves on' 200 "$status"
+check 'the server that has the port is not disturbed' 200 "$status"
 
-# --- The end ---
+# --- Shutdown ---
 
 for signal in TERM INT; do
     stop_server "$signal"
-    check "SIG$signal ends it in peace" 0 "$exit_status"
-    check "after SIG$signal nobody listens" 000 "$(curl --silent --output /dev/null --write-out '%{http_code}' "$base/health" || true)"
+    check "SIG$signal ends it with 0" 0 "$exit_status"
+    check "after SIG$signal the port is closed" 000 "$(curl --silent --output /dev/null --write-out '%{http_code}' "$base/health" || true)"
     start_server
 done
 
@@ -228,7 +292,7 @@ kill -TERM "$server"
 sql "select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory'" >/dev/null
 wait "$late" || true
 wait "$locker" || true
-check 'a request that was under way is answered before the end' '201 late' \
+check 'an open request is answered before the end' '201 late' \
     "$(cat "$work/late_status") $(jq -r .title "$work/late")"
 stop_server
-check 'and then the server ends in peace' 0 "$exit_status"
+check 'the server then ends with 0' 0 "$exit_status"

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::jws::{Jws, parse_object};
 use super::{AuthError, Identity, MAX_USER_ID_CHARS, UserId};
-use crate::http::json::{Scalar as JsonValue, is_object};
+use crate::http::json::{JsonValue, is_object};
 
 /// 9999-12-31T23:59:59Z, in seconds. A later `exp` was written in milliseconds.
 const MAX_EXP_SECONDS: f64 = 253_402_300_799.0;
@@ -58,8 +58,8 @@ struct SessionClaims {
 }
 
 impl Claims<'_> {
-    /// Checks time, issuer, audience and purpose, in this order, and then reads the identity. `jws` is what these claims
-    /// were read from.
+    /// Checks time, issuer, audience and purpose, in this order, and then reads the identity. `jws` is what these
+    /// claims were read from.
     pub(super) fn validate(
         self,
         expected: &ExpectedClaims,

@@ -1,7 +1,8 @@
-//! The issuer's public keys (RFC 7517): which keys of a set are usable, for which algorithm, and signature verification.
+//! The issuer's public keys (RFC 7517): which keys of a set are usable, for which algorithm, and signature
+//! verification.
 //!
-//! A key is bound to its `kid` and its algorithms when it is read. The header of a token can select a key or fail to; it can
-//! never use a key for another algorithm.
+//! A key is bound to its `kid` and its algorithms when it is read. The header of a token can select a key or fail to;
+//! it can never use a key for another algorithm.
 
 use std::collections::BTreeMap;
 
@@ -123,8 +124,8 @@ impl KeySet {
     }
 }
 
-/// The algorithms of a JSON Web Key, each with the parsed key. An `RSA` key without `alg` serves both RSA algorithms: old
-/// versions of Better Auth did not store `alg`.
+/// The algorithms of a JSON Web Key, each with the parsed key. An `RSA` key without `alg` serves both RSA algorithms:
+/// old versions of Better Auth did not store `alg`.
 fn read_key(jwk: &Value) -> Result<Vec<(Algorithm, ParsedPublicKey)>, &'static str> {
     let member = |name: &str| jwk.get(name).filter(|value| !value.is_null());
     if member("d").is_some() || member("k").is_some() {

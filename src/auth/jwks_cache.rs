@@ -1,8 +1,8 @@
 //! The issuer's key set in memory: when it is fetched, and which requests wait for that.
 //!
-//! A fetch starts only when a token needs it, so that an idle server wakes neither issuer nor database. One fetch runs at a
-//! time, in its own thread. A request whose key is known never waits. Others are parked here as data (`W`), hold no thread,
-//! and are handed back when the fetch has ended. `specs/api/auth.md` has the rules.
+//! A fetch starts only when a token needs it, so that an idle server wakes neither issuer nor database. One fetch
+//! runs at a time, in its own thread. A request whose key is known never waits. Others are parked here as data (`W`),
+//! hold no thread, and are handed back when the fetch has ended. `specs/api/auth.md` has the rules.
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -95,8 +95,8 @@ impl<W> State<W> {
         self.tried_at.is_none_or(|tried_at| now.saturating_duration_since(tried_at) >= pause)
     }
 
-    /// Whether a `kid` that is not in `keys` may cause a fetch. A request that has waited may cause one more, because its key
-    /// may have been made during the fetch that it waited for; but not if that failed.
+    /// Whether a `kid` that is not in `keys` may cause a fetch. A request that has waited may cause one more, because
+    /// its key may have been made during the fetch that it waited for; but not if that failed.
     fn may_fetch(&self, keys: Option<&KeySet>, has_waited: bool, now: Instant) -> bool {
         if has_waited && self.failures > 0 {
             return false;
@@ -143,8 +143,8 @@ impl<W> State<W> {
 }
 
 impl<W: Send + 'static> JwksCache<W> {
-    /// An empty cache. `resume` gets the parked requests when a fetch has ended. It is called on the thread of the fetch,
-    /// outside the lock.
+    /// An empty cache. `resume` gets the parked requests when a fetch has ended. It is called on the thread of the
+    /// fetch, outside the lock.
     pub fn new(source: KeySource, resume: impl Fn(Vec<W>) + Send + Sync + 'static) -> Arc<Self> {
         let state = State {
             keys: None,
@@ -158,8 +158,8 @@ impl<W: Send + 'static> JwksCache<W> {
         Arc::new(Self { source, resume: Box::new(resume), state: Mutex::new(state) })
     }
 
-    /// Decides what a request whose token names this `kid` does now. Never blocks. A request that `has_waited` is not parked
-    /// again.
+    /// Decides what a request whose token names this `kid` does now. Never blocks. A request that `has_waited` is not
+    /// parked again.
     pub fn find(self: &Arc<Self>, kid: &str, waiter: W, has_waited: bool, now: Instant) -> Lookup<W> {
         let mut state = self.lock();
         let keys = state.keys(now);

@@ -30,8 +30,8 @@ pub struct KeySource {
 }
 
 impl KeySource {
-    /// A source with this name for the log. `fetch` returns the keys, `None` if there is no key set at all, or why it failed.
-    /// It must return within a few seconds.
+    /// A source with this name for the log. `fetch` returns the keys, `None` if there is no key set at all, or why it
+    /// failed. It must return within a few seconds.
     pub fn new(
         name: impl Into<String>,
         fetch: impl Fn() -> Result<Option<Vec<Value>>, String> + Send + Sync + 'static,
@@ -39,8 +39,8 @@ impl KeySource {
         Self { name: name.into(), fetch: Box::new(fetch) }
     }
 
-    /// The key set at this URL. With `https`, the certificate is verified against Mozilla's roots. Redirects are not followed,
-    /// no proxy is used and no connection is kept.
+    /// The key set at this URL. With `https`, the certificate is verified against Mozilla's roots. Redirects are not
+    /// followed, no proxy is used and no connection is kept.
     pub fn at(url: JwksUrl) -> Self {
         let agent = agent(FETCH_TIMEOUT);
         Self::new(url.to_string(), move || fetch(&agent, &url.0).map(Some))
@@ -119,7 +119,8 @@ impl JwksUrl {
         }
     }
 
-    /// The key set of the Better Auth at this base URL. As in Better Auth, `/api/auth` is added to a URL without a path.
+    /// The key set of the Better Auth at this base URL. As in Better Auth, `/api/auth` is added to a URL without a
+    /// path.
     ///
     /// # Errors
     /// As for [`JwksUrl::parse`].

@@ -1,6 +1,7 @@
 //! Parses a bearer token as a signed JWT, without verifying it.
 //!
-//! Only the header is interpreted: it names the signature scheme. The payload stays bytes until the signature is verified.
+//! Only the header is interpreted: it names the signature scheme. The payload stays bytes until the signature is
+//! verified.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,7 +9,7 @@ use serde::Deserialize;
 
 use super::AuthError;
 use super::jwks::Algorithm;
-use crate::http::json::{Scalar as JsonValue, is_object};
+use crate::http::json::{JsonValue, is_object};
 
 /// The longest token that is parsed, in bytes. Claims can contain a user's avatar: 8 KB have been seen.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
@@ -22,6 +23,8 @@ pub(super) struct Jws<'t> {
     pub(super) is_untyped_hs256: bool,
     pub(super) payload: Vec<u8>,
     pub(super) signature: Vec<u8>,
+    /// The same as it was sent.
+    pub(super) encoded_signature: &'t str,
 }
 
 /// What the token must be verified with, according to its header.
@@ -56,15 +59,15 @@ impl<'t> Jws<'t> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(AuthError::Invalid("longer than 16384 bytes"));
         }
-        let [header, payload, signature] = split_jws(token)?;
+        let [header, payload, encoded_signature] = split_jws(token)?;
         let signing_input = &token.as_bytes()[..header.len() + 1 + payload.len()];
-        let (header, payload, signature) = (decode(header)?, decode(payload)?, decode(signature)?);
+        let (header, payload, signature) = (decode(header)?, decode(payload)?, decode(encoded_signature)?);
         let header: Header =
             parse_object(&header).ok_or(AuthError::Invalid("the JOSE header is not a valid JSON object"))?;
         let has_typ = header.typ != JsonValue::Absent;
         let scheme = header.scheme()?;
         let is_untyped_hs256 = matches!(scheme, SignatureScheme::Secret) && !has_typ;
-        Ok(Self { signing_input, scheme, is_untyped_hs256, payload, signature })
+        Ok(Self { signing_input, scheme, is_untyped_hs256, payload, signature, encoded_signature })
     }
 }
 

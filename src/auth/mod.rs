@@ -1,19 +1,21 @@
 //! Verifies bearer tokens: the only way to get a [`UserId`].
 //!
-//! The server signs nobody in. It accepts a token because the frontend's Better Auth signed it; nothing else in a request
-//! says who the user is. The order of the checks is that of `specs/api/auth.md`: no claim is read before the signature is
-//! verified. Nothing here waits: a token that needs a key is told apart first, and [`JwksCache`] parks its request.
+//! The server signs nobody in. It accepts a token because the frontend's Better Auth signed it; nothing else in a
+//! request says who the user is. The order of the checks is that of `specs/api/auth.md`: no claim is read before the
+//! signature is verified. Nothing here waits: a token that needs a key is told apart first, and [`JwksCache`] parks
+//! its request.
 
 mod claims;
 mod error;
 mod jwks;
 mod jwks_cache;
 mod jwks_source;
+pub mod jwks_table;
 mod jws;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use aws_lc_rs::hmac;
+use jsonwebtoken::DecodingKey;
 use log::warn;
 
 use claims::{Claims, ExpectedClaims};
@@ -89,7 +91,7 @@ pub enum Verdict {
 
 /// Verifies tokens. Never waits and never performs I/O.
 pub struct Verifier {
-    secrets: Vec<hmac::Key>,
+    secrets: Vec<DecodingKey>,
     expected: ExpectedClaims,
     /// HS256 signatures that failed, counted until the first one holds.
     bad_signatures: AtomicU64,
@@ -100,7 +102,7 @@ impl Verifier {
     /// A verifier for these secrets and expected claims.
     pub fn new(config: AuthConfig) -> Self {
         let AuthConfig { secrets, issuer, audience } = config;
-        let key = |secret: &String| hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+        let key = |secret: &String| DecodingKey::from_secret(secret.as_bytes());
         Self {
             secrets: secrets.iter().map(key).collect(),
             expected: ExpectedClaims { issuer, audience },
@@ -109,8 +111,8 @@ impl Verifier {
         }
     }
 
-    /// Verifies the token in the value of the one `Authorization` header, as far as that is possible without the issuer's
-    /// keys. `now` is in seconds since 1970.
+    /// Verifies the token in the value of the one `Authorization` header, as far as that is possible without the
+    /// issuer's keys. `now` is in seconds since 1970.
     ///
     /// # Errors
     /// Any [`AuthError`] but `KeysUnavailable`.
@@ -125,7 +127,8 @@ impl Verifier {
         }
     }
 
-    /// Verifies a token that [`Verifier::authenticate`] said needs a key. `keys` is the set that [`JwksCache::find`] gave.
+    /// Verifies a token that [`Verifier::authenticate`] said needs a key. `keys` is the set that [`JwksCache::find`]
+    /// gave.
     ///
     /// # Errors
     /// Any [`AuthError`] but `KeysUnavailable`.
@@ -147,15 +150,19 @@ impl Verifier {
 
     /// The library compares in constant time.
     fn verify_with_secret(&self, jws: &Jws) -> Result<(), AuthError> {
-        let holds = |secret| hmac::verify(secret, jws.signing_input, &jws.signature).is_ok();
+        let holds = |secret| {
+            let Jws { signing_input, encoded_signature, .. } = jws;
+            jsonwebtoken::crypto::verify(encoded_signature, signing_input, secret, jsonwebtoken::Algorithm::HS256)
+                .unwrap_or(false)
+        };
         if self.secrets.iter().any(holds) {
             self.has_good_signature.store(true, Ordering::Relaxed);
             return Ok(());
         }
         if self.count_bad_signature() {
             warn!(
-                "{SUSPICIOUS_BAD_SIGNATURES} tokens in a row have a bad HS256 signature, and none was good since the start: \
-                 BETTER_AUTH_SECRET is probably not the frontend's"
+                "{SUSPICIOUS_BAD_SIGNATURES} tokens in a row have a bad HS256 signature, and none was good since the \
+                 start: BETTER_AUTH_SECRET is probably not the frontend's"
             );
         }
         Err(AuthError::Invalid("signature verification failed"))

@@ -1,110 +1,119 @@
-//! Reading variables: where a value comes from, what stands for one that is not set, and what is wrong with it.
+//! Reader of settings from environment variables and files. It collects all errors, so that they are reported at once.
 
-use std::fmt;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
-use std::ops::RangeInclusive;
-use std::str::FromStr;
 use std::time::Duration;
 
-use crate::config::settings::{self, FILE_SUFFIX};
+use super::settings::{self, DefaultValue, FILE_SUFFIX, Kind, Setting};
+use super::unusual::unusual_traits;
 
-/// The longest file that a variable may name, in bytes.
+/// Maximum size of a file that a variable names, in bytes.
 pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// A variable of this process.
-pub fn process_variable(name: &str) -> Option<Result<String, ()>> {
-    std::env::var_os(name).map(|value| value.into_string().map_err(drop))
+/// An environment variable of this process.
+pub fn process_variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
 }
 
-/// Where variables come from: a value, none, or `Err` for one that is not UTF-8.
-pub trait Lookup: Fn(&str) -> Option<Result<String, ()>> {}
-impl<F: Fn(&str) -> Option<Result<String, ()>>> Lookup for F {}
-
-/// Reads variables, and collects what is wrong with them.
-pub struct Environment<F> {
-    lookup: F,
-    /// A line for each mistake so far, which begins with the variable's name.
-    pub mistakes: Vec<String>,
+/// Reader of settings.
+pub struct EnvReader<'l> {
+    lookup: &'l dyn Fn(&str) -> Option<OsString>,
+    /// What is wrong. Each message begins with the variable's name and contains no secret.
+    pub errors: Vec<String>,
+    /// What is valid and probably a mistake, in the same form.
+    pub warnings: Vec<String>,
 }
 
-impl<F: Lookup> Environment<F> {
-    /// Variables are read from `lookup`.
-    pub fn new(lookup: F) -> Self {
-        Self { lookup, mistakes: Vec::new() }
+impl<'l> EnvReader<'l> {
+    /// A reader of the variables that `lookup` returns.
+    pub fn new(lookup: &'l dyn Fn(&str) -> Option<OsString>) -> Self {
+        Self { lookup, errors: Vec::new(), warnings: Vec::new() }
     }
 
-    /// A variable, or what the file holds that stands for it. `Err` when there is something wrong with it.
-    fn get(&mut self, name: &str) -> Result<Option<String>, ()> {
-        let value = self.get_plain(name)?;
-        if !settings::find(name).is_some_and(|variable| variable.is_secret) {
-            return Ok(value);
-        }
-        let file = format!("{name}{FILE_SUFFIX}");
-        match (value, self.get_plain(&file)?.filter(|path| !path.is_empty())) {
-            (value, None) => Ok(value),
-            (Some(value), Some(_)) if !value.is_empty() => {
-                self.refuse(name, format!("and {file} are both set: which of them is meant?"))
-            }
-            (_, Some(path)) => read_secret_file(&path).map(Some).or_else(|why| self.refuse(&file, why)),
-        }
-    }
-
-    fn get_plain(&mut self, name: &str) -> Result<Option<String>, ()> {
-        match (self.lookup)(name) {
-            Some(Err(())) => self.refuse(name, "is not UTF-8"),
-            value => Ok(value.and_then(Result::ok)),
-        }
-    }
-
-    fn refuse<T>(&mut self, name: &str, why: impl fmt::Display) -> Result<T, ()> {
-        self.mistakes.push(format!("{name} {why}"));
-        Err(())
-    }
-
-    /// What `parse` makes of a variable; of its default, or else an empty text, if it is not set.
+    /// Parses a setting, or its default. `None` if there is neither, or after an error. The error of `parse` is a text
+    /// to follow the name.
     pub fn parse<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
-        let value = self.get(name).ok()?;
-        let value = value.as_deref().or_else(|| settings::default(name)).unwrap_or_default();
-        parse(value).or_else(|why| self.refuse(name, why)).ok()
-    }
-
-    /// The same where empty is as good as not set, and nothing is parsed when there is no default either.
-    pub fn parse_if_set<T>(
-        &mut self,
-        name: &str,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        let value = self.get(name).ok()?.filter(|value| !value.is_empty());
-        let value = value.as_deref().or_else(|| settings::default(name))?;
-        parse(value).or_else(|why| self.refuse(name, why)).ok()
-    }
-
-    /// A number in this range.
-    pub fn number<T>(&mut self, name: &str, range: RangeInclusive<T>) -> Option<T>
-    where
-        T: PartialOrd + FromStr + fmt::Display,
-    {
-        self.parse_if_set(name, |text| match text.trim().parse() {
-            Ok(number) if range.contains(&number) => Ok(number),
-            _ => Err(format!("is `{text}`: give a number from {} to {}", range.start(), range.end())),
+        let setting = settings::get(name);
+        let parsed = self.value(setting).and_then(|value| {
+            let result = match (&value, setting.default) {
+                (Some(value), _) => parse(value),
+                (None, DefaultValue::Value(default)) => parse(default),
+                (None, DefaultValue::Required) => Err(format!("is not set; it must be {}", setting.help)),
+                (None, DefaultValue::Unset | DefaultValue::Described(_)) => return Ok(None),
+            };
+            result.map(Some).map_err(|why| format!("{name} {why}"))
+        });
+        parsed.unwrap_or_else(|error| {
+            self.errors.push(error);
+            None
         })
     }
 
-    /// A number in this range, as milliseconds.
-    pub fn milliseconds(&mut self, name: &str, range: RangeInclusive<u64>) -> Option<Duration> {
-        self.number(name, range).map(Duration::from_millis)
+    /// A text whose bytes are used as they are. Warns of what is probably not part of it, such as quotes.
+    pub fn verbatim(&mut self, name: &str) -> Option<String> {
+        let text = self.parse(name, |text| Ok(text.to_owned()))?;
+        self.warn_if_unusual(name, name, &text);
+        Some(text)
+    }
+
+    /// Warns of what is probably not part of `text`, which belongs to the setting `name` and is called `label`.
+    pub fn warn_if_unusual(&mut self, name: &str, label: &str, text: &str) {
+        let traits = unusual_traits(name, text);
+        if !traits.is_empty() {
+            self.warnings.push(format!(
+                "{label} {}: it is used as it is, and must be the same in the frontend",
+                traits.join(", ")
+            ));
+        }
+    }
+
+    /// A number in the range of its setting.
+    pub fn number<T: TryFrom<u64>>(&mut self, name: &str) -> Option<T> {
+        let Kind::Number(range) = &settings::get(name).kind else { return None };
+        self.parse(name, |text| {
+            let number = text.trim().parse().ok().filter(|number| range.contains(number));
+            number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| {
+                format!("is `{text}`: it must be an integer from {} to {}", range.start(), range.end())
+            })
+        })
+    }
+
+    /// A number of milliseconds in the range of its setting.
+    pub fn milliseconds(&mut self, name: &str) -> Option<Duration> {
+        self.number(name).map(Duration::from_millis)
+    }
+
+    /// The value of a variable, or the content of its file. `None` if it is not set or empty.
+    fn value(&self, Setting { name, kind, .. }: &Setting) -> Result<Option<String>, String> {
+        let value = self.variable(name)?.filter(|value| !value.is_empty() || *kind == Kind::List);
+        if *kind != Kind::Secret {
+            return Ok(value);
+        }
+        let file = format!("{name}{FILE_SUFFIX}");
+        match (value, self.variable(&file)?.filter(|path| !path.is_empty())) {
+            (value, None) => Ok(value),
+            (None, Some(path)) => {
+                let secret = read_secret_file(&path).map_err(|why| format!("{file} {why}"))?;
+                Ok(Some(secret).filter(|secret| !secret.is_empty()))
+            }
+            (Some(_), Some(_)) => Err(format!("{name} and {file} are both set: set only one of them")),
+        }
+    }
+
+    fn variable(&self, name: &str) -> Result<Option<String>, String> {
+        let value = (self.lookup)(name).map(OsString::into_string).transpose();
+        value.map_err(|_| format!("{name} is not UTF-8"))
     }
 }
 
-/// What is in a file that a variable names.
+/// Reads a file that a variable names.
 ///
 /// # Errors
-/// What is wrong with it, to be read after the variable's name.
+/// A message to follow the variable's name: the file cannot be read, or is longer than [`MAX_FILE_BYTES`].
 pub fn read_file(path: &str) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes));
-    match read {
+    match File::open(path).and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)) {
         Ok(length) if length as u64 > MAX_FILE_BYTES => {
             Err(format!("is `{path}`, which is longer than {MAX_FILE_BYTES} bytes"))
         }
@@ -113,7 +122,7 @@ pub fn read_file(path: &str) -> Result<Vec<u8>, String> {
     }
 }
 
-/// Docker and Kubernetes mount a secret as it is; whoever writes such a file by hand ends it with a line break.
+/// One line end is removed: editors add it. Docker and Kubernetes mount a secret as it is.
 fn read_secret_file(path: &str) -> Result<String, String> {
     let text = String::from_utf8(read_file(path)?).map_err(|_| format!("is `{path}`, which is not UTF-8"))?;
     let line = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text));

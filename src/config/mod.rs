@@ -1,279 +1,241 @@
-//! The environment, read once at the start. All its mistakes are reported at once; no secret is ever printed.
+//! Configuration: all settings, read once at the start. Errors are reported together; no message contains a secret.
 
+pub mod address;
 pub mod env;
 pub mod settings;
+mod unusual;
 
+use std::ffi::OsString;
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use log::LevelFilter;
+
 use crate::auth::{AuthConfig, JwksUrl};
-use crate::config::env::{Environment, Lookup, process_variable, read_file};
-use crate::db as database;
-use crate::db::url::DatabaseUrl;
-use crate::http::Limits;
-use crate::http::cors;
+use crate::db::{self, url::DatabaseUrl};
+use crate::http::{Limits, cors};
 use crate::ops::log as logging;
+use address::ListenAddress;
+use env::{EnvReader, process_variable, read_file};
+use unusual::unusual_traits;
 
-/// The length below which a secret can be guessed (RFC 7518, section 3.2), in bytes.
+/// Minimum length of a secret that cannot be guessed (RFC 7518, section 3.2), in bytes.
 const SAFE_SECRET_BYTES: usize = 32;
-/// The most secrets in `BETTER_AUTH_SECRETS`: a forged token costs the checking of each.
+/// Maximum number of secrets in `BETTER_AUTH_SECRETS`: a forged token costs one check with each.
 const MAX_SECRETS: usize = 16;
+/// Targets of the program's log messages. In `RUST_LOG`, any other word that is no level would silence the log.
+const LOG_TARGETS: [&str; 3] = ["todo_backend", "tiny_http", "request"];
 
-/// Everything that an operator decides.
+/// The configuration of the service. It contains secrets, so it has no `Debug` and cannot be printed.
 pub struct Config {
-    /// `NEON_DATABASE_URL`, and what `DATABASE_CA_FILE` holds
+    /// `NEON_DATABASE_URL` with `DATABASE_CA_FILE`
     pub database: DatabaseUrl,
-    /// `BETTER_AUTH_SECRETS` and `BETTER_AUTH_SECRET`, `BETTER_AUTH_ISSUER`, `BETTER_AUTH_AUDIENCE`
-    pub trust: AuthConfig,
-    /// `BETTER_AUTH_JWKS_URL`, or what follows from `BETTER_AUTH_URL`
+    /// `BETTER_AUTH_SECRETS`, `BETTER_AUTH_SECRET`, `BETTER_AUTH_ISSUER`, `BETTER_AUTH_AUDIENCE`
+    pub auth: AuthConfig,
+    /// `BETTER_AUTH_JWKS_URL`, or derived from `BETTER_AUTH_URL`
     pub jwks_url: Option<JwksUrl>,
-    /// `HOST`
-    pub host: String,
-    /// `PORT`
-    pub port: u16,
+    /// `HOST` and `PORT`
+    pub address: ListenAddress,
     /// `ALLOWED_ORIGINS`
     pub cors: cors::Policy,
-    /// `DB_POOL_SIZE`, `DB_CONNECT_TIMEOUT_MS`, `DB_CHECKOUT_TIMEOUT_MS`, `DB_STATEMENT_TIMEOUT_MS`, `DB_IDLE_TIMEOUT_MS`
-    pub database_limits: database::Limits,
+    /// `DB_POOL_SIZE`, and the four `DB_…_TIMEOUT_MS`
+    pub database_limits: db::Limits,
     /// `MAX_CONNECTIONS`, `MAX_BODY_BYTES`, `REQUEST_TIMEOUT_MS`, `IDLE_TIMEOUT_MS`
     pub limits: Limits,
-    /// `DRAIN_TIMEOUT_MS`: how long the end may take
+    /// `DRAIN_TIMEOUT_MS`: maximum duration of a graceful shutdown
     pub drain_timeout: Duration,
     /// `RUST_LOG`
     pub log_filter: String,
     /// `LOG_FORMAT`
     pub log_format: logging::Format,
-    /// `ADMIN_ADDR`: where the metrics are, if anywhere
-    pub admin_address: Option<SocketAddr>,
-    /// What the operator should know, though it is no mistake.
+    /// `ADMIN_ADDR`: address of the metrics, if they are served
+    pub admin_address: Option<ListenAddress>,
+    /// What is valid and probably a mistake; each begins with a variable's name and contains no secret
     pub warnings: Vec<String>,
 }
 
-impl fmt::Debug for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config")
-            .field("host", &self.host)
-            .field("port", &self.port)
-            .field("cors", &self.cors)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Everything that is wrong with the environment.
+/// All that is wrong with the configuration: one message for each error, which begins with the variable's name.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Mistakes(Vec<String>);
+pub struct ConfigErrors(pub Vec<String>);
 
-impl Mistakes {
-    /// A line for each, which begins with the variable's name.
-    pub fn lines(&self) -> impl Iterator<Item = &String> {
-        self.0.iter()
-    }
-}
-
-impl fmt::Display for Mistakes {
+impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the configuration does not hold:")?;
-        self.0.iter().try_for_each(|mistake| write!(f, "\n  {mistake}"))
+        f.write_str("invalid configuration:")?;
+        self.0.iter().try_for_each(|error| write!(f, "\n  {error}"))
     }
 }
 
-impl std::error::Error for Mistakes {}
+impl std::error::Error for ConfigErrors {}
 
 impl Config {
     /// Reads the environment of this process.
     ///
     /// # Errors
-    /// All its [`Mistakes`].
-    pub fn from_env() -> Result<Self, Mistakes> {
-        Self::read(process_variable)
+    /// All [`ConfigErrors`].
+    pub fn from_env() -> Result<Self, ConfigErrors> {
+        Self::read(&process_variable)
     }
 
-    /// Reads variables from `lookup`, which says `Err` for one that is not UTF-8.
-    fn read(lookup: impl Lookup) -> Result<Self, Mistakes> {
-        let mut env = Environment::new(lookup);
-        let ca_pem = env.parse_if_set("DATABASE_CA_FILE", read_file);
+    fn read(lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, ConfigErrors> {
+        let mut env = EnvReader::new(lookup);
+        let ca_pem = env.parse("DATABASE_CA_FILE", read_certificates);
         let database = env.parse("NEON_DATABASE_URL", |url| {
-            DatabaseUrl::parse(url, ca_pem.as_deref()).map_err(|mistakes| mistakes.join("; "))
+            DatabaseUrl::parse(url, ca_pem.as_deref()).map_err(|errors| errors.join("; "))
         });
-        let (secrets, warnings) = find_secrets(&mut env);
-        let issuer = env.parse_if_set("BETTER_AUTH_ISSUER", |issuer| Ok(issuer.to_owned()));
-        let audience = env.parse_if_set("BETTER_AUTH_AUDIENCE", |audience| Ok(audience.to_owned()));
+        env.warnings.extend(database.iter().flat_map(DatabaseUrl::notes).cloned());
+        let auth = AuthConfig {
+            secrets: read_secrets(&mut env),
+            issuer: env.verbatim("BETTER_AUTH_ISSUER"),
+            audience: env.verbatim("BETTER_AUTH_AUDIENCE"),
+        };
         let jwks_url = env
-            .parse_if_set("BETTER_AUTH_JWKS_URL", JwksUrl::parse)
-            .or_else(|| env.parse_if_set("BETTER_AUTH_URL", JwksUrl::of_better_auth));
+            .parse("BETTER_AUTH_JWKS_URL", JwksUrl::parse)
+            .or_else(|| env.parse("BETTER_AUTH_URL", JwksUrl::of_better_auth));
         let address = read_address(&mut env);
-        let cors = env.parse("ALLOWED_ORIGINS", read_origins);
-        let database_limits =
-            read_database_limits(&mut env, database.as_ref().and_then(DatabaseUrl::connect_timeout));
+        let cors = env.parse("ALLOWED_ORIGINS", parse_origins);
+        let connect_timeout = database.as_ref().and_then(DatabaseUrl::connect_timeout);
+        let database_limits = read_database_limits(&mut env, connect_timeout);
         let limits = read_limits(&mut env);
-        let drain_timeout = env.milliseconds("DRAIN_TIMEOUT_MS", 0..=600_000);
-        let log_filter = env.parse_if_set("RUST_LOG", read_log_filter);
-        let log_format = env.parse_if_set("LOG_FORMAT", read_log_format);
-        let admin_address = env.parse_if_set("ADMIN_ADDR", read_admin_address);
-        match (database, address, cors, drain_timeout, log_filter, log_format) {
-            (
-                Some(database),
-                Some((host, port)),
-                Some(cors),
-                Some(drain_timeout),
-                Some(log_filter),
-                Some(log_format),
-            ) if env.mistakes.is_empty() => Ok(Self {
-                database,
-                trust: AuthConfig { secrets, issuer, audience },
+        let drain_timeout = env.milliseconds("DRAIN_TIMEOUT_MS");
+        let log_filter = env.parse("RUST_LOG", parse_log_filter);
+        let log_format = env.parse("LOG_FORMAT", parse_log_format);
+        let admin_address = env.parse("ADMIN_ADDR", ListenAddress::parse_admin);
+        let EnvReader { errors, warnings, .. } = env;
+        let config = || {
+            Some(Self {
+                database: database?,
+                auth,
                 jwks_url,
-                warnings,
-                host,
-                port,
-                cors,
+                address: address?,
+                cors: cors?,
                 database_limits,
                 limits,
-                drain_timeout,
-                log_filter,
-                log_format,
+                drain_timeout: drain_timeout?,
+                log_filter: log_filter?,
+                log_format: log_format?,
                 admin_address,
-            }),
-            _ => Err(Mistakes(env.mistakes)),
-        }
+                warnings,
+            })
+        };
+        if errors.is_empty() { config() } else { None }.ok_or(ConfigErrors(errors))
     }
 }
 
-/// `HOST` and `PORT` of this process's environment, whatever the rest of it says.
+/// Reads `HOST` and `PORT` from the environment of this process, and nothing else.
 ///
 /// # Errors
-/// The [`Mistakes`] in these two.
-pub fn address_from_env() -> Result<(String, u16), Mistakes> {
-    let mut env = Environment::new(process_variable);
-    read_address(&mut env).ok_or(Mistakes(env.mistakes))
+/// The [`ConfigErrors`] of these two.
+pub fn address_from_env() -> Result<ListenAddress, ConfigErrors> {
+    let mut env = EnvReader::new(&process_variable);
+    read_address(&mut env).ok_or(ConfigErrors(env.errors))
 }
 
-fn read_address<F: Lookup>(env: &mut Environment<F>) -> Option<(String, u16)> {
-    let host = env.parse_if_set("HOST", |host| Ok(host.to_owned()));
-    host.zip(env.number("PORT", 0..=65_535))
+fn read_address(env: &mut EnvReader) -> Option<ListenAddress> {
+    let host = env.parse("HOST", |host| Ok(host.to_owned()));
+    host.zip(env.number("PORT")).map(|(host, port)| ListenAddress::new(&host, port))
 }
 
-/// The secrets, the current one first, and warnings about those that can be guessed.
-fn find_secrets<F: Lookup>(env: &mut Environment<F>) -> (Vec<String>, Vec<String>) {
-    let listed = env.parse_if_set("BETTER_AUTH_SECRETS", read_secrets);
-    let single = match &listed {
-        Some(_) => env.parse_if_set("BETTER_AUTH_SECRET", read_secret),
-        None => env.parse("BETTER_AUTH_SECRET", read_secret),
-    };
-    let listed = listed.unwrap_or_default().into_iter();
-    let named = listed.map(|(version, secret)| (format!("BETTER_AUTH_SECRETS, version {version},"), secret));
-    let named: Vec<_> = named.chain(single.map(|secret| ("BETTER_AUTH_SECRET".to_owned(), secret))).collect();
-    let warnings = named.iter().filter_map(|(name, secret)| warning(name, secret)).collect();
-    (named.into_iter().map(|(_, secret)| secret).collect(), warnings)
+/// All secrets, the current one first.
+fn read_secrets(env: &mut EnvReader) -> Vec<String> {
+    let name = "BETTER_AUTH_SECRET";
+    let mut secrets = env.parse("BETTER_AUTH_SECRETS", parse_secrets).unwrap_or_default();
+    secrets.extend(env.parse(name, |secret| Ok((name.to_owned(), secret.to_owned()))));
+    if secrets.is_empty() && !env.errors.iter().any(|error| error.starts_with(name)) {
+        env.errors.push(format!("{name} is not set; it must be the secret of your frontend's Better Auth"));
+    }
+    for (label, secret) in &secrets {
+        env.warn_if_unusual(name, label, secret);
+        if secret.len() < SAFE_SECRET_BYTES {
+            env.warnings.push(format!(
+                "{label} has {} bytes: with fewer than {SAFE_SECRET_BYTES} it can be guessed, and then anyone can \
+                 sign in as any user; set frontend and backend to one of `openssl rand -base64 32`",
+                secret.len()
+            ));
+        }
+    }
+    secrets.into_iter().map(|(_, secret)| secret).collect()
 }
 
-/// What the database's URL says of the time to connect holds where the environment says nothing.
-fn read_database_limits<F: Lookup>(
-    env: &mut Environment<F>,
-    connect_timeout: Option<Duration>,
-) -> database::Limits {
-    let default = database::Limits::default();
-    database::Limits {
-        pool_size: env.number("DB_POOL_SIZE", 1..=128).unwrap_or(default.pool_size),
-        connect_timeout: env
-            .milliseconds("DB_CONNECT_TIMEOUT_MS", 100..=60_000)
-            .or(connect_timeout)
-            .unwrap_or(default.connect_timeout),
-        checkout_timeout: env
-            .milliseconds("DB_CHECKOUT_TIMEOUT_MS", 100..=60_000)
-            .unwrap_or(default.checkout_timeout),
-        statement_timeout: env
-            .milliseconds("DB_STATEMENT_TIMEOUT_MS", 100..=600_000)
-            .unwrap_or(default.statement_timeout),
-        idle_timeout: env
-            .milliseconds("DB_IDLE_TIMEOUT_MS", 1_000..=86_400_000)
-            .unwrap_or(default.idle_timeout),
+fn read_database_limits(env: &mut EnvReader, url_connect_timeout: Option<Duration>) -> db::Limits {
+    let default = db::Limits::default();
+    let connect_timeout = env.milliseconds("DB_CONNECT_TIMEOUT_MS").or(url_connect_timeout);
+    db::Limits {
+        pool_size: env.number("DB_POOL_SIZE").unwrap_or(default.pool_size),
+        connect_timeout: connect_timeout.unwrap_or(default.connect_timeout),
+        checkout_timeout: env.milliseconds("DB_CHECKOUT_TIMEOUT_MS").unwrap_or(default.checkout_timeout),
+        statement_timeout: env.milliseconds("DB_STATEMENT_TIMEOUT_MS").unwrap_or(default.statement_timeout),
+        idle_timeout: env.milliseconds("DB_IDLE_TIMEOUT_MS").unwrap_or(default.idle_timeout),
     }
 }
 
-fn read_limits<F: Lookup>(env: &mut Environment<F>) -> Limits {
+fn read_limits(env: &mut EnvReader) -> Limits {
     let default = Limits::default();
-    // Each of the two has a default of its own.
-    let request_timeout = env.milliseconds("REQUEST_TIMEOUT_MS", 100..=600_000);
+    let request_timeout = env.milliseconds("REQUEST_TIMEOUT_MS");
     Limits {
-        max_connections: env.number("MAX_CONNECTIONS", 1..=1_000_000).unwrap_or(default.max_connections),
-        max_body_bytes: env.number("MAX_BODY_BYTES", 1_024..=16_777_216).unwrap_or(default.max_body_bytes),
+        max_connections: env.number("MAX_CONNECTIONS").unwrap_or(default.max_connections),
+        max_body_bytes: env.number("MAX_BODY_BYTES").unwrap_or(default.max_body_bytes),
         head_timeout: request_timeout.unwrap_or(default.head_timeout),
         body_timeout: request_timeout.unwrap_or(default.body_timeout),
-        idle_timeout: env.milliseconds("IDLE_TIMEOUT_MS", 100..=3_600_000).unwrap_or(default.idle_timeout),
+        idle_timeout: env.milliseconds("IDLE_TIMEOUT_MS").unwrap_or(default.idle_timeout),
         ..default
     }
 }
 
-fn read_log_filter(filter: &str) -> Result<String, String> {
+fn read_certificates(path: &str) -> Result<Vec<u8>, String> {
+    let pem = read_file(path)?;
+    // With this URL, only the certificates can be invalid.
+    let read = DatabaseUrl::parse("postgresql://localhost", Some(&pem));
+    read.map(|_| pem).map_err(|errors| errors.join("; "))
+}
+
+fn parse_log_filter(filter: &str) -> Result<String, String> {
+    let is_word = !filter.contains([',', '=', ':', '/']);
+    let is_known = !is_word || filter.trim().parse::<LevelFilter>().is_ok() || LOG_TARGETS.contains(&filter);
     match env_filter::Builder::new().try_parse(filter) {
-        Ok(_) => Ok(filter.to_owned()),
-        Err(_) => Err(format!(
-            "is `{filter}`: give error, warn, info, debug, trace or off, or as env_logger has it"
+        Ok(_) if is_known => Ok(filter.to_owned()),
+        _ => Err(format!(
+            "is `{filter}`: it must be error, warn, info, debug, trace, off, or a filter of env_logger"
         )),
     }
 }
 
-fn read_secret(secret: &str) -> Result<String, String> {
-    match secret {
-        "" => Err("is not set: give the one that your Better Auth has".to_owned()),
-        _ => Ok(secret.to_owned()),
-    }
-}
-
-fn read_log_format(format: &str) -> Result<logging::Format, String> {
+fn parse_log_format(format: &str) -> Result<logging::Format, String> {
     match format {
         "text" => Ok(logging::Format::Text),
         "json" => Ok(logging::Format::Json),
-        _ => Err(format!("is `{format}`: give text or json")),
+        _ => Err(format!("is `{format}`: it must be text or json")),
     }
 }
 
-fn read_admin_address(address: &str) -> Result<SocketAddr, String> {
-    address
-        .parse()
-        .map_err(|_| format!("is `{address}`: give address and port, as 127.0.0.1:9090 or [::1]:9090"))
-}
-
-fn read_origins(list: &str) -> Result<cors::Policy, String> {
-    cors::Policy::parse(list).map_err(|bad| {
-        let bad: Vec<_> = bad.iter().map(ToString::to_string).collect();
-        format!("has entries that are none: {}", bad.join("; "))
+fn parse_origins(list: &str) -> Result<cors::Policy, String> {
+    cors::Policy::parse(list).map_err(|invalid| {
+        let invalid: Vec<_> = invalid.iter().map(ToString::to_string).collect();
+        format!("contains invalid origins: {}", invalid.join("; "))
     })
 }
 
-/// `2:new,1:old`, the current one first, as Better Auth 1.7 reads it: blanks around entries and secrets are removed.
-fn read_secrets(list: &str) -> Result<Vec<(u32, String)>, String> {
-    let mut secrets: Vec<(u32, String)> = Vec::new();
+/// Parses `2:new,1:old` as Better Auth 1.7 does: white space around entries, versions and secrets is removed.
+/// Returns each secret after its label for messages.
+fn parse_secrets(list: &str) -> Result<Vec<(String, String)>, String> {
+    let mut secrets: Vec<(String, String)> = Vec::new();
     for (position, entry) in (1..).zip(list.split(',')) {
-        let (version, secret) =
-            entry.trim().split_once(':').ok_or(format!("has no `version:secret` as entry {position}"))?;
-        let version = version
-            .trim()
-            .parse()
-            .map_err(|_| format!("has a version that is no whole number in entry {position}"))?;
-        if secret.trim().is_empty() {
-            return Err(format!("has an empty secret for version {version}"));
+        let (version, secret) = entry.split_once(':').unwrap_or_default();
+        let (version, secret) = (version.trim().parse::<u32>(), secret.trim());
+        let Some(version) = version.ok().filter(|_| !secret.is_empty()) else {
+            let entry = format!("entry {position} is not `integer:secret`");
+            let traits = unusual_traits("BETTER_AUTH_SECRETS", list);
+            return Err([&["must be like `2:new,1:old`", &entry], &*traits].concat().join("; "));
+        };
+        let label = format!("BETTER_AUTH_SECRETS, version {version},");
+        if secrets.iter().any(|(other, _)| *other == label) {
+            return Err(format!("contains version {version} twice"));
         }
-        if secrets.iter().any(|(own, _)| *own == version) {
-            return Err(format!("has version {version} twice"));
-        }
-        secrets.push((version, secret.trim().to_owned()));
+        secrets.push((label, secret.to_owned()));
     }
-    if secrets.len() > MAX_SECRETS {
-        return Err(format!("has {} secrets; at most {MAX_SECRETS} are accepted", secrets.len()));
+    match secrets.len() {
+        0..=MAX_SECRETS => Ok(secrets),
+        length => Err(format!("contains {length} secrets; the maximum is {MAX_SECRETS}")),
     }
-    Ok(secrets)
-}
-
-fn warning(name: &str, secret: &str) -> Option<String> {
-    let length = secret.len();
-    (length < SAFE_SECRET_BYTES).then(|| {
-        format!(
-            "{name} has {length} bytes; with fewer than {SAFE_SECRET_BYTES} it can be guessed, and then anyone can sign \
-             in as anybody"
-        )
-    })
 }
 
 #[cfg(test)]

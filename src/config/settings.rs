@@ -1,139 +1,138 @@
-//! Every environment variable there is, in one table: `config.rs` takes its defaults from here, `--help` prints it, and tests
-//! hold the README and the specifications to it.
+//! The table of all settings: name, range, default and help of each. The reader, its messages and `--help` use it.
 
-use std::fmt::{self, Write};
+use std::ops::RangeInclusive;
 
-/// An environment variable.
-#[derive(Debug, Clone, Copy)]
-pub struct Variable {
-    /// Its name.
+use DefaultValue::{Described, Required, Unset, Value};
+
+/// A setting: an environment variable that the program reads.
+#[derive(Debug)]
+pub struct Setting {
+    /// Name of the variable.
     pub name: &'static str,
-    /// What stands for it when it is not set.
-    pub default: Fallback,
-    /// What it decides, with its unit and range, in a line.
-    pub meaning: &'static str,
-    /// Whether it may be a secret: then a variable of this name with [`FILE_SUFFIX`] can name a file that holds it.
-    pub is_secret: bool,
+    /// What a valid value is.
+    pub kind: Kind,
+    /// What applies when the variable is not set.
+    pub default: DefaultValue,
+    /// What it controls, for `--help`.
+    pub help: &'static str,
 }
 
-/// What stands for a variable that is not set.
+/// What a valid value is.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Text; an empty one counts as not set.
+    Text,
+    /// A list, which may be empty.
+    List,
+    /// Text that is never shown; the variable with [`FILE_SUFFIX`] may name a file that contains it.
+    Secret,
+    /// An integer in this range.
+    Number(RangeInclusive<u64>),
+}
+
+/// What applies when a variable is not set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fallback {
-    /// It has to be set.
+pub enum DefaultValue {
+    /// The program does not start.
     Required,
-    /// Nothing: what it would decide is left undone.
-    Nothing,
+    /// The feature is off.
+    Unset,
     /// This value.
     Value(&'static str),
-    /// No single value; says which.
-    Words(&'static str),
+    /// No single value; the text describes it.
+    Described(&'static str),
 }
 
-/// What is added to the name of a secret for a file that holds it.
+/// Added to the name of a secret, it names the variable with the path of a file that contains the secret.
 pub const FILE_SUFFIX: &str = "_FILE";
 
-use Fallback::{Nothing, Required, Value, Words};
-
-/// All of them, in the order of `--help`.
-pub const VARIABLES: &[Variable] = &[
-    secret("NEON_DATABASE_URL", Required, "the database: postgresql://user:password@host/database"),
-    secret(
-        "BETTER_AUTH_SECRET",
-        Words("required without BETTER_AUTH_SECRETS"),
-        "the one of your frontend's Better Auth, at least 32 bytes",
-    ),
-    secret("BETTER_AUTH_SECRETS", Nothing, "several of them instead, the current one first: 2:new,1:old"),
-    variable("BETTER_AUTH_URL", Nothing, "where Better Auth is, for the keys of its jwt() plugin"),
-    variable(
-        "BETTER_AUTH_JWKS_URL",
-        Nothing,
-        "where those keys are, if not at the usual path of BETTER_AUTH_URL",
-    ),
-    variable("BETTER_AUTH_ISSUER", Nothing, "what `iss` of a token must be"),
-    variable("BETTER_AUTH_AUDIENCE", Nothing, "what `aud` of a token must be"),
-    variable("HOST", Value("0.0.0.0"), "the address it listens on"),
-    variable("PORT", Value("8000"), "the port it listens on, 0 to 65535; 0 takes any that is free"),
-    variable(
-        "ALLOWED_ORIGINS",
-        Value("http://localhost:3000,http://127.0.0.1:3000"),
-        "pages that may call it, comma-separated; https://my-app-*.vercel.app for previews",
-    ),
-    variable("DATABASE_CA_FILE", Nothing, "certificates (PEM) to trust for the database beside Mozilla's"),
-    variable("DB_POOL_SIZE", Value("8"), "connections to the database, and workers, 1 to 128"),
-    variable(
-        "DB_CONNECT_TIMEOUT_MS",
-        Words("default: what connect_timeout in the URL says, or 5000"),
-        "how long connecting to the database may take, 100 to 60000",
-    ),
-    variable(
-        "DB_CHECKOUT_TIMEOUT_MS",
-        Value("5000"),
-        "how long a request waits for a connection, 100 to 60000",
-    ),
-    variable("DB_STATEMENT_TIMEOUT_MS", Value("5000"), "how long a statement may take, 100 to 600000"),
-    variable(
-        "DB_IDLE_TIMEOUT_MS",
-        Value("240000"),
-        "how long an unused connection is kept, 1000 to 86400000",
-    ),
-    variable("MAX_CONNECTIONS", Value("16384"), "HTTP connections, 1 to 1000000"),
-    variable("MAX_BODY_BYTES", Value("1048576"), "the longest request body in bytes, 1024 to 16777216"),
-    variable(
-        "REQUEST_TIMEOUT_MS",
-        Words("default: 10000 for the head, 20000 for the body"),
-        "how long each of the two may take to arrive, 100 to 600000",
-    ),
-    variable("IDLE_TIMEOUT_MS", Value("75000"), "a connection's time without a request, 100 to 3600000"),
-    variable("DRAIN_TIMEOUT_MS", Value("10000"), "the time to finish what was begun at the end, 0 to 600000"),
-    variable(
-        "RUST_LOG",
-        Value("info"),
-        "what is logged: error, warn, info, debug, trace, or as env_logger has it",
-    ),
-    variable("LOG_FORMAT", Value("text"), "text or json, a line each"),
-    variable("ADMIN_ADDR", Nothing, "where Prometheus finds /metrics, as 127.0.0.1:9090; not for strangers"),
+/// All settings in the order of `--help`, each group with its title.
+#[rustfmt::skip] // one row a setting
+pub const GROUPS: &[(&str, &[Setting])] = &[
+    ("Database", &[
+        secret("NEON_DATABASE_URL", Required, "postgresql://user:password@host/database"),
+        text("DATABASE_CA_FILE", Unset, "PEM file of certificates to trust in addition to Mozilla's"),
+        number("DB_POOL_SIZE", 1..=128, Value("8"), "connections, and as many worker threads"),
+        number("DB_CONNECT_TIMEOUT_MS", 100..=60_000, Described("default: connect_timeout in the URL, or 5000"),
+            "time to open a connection"),
+        number("DB_CHECKOUT_TIMEOUT_MS", 100..=60_000, Value("5000"), "time a request waits for a connection"),
+        number("DB_STATEMENT_TIMEOUT_MS", 100..=600_000, Value("5000"), "time a statement may take"),
+        number("DB_IDLE_TIMEOUT_MS", 1_000..=86_400_000, Value("240000"), "time until an idle connection is closed"),
+    ]),
+    ("Tokens", &[
+        secret("BETTER_AUTH_SECRET", Described("required without BETTER_AUTH_SECRETS"),
+            "secret of your frontend's Better Auth, at least 32 bytes"),
+        secret("BETTER_AUTH_SECRETS", Unset, "several secrets, the current one first: 2:new,1:old"),
+        text("BETTER_AUTH_URL", Unset, "URL of Better Auth, to fetch the keys of its jwt() plugin"),
+        text("BETTER_AUTH_JWKS_URL", Unset, "URL of these keys, if they are not at the usual path of BETTER_AUTH_URL"),
+        text("BETTER_AUTH_ISSUER", Unset, "`iss` that a token must have"),
+        text("BETTER_AUTH_AUDIENCE", Unset, "`aud` that a token must have"),
+    ]),
+    ("HTTP", &[
+        text("HOST", Value("0.0.0.0"), "address to listen on"),
+        number("PORT", 0..=65_535, Value("8000"), "port to listen on; 0 takes a free one"),
+        list("ALLOWED_ORIGINS", Value("http://localhost:3000,http://127.0.0.1:3000"),
+            "origins of pages that may call the API, separated by commas, such as https://my-app-*.vercel.app"),
+    ]),
+    ("Limits", &[
+        number("MAX_CONNECTIONS", 1..=1_000_000, Value("16384"), "HTTP connections"),
+        number("MAX_BODY_BYTES", 1_024..=16_777_216, Value("1048576"), "size of a request body"),
+        number("REQUEST_TIMEOUT_MS", 100..=600_000, Described("default: 10000 for the head, 20000 for the body"),
+            "time to receive the head of a request, and its body"),
+        number("IDLE_TIMEOUT_MS", 100..=3_600_000, Value("75000"), "time until an idle HTTP connection is closed"),
+        number("DRAIN_TIMEOUT_MS", 0..=600_000, Value("10000"), "time to finish open requests at shutdown"),
+    ]),
+    ("Operations", &[
+        text("RUST_LOG", Value("info"), "log level (error, warn, info, debug, trace, off) or filter of env_logger"),
+        text("LOG_FORMAT", Value("text"), "text or json"),
+        text("ADMIN_ADDR", Unset, "private address for Prometheus' /metrics, such as 127.0.0.1:9090"),
+    ]),
 ];
 
-const fn variable(name: &'static str, default: Fallback, meaning: &'static str) -> Variable {
-    Variable { name, default, meaning, is_secret: false }
+type Str = &'static str;
+
+const fn text(name: Str, default: DefaultValue, help: Str) -> Setting {
+    Setting { name, kind: Kind::Text, default, help }
 }
 
-const fn secret(name: &'static str, default: Fallback, meaning: &'static str) -> Variable {
-    Variable { name, default, meaning, is_secret: true }
+const fn list(name: Str, default: DefaultValue, help: Str) -> Setting {
+    Setting { name, kind: Kind::List, default, help }
 }
 
-/// The variable of this name.
-pub fn find(name: &str) -> Option<&'static Variable> {
-    VARIABLES.iter().find(|variable| variable.name == name)
+const fn secret(name: Str, default: DefaultValue, help: Str) -> Setting {
+    Setting { name, kind: Kind::Secret, default, help }
 }
 
-/// The value that stands for the variable of this name when it is not set.
-pub fn default(name: &str) -> Option<&'static str> {
-    match find(name)?.default {
-        Value(value) => Some(value),
-        Required | Nothing | Words(_) => None,
-    }
+const fn number(name: Str, range: RangeInclusive<u64>, default: DefaultValue, help: Str) -> Setting {
+    Setting { name, kind: Kind::Number(range), default, help }
 }
 
-/// The table as `--help` shows it.
-pub struct Table;
+/// All settings.
+pub fn all() -> impl Iterator<Item = &'static Setting> {
+    GROUPS.iter().flat_map(|(_, settings)| *settings)
+}
 
-impl fmt::Display for Table {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Variable { name, default, meaning, is_secret } in VARIABLES {
-            write!(f, "  {name:<20} {meaning}\n{:23}", "")?;
-            match default {
-                Required => f.write_str("required")?,
-                Nothing => f.write_str("default: none")?,
-                Value(text) => write!(f, "default: {text}")?,
-                Words(text) => f.write_str(text)?,
-            }
-            if *is_secret {
-                write!(f, "; or {name}{FILE_SUFFIX}, a file that holds it")?;
-            }
-            f.write_char('\n')?;
+/// The setting with this name, which must be in the table.
+pub fn get(name: &str) -> &'static Setting {
+    all().find(|setting| setting.name == name).expect("a test reads every setting, so each is in the table")
+}
+
+impl Setting {
+    /// Help, range and default, as `--help` shows them.
+    pub fn description(&self) -> String {
+        let mut facts = match self.default {
+            Required => vec!["required".to_owned()],
+            Unset => Vec::new(),
+            Value(value) => vec![format!("default: {value}")],
+            Described(text) => vec![text.to_owned()],
+        };
+        match &self.kind {
+            Kind::Number(range) => facts.insert(0, format!("{} to {}", range.start(), range.end())),
+            Kind::Secret => facts.push(format!("or {}{FILE_SUFFIX}", self.name)),
+            Kind::Text | Kind::List => {}
         }
-        Ok(())
+        let facts = facts.join("; ");
+        if facts.is_empty() { self.help.to_owned() } else { format!("{} [{facts}]", self.help) }
     }
 }
 
@@ -142,38 +141,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_help_names_each_variable_and_its_default() {
-        let table = Table.to_string();
-        for variable in VARIABLES {
-            assert!(
-                table.contains(&format!("\n  {} ", variable.name))
-                    || table.starts_with(&format!("  {} ", variable.name))
-            );
-            if let Value(default) = variable.default {
-                assert!(table.contains(default), "{}", variable.name);
+    fn default_of_a_number_is_in_its_range() {
+        for Setting { name, kind, default, .. } in all() {
+            if let (Kind::Number(range), Value(default)) = (kind, default) {
+                assert!(range.contains(&default.parse().unwrap()), "{name}");
             }
         }
     }
 
     #[test]
-    fn readme_and_specifications_name_each_variable_and_its_default() {
+    fn readme_and_specs_name_each_setting_and_its_default() {
         for (file, text) in [
             ("README.md", include_str!("../../README.md")),
             ("specs/api/service.md", include_str!("../../specs/api/service.md")),
         ] {
-            for Variable { name, default, is_secret, .. } in VARIABLES {
+            for Setting { name, kind, default, .. } in all() {
                 assert!(text.contains(&format!("`{name}`")), "{file} does not name {name}");
                 let with_file = format!("`{name}{FILE_SUFFIX}`");
-                assert!(!is_secret || text.contains(&with_file), "{file} does not name {with_file}");
-                // The limits' defaults stand in limits.md, with thousands separated.
-                if let (Value(default), false) = (default, default_is_number(default)) {
-                    assert!(text.contains(&format!("`{default}`")), "{file} does not name {name}'s default");
+                assert!(
+                    *kind != Kind::Secret || text.contains(&with_file),
+                    "{file} does not name {with_file}"
+                );
+                // The defaults of limits are in limits.md, with separators.
+                if let (Kind::Text | Kind::List, Value(default)) = (kind, default) {
+                    assert!(text.contains(&format!("`{default}`")), "{file} lacks the default of {name}");
                 }
             }
         }
-    }
-
-    fn default_is_number(default: &Fallback) -> bool {
-        matches!(default, Value(text) if text.parse::<u64>().is_ok())
     }
 }

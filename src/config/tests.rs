@@ -1,102 +1,155 @@
 use super::*;
 use crate::config::env::MAX_FILE_BYTES;
-use crate::config::settings::{self, FILE_SUFFIX};
+use crate::config::settings::{FILE_SUFFIX, Kind, Setting};
 
 const URL: &str = "postgresql://ada:s3cr3t@db.example/todo";
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-fn read(variables: &[(&str, &str)]) -> Result<Config, Mistakes> {
-    Config::read(|name| {
-        variables.iter().find(|(own, _)| *own == name).map(|(_, value)| Ok((*value).to_owned()))
-    })
+fn read(variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+    Config::read(&|name| variables.iter().find(|(own, _)| *own == name).map(|(_, value)| value.into()))
 }
 
-#[test]
-fn two_variables_suffice() {
-    let config = read(&[("NEON_DATABASE_URL", URL), ("BETTER_AUTH_SECRET", SECRET)]).unwrap();
-    assert_eq!((config.host.as_str(), config.port), ("0.0.0.0", 8000));
-    assert!(config.cors.judge(Some("http://localhost:3000")).is_some());
-    assert!(config.cors.judge(Some("http://127.0.0.1:3000")).is_some());
-    assert!(config.warnings.is_empty());
+/// The two required settings, and `more`, of which the first counts.
+fn read_with(more: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+    read(&[more, &[("NEON_DATABASE_URL", URL), ("BETTER_AUTH_SECRET", SECRET)]].concat())
 }
 
-#[test]
-fn all_mistakes_are_reported_at_once() {
-    let mistakes = read(&[("PORT", "http"), ("ALLOWED_ORIGINS", "localhost")]).unwrap_err().to_string();
-    for name in ["NEON_DATABASE_URL", "BETTER_AUTH_SECRET", "PORT", "ALLOWED_ORIGINS"] {
-        assert!(mistakes.contains(name), "{name}: {mistakes}");
+/// The one error of a configuration.
+fn only_error(config: Result<Config, ConfigErrors>) -> String {
+    let errors = config.map(|config| config.warnings).unwrap_err().0;
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    errors[0].clone()
+}
+
+/// A file with this content, in a folder that is removed with it.
+struct TempFile(std::path::PathBuf);
+
+impl TempFile {
+    fn new(name: &str, content: &[u8]) -> Self {
+        let path = std::env::temp_dir().join(format!("todo-backend-config-{}-{name}", std::process::id()));
+        std::fs::write(&path, content).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 
 #[test]
-fn a_number_is_one_and_in_its_range() {
-    let with =
-        |name, value| read(&[("NEON_DATABASE_URL", URL), ("BETTER_AUTH_SECRET", SECRET), (name, value)]);
-    let config = with("REQUEST_TIMEOUT_MS", " 1500 ").unwrap();
-    assert_eq!(config.limits.head_timeout, Duration::from_millis(1500));
-    assert_eq!(config.limits.body_timeout, Duration::from_millis(1500));
-    assert_eq!(
-        with("MAX_CONNECTIONS", "").unwrap().limits.max_connections,
-        Limits::default().max_connections
+fn config_when_two_settings_are_set_is_valid() {
+    let config = read_with(&[]).unwrap();
+    assert_eq!(config.address, ListenAddress::new("0.0.0.0", 8000));
+    assert!(config.cors.allowed_origin(Some("http://localhost:3000")).is_some());
+    assert!(config.cors.allowed_origin(Some("http://127.0.0.1:3000")).is_some());
+    assert_eq!(config.warnings, [""; 0]);
+    assert_eq!(format!("{:?}", config.limits), format!("{:?}", Limits::default()));
+    assert_eq!(config.database_limits, db::Limits::default());
+}
+
+#[test]
+fn config_errors_are_reported_together() {
+    let errors = read(&[("PORT", "http"), ("ALLOWED_ORIGINS", "localhost")]).map(|_| ()).unwrap_err();
+    for (error, name) in
+        errors.0.iter().zip(["NEON_DATABASE_URL", "BETTER_AUTH_SECRET", "PORT", "ALLOWED_ORIGINS"])
+    {
+        assert!(error.starts_with(&format!("{name} ")), "{errors}");
+    }
+    assert_eq!(errors.0.len(), 4, "{errors}");
+    assert!(
+        errors.to_string().starts_with("invalid configuration:\n  NEON_DATABASE_URL is not set"),
+        "{errors}"
     );
+}
+
+#[test]
+fn number_at_each_end_of_its_range_is_valid_and_beyond_is_not() {
+    for Setting { name, kind, .. } in settings::all() {
+        let Kind::Number(range) = kind else { continue };
+        for (number, is_valid) in [
+            (i128::from(*range.start()), true),
+            (i128::from(*range.end()), true),
+            (i128::from(*range.start()) - 1, false),
+            (i128::from(*range.end()) + 1, false),
+        ] {
+            let result = read_with(&[(name, &number.to_string())]);
+            if is_valid {
+                assert!(result.is_ok(), "{name}={number}");
+            } else {
+                let limits = format!("must be an integer from {} to {}", range.start(), range.end());
+                let error = only_error(result);
+                assert!(
+                    error.starts_with(&format!("{name} is `{number}`: ")) && error.contains(&limits),
+                    "{error}"
+                );
+            }
+        }
+        assert!(only_error(read_with(&[(name, "1MB")])).starts_with(&format!("{name} is `1MB`: ")));
+        assert!(read_with(&[(name, "")]).is_ok(), "{name}");
+    }
+    let limits = read_with(&[("REQUEST_TIMEOUT_MS", " 1500 ")]).unwrap().limits;
+    assert_eq!(
+        (limits.head_timeout, limits.body_timeout),
+        (Duration::from_millis(1500), Duration::from_millis(1500))
+    );
+}
+
+#[test]
+fn invalid_word_is_named_with_its_setting() {
     for (name, value) in [
-        ("PORT", "65536"),
-        ("DB_POOL_SIZE", "0"),
-        ("DB_CONNECT_TIMEOUT_MS", "5s"),
-        ("DB_CHECKOUT_TIMEOUT_MS", "0"),
-        ("DB_STATEMENT_TIMEOUT_MS", "-1"),
-        ("DB_IDLE_TIMEOUT_MS", "999"),
-        ("MAX_CONNECTIONS", "-1"),
-        ("MAX_BODY_BYTES", "1MB"),
-        ("REQUEST_TIMEOUT_MS", "0"),
-        ("IDLE_TIMEOUT_MS", "99999999999999999999"),
-        ("DRAIN_TIMEOUT_MS", "ten"),
         ("RUST_LOG", "info,todo_backend=loud"),
+        ("RUST_LOG", "\"info\""),
+        ("RUST_LOG", "WARNING"),
         ("LOG_FORMAT", "JSON"),
         ("ADMIN_ADDR", "localhost"),
         ("ADMIN_ADDR", ":9090"),
     ] {
-        let mistakes = with(name, value).unwrap_err();
-        assert!(mistakes.to_string().contains(&format!("{name} is `{value}`")), "{mistakes}");
-        assert_eq!(mistakes.0.len(), 1, "{mistakes}");
+        let error = only_error(read_with(&[(name, value)]));
+        assert!(error.starts_with(&format!("{name} is `{value}`: ")), "{error}");
+    }
+    for filter in ["INFO", "off", "todo_backend", "info,request=off", "my_crate=debug"] {
+        assert!(read_with(&[("RUST_LOG", filter)]).is_ok(), "{filter}");
     }
 }
 
 #[test]
-fn every_variable_that_is_read_is_in_the_table_and_the_other_way_round() {
+fn value_that_is_not_utf8_is_rejected_unseen() {
+    use std::os::unix::ffi::OsStringExt;
+    let lookup = |name: &str| match name {
+        "BETTER_AUTH_SECRET" => Some(OsString::from_vec(b"s3cr3t\xff".to_vec())),
+        "NEON_DATABASE_URL" => Some(URL.into()),
+        _ => None,
+    };
+    assert_eq!(only_error(Config::read(&lookup)), "BETTER_AUTH_SECRET is not UTF-8");
+}
+
+#[test]
+fn settings_that_are_read_are_those_of_the_table() {
     let asked = std::cell::RefCell::new(std::collections::BTreeSet::new());
-    let read = Config::read(|name| {
+    let read = Config::read(&|name| {
         asked.borrow_mut().insert(name.to_owned());
         None
     });
     assert!(read.is_err());
-    let names = settings::VARIABLES.iter().flat_map(|variable| {
-        let file = variable.is_secret.then(|| format!("{}{FILE_SUFFIX}", variable.name));
-        std::iter::once(variable.name.to_owned()).chain(file)
+    let names = settings::all().flat_map(|setting| {
+        let file = (setting.kind == Kind::Secret).then(|| format!("{}{FILE_SUFFIX}", setting.name));
+        std::iter::once(setting.name.to_owned()).chain(file)
     });
     assert_eq!(asked.into_inner(), names.collect());
 }
 
 #[test]
-fn what_is_not_set_is_as_the_engine_and_the_database_have_it() {
-    let config = read(&[("NEON_DATABASE_URL", URL), ("BETTER_AUTH_SECRET", SECRET)]).unwrap();
-    assert_eq!(format!("{:?}", config.limits), format!("{:?}", Limits::default()));
-    assert_eq!(format!("{:?}", config.database_limits), format!("{:?}", database::Limits::default()));
-}
-
-#[test]
-fn a_secret_may_be_in_a_file() {
-    let folder = std::env::temp_dir().join(format!("todo-backend-config-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let file = |name: &str, content: &[u8]| {
-        let path = folder.join(name);
-        std::fs::write(&path, content).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
-    let url = file("url", format!("{URL}\n").as_bytes());
-    let with_secret = |content: &[u8], more: &[(&str, &str)]| {
-        let path = file("secret", content);
-        let files = [("NEON_DATABASE_URL_FILE", &*url), ("BETTER_AUTH_SECRET_FILE", &*path)];
+fn secret_in_a_file_is_read_without_its_last_line_end() {
+    let url = TempFile::new("url", format!("{URL}\n").as_bytes());
+    let read_file = |content: &[u8], more: &[(&str, &str)]| {
+        let secret = TempFile::new("secret", content);
+        let files = [("NEON_DATABASE_URL_FILE", url.path()), ("BETTER_AUTH_SECRET_FILE", secret.path())];
         read(&[&files, more].concat())
     };
     for (content, secret) in [
@@ -105,46 +158,50 @@ fn a_secret_may_be_in_a_file() {
         (b"a line of Windows\r\n", "a line of Windows"),
         (b" two\n\n", " two\n"),
     ] {
-        assert_eq!(with_secret(content, &[]).unwrap().trust.secrets, [secret]);
-        assert_eq!(with_secret(content, &[("BETTER_AUTH_SECRET", "")]).unwrap().trust.secrets, [secret]);
+        assert_eq!(read_file(content, &[]).unwrap().auth.secrets, [secret]);
+        assert_eq!(read_file(content, &[("BETTER_AUTH_SECRET", "")]).unwrap().auth.secrets, [secret]);
     }
     let long = vec![b'x'; MAX_FILE_BYTES as usize + 1];
-    let missing = folder.join("missing").to_str().unwrap().to_owned();
-    for (content, more, named) in [
+    for (content, more, part) in [
         (&b"\xff"[..], &[][..], "BETTER_AUTH_SECRET_FILE is `"),
         (&long, &[], "longer than"),
         (b"", &[], "BETTER_AUTH_SECRET is not set"),
-        (SECRET.as_bytes(), &[("BETTER_AUTH_SECRET", SECRET)], "are both set"),
+        (
+            SECRET.as_bytes(),
+            &[("BETTER_AUTH_SECRET", SECRET)],
+            "BETTER_AUTH_SECRET and BETTER_AUTH_SECRET_FILE are both set",
+        ),
     ] {
-        let mistakes = with_secret(content, more).unwrap_err();
-        assert!(mistakes.0.len() == 1 && mistakes.0[0].contains(named), "{mistakes}");
-        assert!(!mistakes.0[0].contains(SECRET), "{mistakes}");
+        let error = only_error(read_file(content, more));
+        assert!(error.contains(part), "{error}");
     }
-    let mistakes = read(&[("NEON_DATABASE_URL", URL), ("BETTER_AUTH_SECRET_FILE", &missing)]).unwrap_err();
-    assert!(mistakes.0.len() == 1 && mistakes.0[0].contains(&missing), "{mistakes}");
-    std::fs::remove_dir_all(folder).unwrap();
+    let missing = url.path().replace("-url", "-missing");
+    let error = only_error(read(&[("NEON_DATABASE_URL", URL), ("BETTER_AUTH_SECRET_FILE", &missing)]));
+    assert!(error.starts_with(&format!("BETTER_AUTH_SECRET_FILE is `{missing}`")), "{error}");
 }
 
 #[test]
-fn the_url_may_say_how_long_connecting_takes() {
+fn certificates_that_cannot_be_read_are_an_error_of_their_file() {
+    let file = TempFile::new("ca", b"no PEM");
+    for path in [file.path(), "/nowhere/ca.pem"] {
+        let error = only_error(read_with(&[("DATABASE_CA_FILE", path)]));
+        assert!(error.starts_with("DATABASE_CA_FILE "), "{error}");
+    }
+}
+
+#[test]
+fn connect_timeout_of_the_url_counts_unless_the_setting_is_set() {
     let url = format!("{URL}?connect_timeout=10");
-    let with = |more: &[(&str, &str)]| {
-        let variables = [&[("NEON_DATABASE_URL", url.as_str()), ("BETTER_AUTH_SECRET", SECRET)], more];
-        read(&variables.concat()).unwrap().database_limits.connect_timeout
+    let timeout = |more: &[(&str, &str)]| {
+        let variables = [more, &[("NEON_DATABASE_URL", &url)]].concat();
+        read_with(&variables).unwrap().database_limits.connect_timeout
     };
-    assert_eq!(with(&[]), Duration::from_secs(10));
-    assert_eq!(with(&[("DB_CONNECT_TIMEOUT_MS", "700")]), Duration::from_millis(700));
+    assert_eq!(timeout(&[]), Duration::from_secs(10));
+    assert_eq!(timeout(&[("DB_CONNECT_TIMEOUT_MS", "700")]), Duration::from_millis(700));
 }
 
 #[test]
-fn no_secret_is_ever_printed() {
-    let config = read(&[("NEON_DATABASE_URL", URL), ("BETTER_AUTH_SECRET", SECRET)]).unwrap();
-    let debug = format!("{config:?}");
-    assert!(!debug.contains("s3cr3t") && !debug.contains(SECRET), "{debug}");
-}
-
-#[test]
-fn several_secrets_are_read_as_better_auth_does() {
+fn list_of_secrets_is_read_as_better_auth_reads_it() {
     let with = |secrets, secret| {
         read(&[("NEON_DATABASE_URL", URL), ("BETTER_AUTH_SECRETS", secrets), ("BETTER_AUTH_SECRET", secret)])
     };
@@ -154,7 +211,7 @@ fn several_secrets_are_read_as_better_auth_does() {
         ("2:abc", SECRET, vec!["abc", SECRET]),
         ("", SECRET, vec![SECRET]),
     ] {
-        assert_eq!(with(secrets, secret).unwrap().trust.secrets, expected, "{secrets}");
+        assert_eq!(with(secrets, secret).unwrap().auth.secrets, expected, "{secrets}");
     }
     assert_eq!(with("2:short", SECRET).unwrap().warnings.len(), 1);
     assert!(with("2:0123456789abcdef0123456789abcdef", "").unwrap().warnings.is_empty());
@@ -170,29 +227,71 @@ fn several_secrets_are_read_as_better_auth_does() {
         "1:a,",
         &many.join(","),
     ] {
-        let mistakes = with(bad, old).unwrap_err().to_string();
-        assert!(mistakes.contains("BETTER_AUTH_SECRETS") && !mistakes.contains("s3cr3t"), "{mistakes}");
+        let error = only_error(with(bad, old));
+        assert!(error.starts_with("BETTER_AUTH_SECRETS ") && !error.contains("s3cr3t"), "{error}");
     }
 }
 
 #[test]
-fn keys_have_one_url_at_most() {
-    let url = |variables: &[(&str, &str)]| {
-        let required = [("NEON_DATABASE_URL", URL), ("BETTER_AUTH_SECRET", SECRET)];
-        read(&[&required, variables].concat()).map(|config| config.jwks_url.map(|url| url.to_string()))
-    };
+fn jwks_url_is_set_or_derived_from_the_url_of_better_auth() {
+    let url = |more: &[(&str, &str)]| read_with(more).unwrap().jwks_url.map(|url| url.to_string());
     let (keys, issuer) = ("BETTER_AUTH_JWKS_URL", "BETTER_AUTH_URL");
-    assert_eq!(url(&[]), Ok(None));
-    assert_eq!(url(&[(issuer, "http://a:3000")]).unwrap().unwrap(), "http://a:3000/api/auth/jwks");
-    assert_eq!(url(&[(keys, "http://b/k"), (issuer, "http://a")]).unwrap().unwrap(), "http://b/k");
-    assert!(url(&[(keys, "b/k")]).unwrap_err().to_string().contains(keys));
-    assert!(url(&[(issuer, "a:3000")]).unwrap_err().to_string().contains(issuer));
+    assert_eq!(url(&[]), None);
+    assert_eq!(url(&[(issuer, "http://a:3000")]).unwrap(), "http://a:3000/api/auth/jwks");
+    assert_eq!(url(&[(keys, "http://b/k"), (issuer, "http://a")]).unwrap(), "http://b/k");
+    for (name, value) in [(keys, "b/k"), (issuer, "a:3000")] {
+        assert!(only_error(read_with(&[(name, value)])).starts_with(&format!("{name} ")));
+    }
 }
 
 #[test]
-fn a_short_secret_is_a_warning_and_an_empty_one_a_mistake() {
-    let short = read(&[("NEON_DATABASE_URL", URL), ("BETTER_AUTH_SECRET", "short")]).unwrap();
-    assert_eq!(short.warnings.len(), 1);
-    assert!(!short.warnings[0].contains("short"));
-    assert!(read(&[("NEON_DATABASE_URL", URL), ("BETTER_AUTH_SECRET", "")]).is_err());
+fn secret_that_is_short_is_a_warning_and_an_empty_one_an_error() {
+    let warnings = read_with(&[("BETTER_AUTH_SECRET", "short")]).unwrap().warnings;
+    assert!(warnings.len() == 1 && warnings[0].starts_with("BETTER_AUTH_SECRET has 5 bytes"), "{warnings:?}");
+    assert!(
+        only_error(read_with(&[("BETTER_AUTH_SECRET", "")])).starts_with("BETTER_AUTH_SECRET is not set")
+    );
+}
+
+#[test]
+fn value_that_is_unusual_is_a_warning_and_used_as_it_is() {
+    let quoted = &*format!("\"{SECRET}\" ");
+    for (name, label, value) in [
+        ("BETTER_AUTH_SECRET", "BETTER_AUTH_SECRET", quoted),
+        ("BETTER_AUTH_SECRETS", "BETTER_AUTH_SECRETS, version 2,", &format!("2:\"{SECRET}\"")),
+        ("BETTER_AUTH_ISSUER", "BETTER_AUTH_ISSUER", quoted),
+        ("BETTER_AUTH_AUDIENCE", "BETTER_AUTH_AUDIENCE", quoted),
+    ] {
+        let config = read_with(&[(name, value)]).unwrap();
+        assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+        let warning = &config.warnings[0];
+        assert!(warning.starts_with(&format!("{label} ")) && warning.contains("is in quotes"), "{warning}");
+        assert!(!warning.contains(SECRET), "{warning}");
+        let AuthConfig { secrets, issuer, audience } = config.auth;
+        let used =
+            [&secrets[0], issuer.as_ref().unwrap_or(&secrets[0]), audience.as_ref().unwrap_or(&secrets[0])];
+        assert!(used.iter().any(|used| value.ends_with(*used)), "{name}");
+    }
+}
+
+#[test]
+fn type_that_contains_secrets_cannot_be_printed() {
+    use std::fmt::Debug;
+    use std::marker::PhantomData;
+
+    // The constant of the inherent `impl` is found where `T: Debug` holds, else that of the trait.
+    struct Probe<T>(PhantomData<T>);
+    trait Otherwise {
+        const PRINTABLE: bool = false;
+    }
+    impl<T> Otherwise for Probe<T> {}
+    impl<T: Debug> Probe<T> {
+        const PRINTABLE: bool = true;
+    }
+    let printable = [Probe::<ConfigErrors>::PRINTABLE, Probe::<Config>::PRINTABLE, Probe::<AuthConfig>::PRINTABLE];
+    assert_eq!(printable, [true, false, false]);
+    let _ = Probe::<()>(PhantomData);
+    // The database URL prints its name only.
+    let url = DatabaseUrl::parse(URL, None).unwrap();
+    assert!(!format!("{url:?}").contains("s3cr3t"));
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
 use futures_util::future::maybe_done;
-use postgres::types::Type;
+use postgres::types::{ToSql, Type};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 use tokio::time::timeout_at;
@@ -23,7 +23,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::availability::Availability;
 use super::error::DbError;
-use super::statement::Statement;
+use super::statement::{Param, Statement};
 
 /// After this idle time the socket is checked for its end before it is written to. Costs no round trip.
 const UNCHECKED_IDLE: Duration = Duration::from_millis(1);
@@ -358,12 +358,13 @@ fn poll_wire(wire: &mut Option<Wire>, cx: &mut Context<'_>) {
 async fn query(client: &Client, plan: Result<Plan, DbError>, statement: &Statement) -> Result<RowStream, DbError> {
     let Statement { sql, params, .. } = statement;
     Ok(match plan? {
-        Some(prepared) => client.query_raw(&prepared, params.iter().map(|(value, _)| value_of(value))).await?,
-        None => {
-            let typed = params.iter().map(|(value, kind)| (value_of(value), kind.clone()));
-            client.query_typed_raw(sql, typed).await?
-        }
+        Some(prepared) => client.query_raw(&prepared, params.iter().map(value)).await?,
+        None => client.query_typed_raw(sql, params.iter().map(|param| (value(param), param.1.clone()))).await?,
     })
+}
+
+fn value((value, _): &Param) -> &(dyn ToSql + Sync) {
+    &**value
 }
 
 /// Starts all futures in order, so that everything is sent at once; then awaits each until its deadline. Ends early when one
@@ -374,7 +375,9 @@ async fn in_order<F: Future>(
 ) -> Vec<F::Output> {
     let mut started: Vec<_> = futures.map(|future| Box::pin(maybe_done(future))).collect();
     poll_fn(|cx| {
-        started.iter_mut().for_each(|future| drop(future.as_mut().poll(cx)));
+        for future in &mut started {
+            let _ = future.as_mut().poll(cx);
+        }
         Poll::Ready(())
     })
     .await;

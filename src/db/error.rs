@@ -162,7 +162,7 @@ impl From<PgError> for DbError {
 }
 
 fn sources<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |error| error.source())
+    std::iter::successors(Some(error), |error: &&'e (dyn StdError + 'static)| (*error).source())
 }
 
 fn io_error(error: &PgError) -> Option<&io::Error> {

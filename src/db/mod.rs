@@ -11,6 +11,7 @@ pub mod schema;
 pub mod statement;
 pub mod tls;
 pub mod url;
+mod url_parameters;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -98,6 +99,18 @@ impl Database {
     /// # Panics
     /// When the pool's threads cannot be started.
     pub fn new(url: DatabaseUrl, limits: Limits) -> Self {
+        Self::with_schema(url, limits, true)
+    }
+
+    /// The same for `--check`: no connection creates or checks the table.
+    ///
+    /// # Panics
+    /// As [`Database::new`].
+    pub fn without_schema(url: DatabaseUrl, limits: Limits) -> Self {
+        Self::with_schema(url, limits, false)
+    }
+
+    fn with_schema(url: DatabaseUrl, limits: Limits, applies_schema: bool) -> Self {
         let availability = Arc::new(Availability::default());
         let pool = Pool::builder()
             .max_size(limits.pool_size)
@@ -107,7 +120,7 @@ impl Database {
             .connection_timeout(RECONNECT_PAUSE)
             .test_on_check_out(true)
             .error_handler(Box::new(NopErrorHandler)) // `Availability` logs it, once
-            .build_unchecked(ConnectionManager::new(url, limits, Arc::clone(&availability)));
+            .build_unchecked(ConnectionManager::new(url, limits, Arc::clone(&availability), applies_schema));
         Self { pool, limits, availability, readiness: Mutex::default() }
     }
 

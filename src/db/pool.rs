@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use log::warn;
 use r2d2::ManageConnection;
+use tokio_postgres::Config;
+use tokio_postgres::config::SslMode;
 
 use super::availability::Availability;
 use super::connection::Connection;
@@ -45,15 +47,16 @@ struct Attempts {
 }
 
 impl ConnectionManager {
-    /// For this database. What is learned of it is recorded in `availability`.
-    pub fn new(url: DatabaseUrl, limits: Limits, availability: Arc<Availability>) -> Self {
+    /// For this database. What is learned of it is recorded in `availability`. `applies_schema`: the first connection creates the
+    /// table, or checks it.
+    pub fn new(url: DatabaseUrl, limits: Limits, availability: Arc<Availability>, applies_schema: bool) -> Self {
         Self {
             url,
             limits,
             availability,
             attempts: Mutex::default(),
             refuses_options: AtomicBool::new(false),
-            is_schema_applied: AtomicBool::new(false),
+            is_schema_applied: AtomicBool::new(!applies_schema),
             is_tls_warned: AtomicBool::new(false),
         }
     }
@@ -133,9 +136,9 @@ impl ConnectionManager {
     ) -> Result<(Connection, bool), DbError> {
         let mut config = host.config.clone();
         if !with_tls {
-            config.ssl_mode(tokio_postgres::config::SslMode::Disable);
+            config.ssl_mode(SslMode::Disable);
         }
-        let open = |config| {
+        let open = |config: &Config| {
             Connection::open(config, self.url.tls().connector(), Arc::clone(&self.availability), deadline)
         };
         if !self.refuses_options.load(Ordering::Relaxed) {

@@ -27,7 +27,7 @@ pub const COLUMNS: &str = "with recursive kinds as ( \
      from kinds join pg_type on oid = type where typtype <> 'd'";
 
 /// Where a table of this name is, if the search path does not reach it.
-const ELSEWHERE: &str = "select nspname from pg_class join pg_namespace on pg_namespace.oid = relnamespace \
+pub const ELSEWHERE: &str = "select nspname from pg_class join pg_namespace on pg_namespace.oid = relnamespace \
      where relname = 'tasks' and relkind = 'r' and has_schema_privilege(nspname, 'usage') \
      and nspname not in ('pg_catalog', 'information_schema') order by nspname limit 1";
 

@@ -22,7 +22,8 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Trusts the `given` certificates besides Mozilla's roots; `verifies_only_chain`: these alone, for a host of any name.
+    /// Trusts the `given` certificates besides Mozilla's roots; with `verifies_only_chain` these alone, for a
+    /// host of any name.
     ///
     /// # Errors
     /// When one of them is no certificate.
@@ -78,8 +79,8 @@ pub fn read_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Str
     }
 }
 
-/// Verifies as webpki does, and trusts the server's own certificate, too, where it is given. PostgreSQL's manual makes one that has
-/// signed itself, which webpki refuses as that of a CA.
+/// Verifies as webpki does, and trusts the server's own certificate, too, where it is given: PostgreSQL's
+/// manual makes one that has signed itself, which webpki refuses as that of a CA.
 #[derive(Debug)]
 struct Verifier {
     roots: RootCertStore,
@@ -171,27 +172,22 @@ pub fn is_tls_error(error: &(dyn Error + 'static)) -> bool {
 pub fn explain(error: &(dyn Error + 'static)) -> Option<String> {
     use CertificateError::*;
     let rustls::Error::InvalidCertificate(reason) = tls_error(error)? else { return None };
-    let what = match reason {
-        UnknownIssuer => {
-            "signed by an unknown CA: set DATABASE_CA_FILE (or sslrootcert in the URL) to the CA's certificate"
-        }
+    let why = match reason {
+        UnknownIssuer => "its CA is unknown: set DATABASE_CA_FILE to a file with the CA's certificate".to_owned(),
         NotValidForNameContext { presented, .. } if presented.is_empty() => {
-            "without the host's name: make it with a subjectAltName, or set DATABASE_CA_FILE to this certificate"
+            "it has no subjectAltName: make one with it, or set DATABASE_CA_FILE to a file with this certificate \
+             if its common name is the host's name"
+                .to_owned()
         }
         NotValidForNameContext { presented, .. } => {
-            let names = presented.join(", ");
-            return Some(format!(
-                "the database's certificate is not for the host in the URL, but for {names}"
-            ));
+            format!("it is not for the host in the URL, but for {}", presented.join(", "))
         }
-        Expired | ExpiredContext { .. } => "expired",
-        NotValidYet | NotValidYetContext { .. } => "not valid yet, or the clock is wrong",
-        other => {
-            return Some(format!(
-                "the database's certificate is not accepted ({other}): where it is self-signed, set DATABASE_CA_FILE \
-                 (or sslrootcert in the URL) to this certificate"
-            ));
-        }
+        Expired | ExpiredContext { .. } => "it has expired".to_owned(),
+        NotValidYet | NotValidYetContext { .. } => "it is not valid yet, or the clock is wrong".to_owned(),
+        other => format!(
+            "{other}; set DATABASE_CA_FILE to a file with it if it is self-signed, make it anew with a \
+             subjectAltName if it is of X.509 version 1"
+        ),
     };
-    Some(format!("the database's certificate is {what}"))
+    Some(format!("the database's certificate is not accepted: {why}"))
 }

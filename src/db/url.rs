@@ -1,7 +1,7 @@
 //! The database URL, read as libpq reads it.
 //!
-//! Where libpq would take a raw special character for the end of a part, and so lose what follows (an `sslmode`), the URL is
-//! refused. No message holds a secret.
+//! Where libpq would take a raw special character for the end of a part, and so lose what follows (an
+//! `sslmode`), the URL is refused. No message holds a secret.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -99,9 +99,11 @@ fn read_address<'a>(text: &'a str, parameters: &mut Parameters) -> Result<&'a st
     let (hosts, dbname) = address.split_once('/').unwrap_or((address, ""));
     let has_space = text.contains(|c: char| c.is_whitespace() || c.is_control());
     if has_space || user.contains('?') || rest.contains('@') || dbname.contains(['&', '=']) {
-        return Err("has an ambiguous character: percent-encode those in user, password, database and values \
-                    (`@` as %40, `/` as %2F, `?` as %3F, `&` as %26, `=` as %3D, `:` as %3A, `%` as %25, a space as %20)"
-            .to_owned());
+        return Err(
+            "has an ambiguous character: percent-encode those in user, password, database and values \
+                    (`@` as %40, `/` %2F, `?` %3F, `&` %26, `=` %3D, `:` %3A, `%` %25, a space %20)"
+                .to_owned(),
+        );
     }
     let hosts: Option<Vec<_>> = hosts.split(',').map(split_port).collect();
     let hosts = hosts.ok_or("has an IPv6 address that is not of the form [address]:port")?;
@@ -165,9 +167,7 @@ fn tls(parameters: &mut Parameters, ca_pem: Option<&[u8]>) -> Result<Tls, String
         let given = std::fs::read(root).map_err(|error| format!("cannot be read: {error}"));
         let given = given.and_then(|pem| read_certificates(&pem));
         certificates.extend(given.map_err(|why| format!("has an invalid `sslrootcert`: the file {why}"))?);
-        parameters
-            .notes
-            .push(format!("certificates trusted besides Mozilla's roots: {}", certificates.len()));
+        parameters.notes.push(format!("`sslrootcert` is read; certificates given: {}", certificates.len()));
     }
     if verifies_only_chain && certificates.is_empty() {
         parameters.notes.push("`sslmode=verify-ca` is verify-full: no CA is given".to_owned());
@@ -176,7 +176,8 @@ fn tls(parameters: &mut Parameters, ca_pem: Option<&[u8]>) -> Result<Tls, String
     Tls::new(certificates, verifies_only_chain, allows_fallback, is_direct)
 }
 
-/// Everything but hosts, in the library's form `key='value'`. Each value is tried by itself, so that every wrong one is named.
+/// Everything but hosts, in the library's form `key='value'`. Each value is tried by itself, so that every
+/// wrong one is named.
 fn session(parameters: &mut Parameters) -> String {
     let options = parameters.options.join(" ");
     let fallback = match parameters.get("fallback_application_name") {
@@ -186,6 +187,9 @@ fn session(parameters: &mut Parameters) -> String {
     let mut session = setting("application_name", fallback);
     if !options.is_empty() {
         session += &setting("options", &options);
+    }
+    if parameters.get("user").is_empty() {
+        parameters.notes.push("no user is given: it is the system's user".to_owned());
     }
     for (key, (_, value)) in parameters.values.clone() {
         match key {

@@ -9,7 +9,8 @@ const TABLE: &str = include_str!("../../specs/database/url_parameters.md");
 /// What a URL says, and what there is to say about it.
 #[derive(Default)]
 pub struct Parameters {
-    /// By the first name in the table's row: the name as written in the query (empty for other parts of the URL), and the value.
+    /// By the first name in the table's row: the name as written in the query (empty for other parts of the
+    /// URL), and the value.
     pub values: BTreeMap<&'static str, (String, String)>,
     /// Command-line options of the session (`options`, `search_path` and such).
     pub options: Vec<String>,
@@ -116,8 +117,8 @@ fn rows() -> impl Iterator<Item = (Vec<&'static str>, &'static str, &'static str
     })
 }
 
-/// The values of node-postgres, asyncpg and JDBC as those of the library. Every `sslmode` with TLS verifies chain and name but
-/// `verify-ca`.
+/// The values of node-postgres, asyncpg and JDBC as those of the library. Every `sslmode` with TLS verifies
+/// chain and name, but for `verify-ca`.
 fn plain_value(key: &str, value: String) -> String {
     match (key, value.to_ascii_lowercase().as_str()) {
         ("sslmode", "1" | "true" | "on" | "require" | "verify-full" | "no-verify") => "require".to_owned(),
@@ -155,12 +156,13 @@ mod tests {
     use super::*;
 
     /// `PQconndefaults` of libpq 17.
-    const LIBPQ: &str = "service user password passfile channel_binding connect_timeout dbname host hostaddr port client_encoding \
-                         options application_name fallback_application_name keepalives keepalives_idle keepalives_interval \
-                         keepalives_count tcp_user_timeout sslmode sslnegotiation sslcompression sslcert sslkey sslcertmode \
-                         sslpassword sslrootcert sslcrl sslcrldir sslsni requirepeer require_auth ssl_min_protocol_version \
-                         ssl_max_protocol_version gssencmode krbsrvname gsslib gssdelegation replication target_session_attrs \
-                         load_balance_hosts";
+    const LIBPQ: &str = "service user password passfile channel_binding connect_timeout dbname host \
+                         hostaddr port client_encoding options application_name fallback_application_name \
+                         keepalives keepalives_idle keepalives_interval keepalives_count tcp_user_timeout \
+                         sslmode sslnegotiation sslcompression sslcert sslkey sslcertmode sslpassword \
+                         sslrootcert sslcrl sslcrldir sslsni requirepeer require_auth \
+                         ssl_min_protocol_version ssl_max_protocol_version gssencmode krbsrvname gsslib \
+                         gssdelegation replication target_session_attrs load_balance_hosts";
 
     #[test]
     fn table_has_each_parameter_of_libpq() {

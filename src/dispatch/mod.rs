@@ -4,12 +4,15 @@
 //! however busy the workers or the database are. Everything else becomes a job of a known user and class
 //! ([`scheduler`]), which a worker runs ([`worker`]).
 
+#[cfg(test)]
+#[path = "../../tests/support/random.rs"]
+mod random;
 pub mod scheduler;
 mod worker;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::ErrorKind;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use log::{debug, error};
@@ -68,7 +71,7 @@ impl Dispatcher {
         database: Arc<Database>,
         workers: usize,
     ) -> Arc<Self> {
-        Arc::new_cyclic(|dispatcher| {
+        Arc::new_cyclic(|dispatcher: &Weak<Self>| {
             let dispatcher = dispatcher.clone();
             let resume = move |jobs: Vec<VerifyJob>| {
                 if let Some(dispatcher) = dispatcher.upgrade() {

@@ -31,14 +31,14 @@ pub struct Policy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Pattern {
     Exact(String),
-    Around(String, String),
+    Wildcard(String, String),
 }
 
 impl Pattern {
     fn matches(&self, origin: &str) -> bool {
         match self {
             Pattern::Exact(exact) => origin == exact,
-            Pattern::Around(before, after) => origin
+            Pattern::Wildcard(before, after) => origin
                 .strip_prefix(before.as_str())
                 .and_then(|rest| rest.strip_suffix(after.as_str()))
                 .is_some_and(|label| !label.is_empty() && label.bytes().all(is_label_byte)),
@@ -85,7 +85,7 @@ impl Policy {
 
     /// The origin to name in the answer, or `None` when this page may not read it. `null`, the origin of sandboxed
     /// and local pages, stands for everybody and is never allowed.
-    pub fn judge<'o>(&self, origin: Option<&'o str>) -> Option<&'o str> {
+    pub fn allowed_origin<'o>(&self, origin: Option<&'o str>) -> Option<&'o str> {
         let origin = origin.filter(|origin| *origin != "null" && is_header_text(origin))?;
         (self.any || self.origins.iter().any(|pattern| pattern.matches(origin))).then_some(origin)
     }
@@ -112,7 +112,7 @@ fn parse_pattern(entry: &str) -> Result<Pattern, &'static str> {
         None => Ok(Pattern::Exact(origin_of(scheme, authority))),
         Some((_, after)) if after.contains('*') => Err("has more than one `*`"),
         Some((_, after)) if !is_in_a_domain(after) => Err("has its `*` outside a sub-domain"),
-        Some((before, after)) => Ok(Pattern::Around(origin_of(scheme, before), after.to_owned())),
+        Some((before, after)) => Ok(Pattern::Wildcard(origin_of(scheme, before), after.to_owned())),
     }
 }
 
@@ -232,9 +232,9 @@ mod tests {
             ("", "https://anything.example", false),
         ];
         for (list, origin, expected) in table {
-            assert_eq!(policy(list).judge(Some(origin)).is_some(), expected, "{list} / {origin}");
+            assert_eq!(policy(list).allowed_origin(Some(origin)).is_some(), expected, "{list} / {origin}");
         }
-        assert_eq!(policy("*").judge(None), None);
+        assert_eq!(policy("*").allowed_origin(None), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use crate::http::Unclear;
+use crate::http::AmbiguousHeader;
 
 /// The header that carries it, both ways.
 pub const HEADER: &str = "X-Request-Id";
@@ -12,10 +12,10 @@ pub const HEADER: &str = "X-Request-Id";
 const MAX_BYTES: usize = 128;
 
 /// The id that the client sent, if it is well-formed and the only one; else one of our own.
-pub fn choose(sent: Result<Option<&str>, Unclear>) -> Arc<str> {
+pub fn from_header_or_new(sent: Result<Option<&str>, AmbiguousHeader>) -> Arc<str> {
     match sent {
         Ok(Some(id)) if is_well_formed(id) => id.into(),
-        _ => make().into(),
+        _ => generate().into(),
     }
 }
 
@@ -27,7 +27,7 @@ fn is_well_formed(id: &str) -> bool {
 
 /// 16 hexadecimal digits: a counter, mixed one to one (SplitMix64), so that no two requests of a process have the same. It
 /// begins anywhere, so that two processes hardly have one in common.
-fn make() -> String {
+fn generate() -> String {
     static NEXT: LazyLock<AtomicU64> =
         LazyLock::new(|| AtomicU64::new(RandomState::new().build_hasher().finish()));
     let mut id = NEXT.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
@@ -52,19 +52,19 @@ mod tests {
             "aGk+/w==",
             &longest,
         ] {
-            assert_eq!(&*choose(Ok(Some(id))), id);
+            assert_eq!(&*from_header_or_new(Ok(Some(id))), id);
         }
         let too_long = "x".repeat(MAX_BYTES + 1);
         for id in ["", " ", "a b", "a\"b", "a\\b", "a,b", "a\tb", "é", "?\u{0}", &too_long] {
-            let made = choose(Ok(Some(id)));
+            let made = from_header_or_new(Ok(Some(id)));
             assert!(&*made != id && made.len() == 16 && is_well_formed(&made), "{id:?}: {made}");
         }
-        assert!(is_well_formed(&choose(Ok(None))) && is_well_formed(&choose(Err(Unclear))));
+        assert!(is_well_formed(&from_header_or_new(Ok(None))) && is_well_formed(&from_header_or_new(Err(AmbiguousHeader))));
     }
 
     #[test]
     fn no_two_are_the_same() {
-        let ids: HashSet<_> = (0..10_000).map(|_| make()).collect();
+        let ids: HashSet<_> = (0..10_000).map(|_| generate()).collect();
         assert_eq!(ids.len(), 10_000);
     }
 }

@@ -1,4 +1,4 @@
-//! `--check`: whether the service could serve as it is configured. Looks, changes nothing, and serves nobody.
+//! `--check`: whether the server could run with this configuration. Changes nothing and serves nobody.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -6,101 +6,98 @@ use std::time::Instant;
 
 use crate::auth::{JwksCache, JwksStatus};
 use crate::config::Config;
-use crate::db::{self as database, Database};
+use crate::db::Database;
+use crate::ops::check_database::{self, Finding};
 use crate::server::key_source;
-use crate::tasks::store::Store;
 
-/// Looks at everything, and says each on a line of `out`; whether all of it will do.
+/// Checks everything and writes one line about each. Returns whether the server could run.
 ///
 /// # Errors
-/// When nothing can be said.
+/// When `out` cannot be written.
 pub fn run(out: &mut dyn Write) -> io::Result<bool> {
-    let mut report = Report { out, all_is_well: true };
+    let mut report = Report { out, passed: true };
     let config = match Config::from_env() {
         Ok(config) => config,
-        Err(mistakes) => {
-            for mistake in mistakes.lines() {
-                report.bad("settings", mistake, "see `todo-backend --help`; the rest was not looked at")?;
+        Err(errors) => {
+            for error in &errors.0 {
+                report.fail("settings", error, "see `todo-backend --help`; nothing else was checked")?;
             }
             return Ok(false);
         }
     };
-    report.good("settings", "every variable holds", "")?;
-    let secrets = config.trust.secrets.len();
+    report.ok("settings", "all are valid", "")?;
     for warning in &config.warnings {
-        report.good("secret", warning, "give frontend and backend one of `openssl rand -base64 32`")?;
+        report.line("note", "settings", warning, "")?;
     }
-    report.good("secret", &format!("tokens are verified with {secrets}"), "")?;
-    let findings = database::check(&config.database, &config.database_limits);
-    for finding in &findings {
-        report.say(finding.ok, finding.name, &finding.what, &finding.remedy)?;
+    report.ok("secret", &format!("{} configured", config.auth.secrets.len()), "")?;
+    report.addresses(&config)?;
+    for Finding { name, ok, message, hint } in check_database::inspect(&config.database, &config.database_limits) {
+        if ok { report.ok(name, &message, &hint)? } else { report.fail(name, &message, &hint)? }
     }
-    // The index is looked for where there is a table. Where there is none, a connection of the service would make it.
-    let may_connect = findings.iter().any(|finding| finding.name == "index");
     let has_url = config.jwks_url.is_some();
-    if has_url || may_connect {
-        let store = Arc::new(Store::new(Database::new(config.database, config.database_limits)));
-        let cache = JwksCache::<()>::new(key_source(config.jwks_url, &store), |_| {});
-        report.keys(&cache.refresh(Instant::now()), has_url)?;
-    } else {
-        report.good("keys", "not looked for, for they would be in the database", "")?;
-    }
-    Ok(report.all_is_well)
+    let database = Arc::new(Database::without_schema(config.database, config.database_limits));
+    let cache = JwksCache::<()>::new(key_source(config.jwks_url, &database), |_| {});
+    report.keys(&cache.refresh(Instant::now()), has_url)?;
+    Ok(report.passed)
 }
 
 struct Report<'o> {
     out: &'o mut dyn Write,
-    all_is_well: bool,
+    passed: bool,
 }
 
 impl Report<'_> {
+    /// Binds all addresses at once, as the server does, and releases them.
+    fn addresses(&mut self, config: &Config) -> io::Result<()> {
+        let mut listeners = Vec::new();
+        for address in [Some(&config.address), config.admin_address.as_ref()].into_iter().flatten() {
+            match address.bind() {
+                Ok(listener) => {
+                    self.ok("address", &format!("can listen on {}", listener.local_addr()?), "")?;
+                    listeners.push(listener);
+                }
+                Err(error) => self.fail("address", &error, "")?,
+            }
+        }
+        Ok(())
+    }
+
     /// `has_url`: the operator named the key set, so that it must have a usable key.
     fn keys(&mut self, status: &JwksStatus, has_url: bool) -> io::Result<()> {
-        let JwksStatus { source, keys, rejected, .. } = status;
+        let JwksStatus { source, keys, rejected, last_error, .. } = status;
         for rejected in rejected {
-            self.good(
-                "keys",
-                &format!("rejected from {source}: {rejected}"),
-                "tokens signed with it get 401",
-            )?;
+            self.ok("keys", &format!("rejected from {source}: {rejected}"), "tokens signed with it get 401")?;
         }
-        match (keys, &status.last_error) {
-            (_, Some(error)) => {
-                self.bad("keys", &format!("{source}: {error}"), "must be reachable from here")
-            }
+        match (keys, last_error) {
+            (_, Some(error)) => self.fail("keys", &format!("{source}: {error}"), ""),
             (0, None) if !rejected.is_empty() => {
-                self.bad("keys", &format!("{source}: no key is usable"), "see the causes above")
+                self.fail("keys", &format!("{source}: no key is usable"), "see the causes above")
             }
-            (0, None) if has_url => self.bad(
-                "keys",
-                &format!("{source}: the key set is empty"),
-                "is it the URL of your Better Auth?",
-            ),
+            (0, None) if has_url => {
+                let hint = "is it the URL of your Better Auth, and does that use the jwt() plugin?";
+                self.fail("keys", &format!("{source}: the key set is empty"), hint)
+            }
             (0, None) => {
-                let remedy = "if your frontend uses the jwt() plugin, set BETTER_AUTH_URL";
-                self.good("keys", &format!("none in {source}"), remedy)
+                let hint = "if your frontend uses the jwt() plugin, set BETTER_AUTH_URL";
+                self.ok("keys", &format!("none in {source}"), hint)
             }
-            (_, None) => self.good("keys", &format!("{keys} from {source}"), ""),
+            (_, None) => self.ok("keys", &format!("{keys} from {source}"), ""),
         }
     }
 
-    fn good(&mut self, name: &str, what: &str, remedy: &str) -> io::Result<()> {
-        self.say(true, name, what, remedy)
+    /// A check that passed. With a hint, something could be better.
+    fn ok(&mut self, name: &str, message: &str, hint: &str) -> io::Result<()> {
+        self.line(if hint.is_empty() { "ok" } else { "note" }, name, message, hint)
     }
 
-    fn bad(&mut self, name: &str, what: &str, remedy: &str) -> io::Result<()> {
-        self.say(false, name, what, remedy)
+    /// A check that failed: the server could not run.
+    fn fail(&mut self, name: &str, message: &str, hint: &str) -> io::Result<()> {
+        self.passed = false;
+        self.line("FAIL", name, message, hint)
     }
 
-    /// A line: whether it will do, what was looked at, what was found, and what to do about it.
-    fn say(&mut self, ok: bool, name: &str, what: &str, remedy: &str) -> io::Result<()> {
-        self.all_is_well &= ok;
-        let mark = match (ok, remedy) {
-            (false, _) => "FAIL",
-            (true, "") => "ok",
-            (true, _) => "note",
-        };
-        let link = if remedy.is_empty() { "" } else { "; " };
-        writeln!(self.out, "{mark:<4} {name}: {what}{link}{remedy}")
+    fn line(&mut self, status: &str, name: &str, message: &str, hint: &str) -> io::Result<()> {
+        let separator = if hint.is_empty() { "" } else { "; " };
+        writeln!(self.out, "{status:<4} {name}: {message}{separator}{hint}")
     }
 }

@@ -1,31 +1,39 @@
-//! `--healthcheck`: asks the running server whether it is alive, for images that hold no other program.
+//! `--healthcheck`: asks the running server for `/health`. For images that contain no other program.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// How long it may take to connect, to take the question, and to say anything.
+use crate::config::address::ListenAddress;
+
+/// Time limit of connecting, and of each write and read.
 const TIMEOUT: Duration = Duration::from_secs(2);
 const STATUS_LINE: &[u8] = b"HTTP/1.1 200 ";
 
-/// Asks the server that listens on this host and port for `/health`.
+/// Asks each address of the host for `/health`, until one answers 200.
 ///
 /// # Errors
-/// Says why it is not alive.
-pub fn ask(host: &str, port: u16) -> Result<(), String> {
-    if port == 0 {
-        return Err("PORT is 0, so only the server's log knows where it listens".to_owned());
+/// Why the host has no address, or what each of its addresses did instead.
+pub fn check(address: &ListenAddress) -> Result<(), String> {
+    if address.port() == 0 {
+        return Err("PORT is 0, so the port is known to the server's log only".to_owned());
     }
-    let address = (host, port).to_socket_addrs().map_err(|error| format!("HOST is {host}: {error}"))?.next();
-    let address = connectable(address.ok_or_else(|| format!("HOST is {host}, which has no address"))?);
-    match ask_at(address) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(format!("what listens on {address} does not answer /health with 200")),
-        Err(error) => Err(format!("nobody answers on {address}: {error}")),
-    }
+    check_any(&address.resolve()?)
 }
 
-/// Who listens on every address listens on the loopback one, too; and only there can be connected to.
+fn check_any(addresses: &[SocketAddr]) -> Result<(), String> {
+    let mut failures = Vec::new();
+    for address in addresses.iter().map(|address| connectable(*address)) {
+        match is_healthy(address) {
+            Ok(true) => return Ok(()),
+            Ok(false) => failures.push(format!("{address} does not answer /health with 200")),
+            Err(error) => failures.push(format!("no answer from {address}: {error}")),
+        }
+    }
+    Err(failures.join("; "))
+}
+
+/// A server that listens on all addresses listens on the loopback address, too.
 fn connectable(mut address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.set_ip(Ipv4Addr::LOCALHOST.into()),
@@ -35,7 +43,7 @@ fn connectable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-fn ask_at(address: SocketAddr) -> io::Result<bool> {
+fn is_healthy(address: SocketAddr) -> io::Result<bool> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
@@ -47,10 +55,44 @@ fn ask_at(address: SocketAddr) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::net::TcpListener;
+    use std::thread;
+
     use super::*;
 
+    /// A server that answers one request like this.
+    fn server(answer: &'static [u8]) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut lines = BufReader::new(&stream).lines();
+            assert!(lines.any(|line| line.unwrap().is_empty()));
+            stream.write_all(answer).unwrap();
+        });
+        address
+    }
+
     #[test]
-    fn every_address_means_the_loopback_one() {
+    fn host_is_healthy_when_any_of_its_addresses_is() {
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let failing = server(b"HTTP/1.1 503 Service Unavailable\r\n\r\n");
+        let healthy = server(b"HTTP/1.1 200 OK\r\n\r\n");
+        assert_eq!(check_any(&[closed, failing, healthy]), Ok(()));
+    }
+
+    #[test]
+    fn host_that_is_not_healthy_is_reported_by_address() {
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let failing = server(b"HTTP/1.1 503 Service Unavailable\r\n\r\n");
+        let message = check_any(&[closed, failing]).unwrap_err();
+        assert!(message.contains(&format!("no answer from {closed}: ")), "{message}");
+        assert!(message.contains(&format!("{failing} does not answer")), "{message}");
+    }
+
+    #[test]
+    fn unspecified_address_is_asked_at_the_loopback_address() {
         for (listens_on, asked_at) in [
             ("0.0.0.0:1", "127.0.0.1:1"),
             ("[::]:1", "[::1]:1"),

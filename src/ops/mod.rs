@@ -3,6 +3,7 @@
 pub mod access_log;
 pub mod admin;
 pub mod check;
+pub mod check_database;
 pub mod docs;
 pub mod healthcheck;
 pub mod log;

@@ -12,7 +12,6 @@ use super::list_query::ListQuery;
 use super::page::{self, Cursor, Page};
 use crate::auth::UserId;
 use crate::db::Database;
-use crate::ops::log::RequestScope;
 use crate::ops::log as request_log;
 
 /// The memory that a list takes while it waits for its client, in bytes: a page.
@@ -45,7 +44,7 @@ impl TaskListStream {
     /// The bytes of the next page; none behind the last one.
     fn read_page(&mut self) -> io::Result<Vec<u8>> {
         let Some(cursor) = &self.cursor else { return Ok(Vec::new()) };
-        let _scope = RequestScope::enter(self.request_id.clone());
+        let _scope = request_log::enter_request(self.request_id.clone());
         let next = Page::read_next(&self.database, &self.user, &self.query, cursor, &[]);
         let page = next.map_err(|error| {
             warn!("a list was cut off, because its next page could not be read: {error}");

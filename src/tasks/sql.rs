@@ -62,8 +62,8 @@ struct Change {
 
 const READ: &str = concat!("select ", task_and_tag!(), " from tasks where user_id = $1 and id = $2");
 
-// Everything is written out, because a table made by SQLModel has no defaults.
-const INSERT: &str = concat!(
+/// Creates a task. Everything is written out, because a table made by SQLModel has no defaults.
+pub const INSERT: &str = concat!(
     "insert into tasks (user_id, title, description, completed, created_at, updated_at) ",
     "values ($1, $2, $3, $4, now(), now()) returning ",
     task_and_tag!()
@@ -79,6 +79,9 @@ const SET_COMPLETED: Change = change!("update tasks set completed = $3, updated_
 const TOGGLE_COMPLETED: Change =
     change!("update tasks set completed = not coalesce(completed, false), updated_at = now()", "$3", "$4");
 const DELETE: Change = change!("delete from tasks", "$3", "$4");
+
+/// What `--check` tries after [`INSERT`], in a transaction that it rolls back: read, update, delete.
+pub const PROBE: [&str; 3] = [READ, UPDATE.plain, DELETE.plain];
 
 /// Without the filters, because with them no generic plan could count by the index alone.
 const FROM_ALL: &str = "from tasks where user_id = $1";

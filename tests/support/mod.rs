@@ -21,8 +21,6 @@ use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 use serde_json::json;
 
@@ -362,13 +360,5 @@ pub fn token(user: &str) -> String {
 pub fn token_for(user: &str, seconds: i64) -> String {
     let expiry = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().strict_add_signed(seconds);
     let claims = json!({"sub": user, "email": format!("{user}@example.com"), "exp": expiry});
-    let signed = format!(
-        "{}.{}",
-        URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","typ":"JWT"}"#),
-        URL_SAFE_NO_PAD.encode(claims.to_string())
-    );
-    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
-    let signature =
-        jsonwebtoken::crypto::sign(signed.as_bytes(), &key, jsonwebtoken::Algorithm::HS256).unwrap();
-    format!("{signed}.{signature}")
+    signer::hs256(SECRET.as_bytes(), r#"{"alg":"HS256","typ":"JWT"}"#, &claims.to_string())
 }

@@ -1,4 +1,4 @@
-//! The same tests as this crate's own, compiled against the published `tiny_http`.
+//! The API tests of this crate, compiled against the published `tiny_http`.
 
 #[path = "../tests/api.rs"]
 mod api;

@@ -1,1 +1,1 @@
-//! Holds only tests.
+//! This package contains only tests.

@@ -1,7 +1,7 @@
-//! Takes connections in, and keeps doing so whatever runs out.
+//! The acceptor: accepts connections until the server ends, also when descriptors or memory run out.
 //!
-//! The listener is armed for one event at a time, so that one thread accepts while the others serve. A shortage of descriptors
-//! or memory leaves it unarmed until the keeper's next round; nothing but the end of the server ends accepting.
+//! The listener is armed for one event at a time (`EPOLLONESHOT`), so one thread accepts while others serve. After a
+//! shortage it stays disarmed until the timer thread's next round.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -20,24 +20,24 @@ use crate::engine::{Engine, LISTENER};
 use crate::limits::Limits;
 use crate::lock;
 
-/// Connections that the kernel may hold for us until they are accepted.
+/// Connections that the kernel queues until they are accepted.
 const BACKLOG: i32 = 4096;
-/// Accepts in one turn.
+/// Connections accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 64;
-/// However few descriptors there are, so many connections are tried.
+/// The lowest number of connections, however few descriptors there are.
 const MIN_CONNECTIONS: usize = 8;
 
 const ONE_EVENT: EventFlags = EventFlags::IN.union(EventFlags::ONESHOT);
 
 pub(crate) struct Acceptor {
-    /// `None` once the server accepts no more.
+    /// `None` once the server no longer accepts.
     listener: Mutex<Option<TcpListener>>,
-    /// A descriptor to give up when there is no other, so that a client hears 503 instead of nothing.
+    /// A spare descriptor: without any other it is closed, so that a client can be accepted and told 503.
     spare: Mutex<Option<OwnedFd>>,
     paused: AtomicBool,
 }
 
-/// How many connections may be open: no more than there are descriptors for.
+/// The maximum number of open connections, limited by the number of descriptors.
 pub(crate) fn connection_cap(limits: &Limits) -> usize {
     let descriptors = getrlimit(Resource::Nofile).current.and_then(|count| usize::try_from(count).ok());
     let available = descriptors.map_or(usize::MAX, |count| count.saturating_sub(limits.reserved_descriptors));
@@ -47,7 +47,7 @@ pub(crate) fn connection_cap(limits: &Limits) -> usize {
 impl Acceptor {
     pub(crate) fn new(listener: TcpListener) -> io::Result<Acceptor> {
         listener.set_nonblocking(true)?;
-        // Listening again only changes the backlog.
+        // A second `listen` only changes the backlog.
         listen(&listener, BACKLOG)?;
         Ok(Acceptor {
             listener: Mutex::new(Some(listener)),
@@ -56,14 +56,14 @@ impl Acceptor {
         })
     }
 
-    pub(crate) fn register(&self, epoll: &OwnedFd) -> io::Result<()> {
+    pub(crate) fn add_to(&self, epoll: &OwnedFd) -> io::Result<()> {
         if let Some(listener) = &*lock(&self.listener) {
             epoll::add(epoll, listener, EventData::new_u64(LISTENER), ONE_EVENT)?;
         }
         Ok(())
     }
 
-    /// Accepts who waits, then arms the listener again.
+    /// Accepts waiting connections, then rearms the listener.
     pub(crate) fn accept(&self, engine: &Arc<Engine>) {
         if let Some(listener) = &*lock(&self.listener) {
             match self.accept_some(listener, engine) {
@@ -73,7 +73,7 @@ impl Acceptor {
         }
     }
 
-    /// Tries again after a shortage.
+    /// Rearms the listener after a shortage.
     pub(crate) fn resume(&self, engine: &Engine) {
         if self.paused.swap(false, Ordering::Relaxed)
             && let Some(listener) = &*lock(&self.listener)
@@ -82,7 +82,7 @@ impl Acceptor {
         }
     }
 
-    /// Accepts who waits already, and nobody after that.
+    /// Accepts the connections that wait already, then closes the listener.
     pub(crate) fn close(&self, engine: &Arc<Engine>) {
         let mut listener = lock(&self.listener);
         if let Some(open) = &*listener {
@@ -97,37 +97,37 @@ impl Acceptor {
     fn accept_some(&self, listener: &TcpListener, engine: &Arc<Engine>) -> Result<Accepted, Shortage> {
         for _ in 0..ACCEPTS_PER_TURN {
             match accept_one(listener) {
-                Ok((socket, peer)) => take_in(socket, peer, engine),
+                Ok((socket, peer)) => register(socket, peer, engine),
                 Err(Errno::AGAIN) => return Ok(NoMore),
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                    self.refuse_with_spare(listener, engine);
+                    self.reject_with_spare(listener, engine);
                     return Err(Shortage);
                 }
-                // The client has gone again (accept(2)): the next one may be there.
+                // The client has disconnected already (accept(2)).
                 Err(_) => {}
             }
         }
         Ok(More)
     }
 
-    fn refuse_with_spare(&self, listener: &TcpListener, engine: &Engine) {
+    fn reject_with_spare(&self, listener: &TcpListener, engine: &Engine) {
         let mut spare = lock(&self.spare);
         *spare = None;
         if let Ok((socket, _)) = accept_one(listener) {
-            refuse(&socket, engine);
+            reject(&socket, engine);
         }
         *spare = spare_descriptor().ok();
     }
 }
 
-/// Whether more connections may wait.
+/// Whether more connections may be waiting.
 enum Accepted {
     More,
     NoMore,
 }
 use Accepted::{More, NoMore};
 
-/// There are too few descriptors, or too little memory, to accept.
+/// There are not enough descriptors or memory to accept a connection.
 struct Shortage;
 
 fn accept_one(listener: &TcpListener) -> Result<(OwnedFd, SocketAddr), Errno> {
@@ -136,32 +136,32 @@ fn accept_one(listener: &TcpListener) -> Result<(OwnedFd, SocketAddr), Errno> {
     Ok((socket, peer))
 }
 
-/// Admits a connection, at the cost of the one that waits the longest for its client if there is no place.
-fn take_in(socket: OwnedFd, peer: SocketAddr, engine: &Arc<Engine>) {
+/// Adds a connection to the table. If the table is full, another one may be evicted for it.
+fn register(socket: OwnedFd, peer: SocketAddr, engine: &Arc<Engine>) {
     engine.counters.accepted.fetch_add(1, Ordering::Relaxed);
-    // Answers leave in one write; none may wait for an acknowledgement. An error means that the client is gone.
+    // A response must not wait for an acknowledgement (Nagle). Fails if the client has disconnected.
     let _ = sockopt::set_tcp_nodelay(&socket, true);
-    let Err(connection) = engine.admit(Box::new(Connection::new(socket, peer, engine))) else {
+    let Err(connection) = engine.insert(Box::new(Connection::new(socket, peer, engine))) else {
         return;
     };
     engine.evict_one();
-    if let Err(connection) = engine.admit(connection) {
-        refuse(connection.socket(), engine);
+    if let Err(connection) = engine.insert(connection) {
+        reject(connection.socket(), engine);
     }
 }
 
-/// Says 503, as far as that goes without waiting, and closes.
-fn refuse(socket: &OwnedFd, engine: &Engine) {
-    let mut answer = engine.refuse(TOO_MANY_CONNECTIONS, None);
-    answer.write(socket.as_fd());
+/// Sends 503 as far as the socket accepts it. The caller closes the socket.
+fn reject(socket: &OwnedFd, engine: &Engine) {
+    let mut response = engine.error_response(TOO_MANY_CONNECTIONS, None);
+    response.write(socket.as_fd());
     let _ = shutdown(socket, Shutdown::Write);
-    // What was read cannot turn the close into a reset.
+    // Unread input would turn the close into a reset.
     let _ = recv(socket, &mut [0; 4096], RecvFlags::empty());
 }
 
 fn arm(listener: &TcpListener, engine: &Engine) {
     epoll::modify(&engine.epoll, listener, EventData::new_u64(LISTENER), ONE_EVENT)
-        .expect("the listener is in this set as long as it is open");
+        .expect("an open listener is in the epoll set");
 }
 
 fn spare_descriptor() -> io::Result<OwnedFd> {

@@ -1,6 +1,6 @@
-//! A coarse clock: ticks for deadlines, and the `Date` header, both renewed by one thread.
+//! A coarse clock: ticks for deadlines, and the `Date` header. The timer thread updates both.
 //!
-//! Reading it never asks the operating system, so that a request pays nothing for its deadlines.
+//! Reading it needs no system call, so deadlines cost a request nothing.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::lock;
 
-/// How often [`Clock::advance`] is to be called: the unit of deadlines.
+/// The unit of deadlines, and the period of [`Clock::advance`].
 pub(crate) const TICK: Duration = Duration::from_millis(25);
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section 5.6.7).
@@ -30,7 +30,7 @@ impl Clock {
         }
     }
 
-    /// Brings ticks and date up to date.
+    /// Updates ticks and date.
     pub(crate) fn advance(&self) {
         let ticks = self.start.elapsed().as_nanos() / TICK.as_nanos() + 1;
         self.ticks.store(ticks as u64, Ordering::Relaxed);
@@ -46,7 +46,7 @@ impl Clock {
         self.ticks.load(Ordering::Relaxed)
     }
 
-    /// The tick by which `timeout` has surely passed.
+    /// The first tick at which `timeout` has certainly passed.
     pub(crate) fn after(&self, timeout: Duration) -> u64 {
         self.now() + ticks_in(timeout)
     }
@@ -59,7 +59,7 @@ impl Clock {
 /// `timeout` in ticks, rounded up.
 pub(crate) fn ticks_in(timeout: Duration) -> u64 {
     let ticks = timeout.as_nanos().div_ceil(TICK.as_nanos()) + 1;
-    // Ten thousand years of ticks: far past any deadline, and small enough to add to.
+    // Thousands of years: longer than any deadline, and too small for an addition to overflow.
     ticks.min(1 << 43) as u64
 }
 
@@ -91,8 +91,8 @@ fn put_digits(place: &mut [u8], mut number: u64) {
     }
 }
 
-/// Year, month and day of the day `days` after 1970-01-01, in the Gregorian calendar. Years start in March here, so that
-/// the leap day is the last.
+/// Year, month and day of the day `days` after 1970-01-01, in the Gregorian calendar. Years are counted from March,
+/// so that the leap day is the last day of a year.
 fn civil_date(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468; // since 0000-03-01
     let (era, day_of_era) = (days / 146_097, days % 146_097);
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_written_as_http_wants_them() {
+    fn date_is_written_as_imf_fixdate() {
         for (seconds, date) in [
             (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
             (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn no_timeout_is_too_long_to_add() {
+    fn timeout_when_it_is_the_maximum_does_not_overflow() {
         assert!(Clock::new().after(Duration::MAX) > 1 << 42);
         assert_eq!(ticks_in(Duration::ZERO), 1);
     }

@@ -1,14 +1,13 @@
-//! Mutated input for the two parsers: they must not panic, and must read the same in one piece as byte by byte.
-//!
-//! Deterministic: the same seed, the same inputs in the same order. `FUZZ_SECONDS` says for how long (default: 1).
+//! Fuzz tests of the two parsers with mutated input: they must not panic, and must give the same result in one piece
+//! and byte by byte. Deterministic: the seed is constant. `FUZZ_SECONDS` is the duration (default: 1).
 
 use std::time::{Duration, Instant};
 
-use crate::body::{ChunkedDecoder, Piece};
+use crate::chunked::{ChunkedDecoder, Piece};
 use crate::head::HeadReader;
 use crate::limits::Limits;
 
-/// Marsaglia's xorshift, 64 bits: enough for choosing bytes.
+/// Marsaglia's xorshift with 64 bits.
 struct Random(u64);
 
 impl Random {
@@ -20,7 +19,7 @@ impl Random {
     }
 }
 
-/// Pieces that mean something to one grammar or the other.
+/// Pieces with a meaning in one of the two grammars.
 const WORDS: [&[u8]; 22] = [
     b"\r\n",
     b"\r",
@@ -64,7 +63,7 @@ fn mutate(random: &mut Random, corpus: &[&[u8]]) -> Vec<u8> {
     bytes
 }
 
-/// Calls `check` with mutated inputs until the time is over, but at least a few thousand times.
+/// Calls `check` with mutated inputs until the time is over, but at least 5,000 times.
 fn fuzz(corpus: &[&[u8]], check: impl Fn(&[u8])) {
     let seconds = std::env::var("FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     let end = Instant::now() + Duration::from_secs(seconds);
@@ -76,7 +75,7 @@ fn fuzz(corpus: &[&[u8]], check: impl Fn(&[u8])) {
     }
 }
 
-/// What is compared of a head: its length and what it says, or the status it is refused with.
+/// Parses a head in steps. Returns its length and content, or the status of the rejection.
 fn read_head(bytes: &[u8], step: usize, limits: &Limits) -> Result<Option<(usize, String)>, u16> {
     let mut reader = HeadReader::default();
     for end in (step..bytes.len()).step_by(step).chain([bytes.len()]) {
@@ -86,8 +85,8 @@ fn read_head(bytes: &[u8], step: usize, limits: &Limits) -> Result<Option<(usize
                 return Ok(Some((length, format!("{head:?} {:?}", head.headers()))));
             }
             Ok(None) => {}
-            Err(refused) => {
-                return Err(refused.fault.status);
+            Err(rejected) => {
+                return Err(rejected.error.status);
             }
         }
     }
@@ -95,7 +94,7 @@ fn read_head(bytes: &[u8], step: usize, limits: &Limits) -> Result<Option<(usize
 }
 
 #[test]
-fn a_head_reads_the_same_in_one_piece_and_byte_by_byte() {
+fn head_when_split_into_bytes_parses_the_same() {
     let corpus: [&[u8]; 7] = [
         include_bytes!("../fuzz/corpus/head/get"),
         include_bytes!("../fuzz/corpus/head/post"),
@@ -109,9 +108,10 @@ fn a_head_reads_the_same_in_one_piece_and_byte_by_byte() {
     fuzz(&corpus, |bytes| {
         let whole = read_head(bytes, bytes.len().max(1), &small);
         let by_bytes = read_head(bytes, 1, &small);
-        // Of a head that is not whole, `httparse` may find a fault before its line has ended.
+        // In an incomplete head, `httparse` may find an error before the line has ended.
         let is_found_early = whole.is_err() && by_bytes == Ok(None);
-        // Where the first byte is one that no head begins with, nobody waits for a second, which could make it worse.
+        // If no head begins with the first byte, it is rejected before the second, which could cause a different
+        // error.
         let is_hopeless = whole.is_err() && read_head(&bytes[..bytes.len().min(1)], 1, &small) == Err(400);
         if whole != by_bytes && !is_found_early && !is_hopeless {
             panic!("{:?}: {whole:?}, byte by byte {by_bytes:?}", String::from_utf8_lossy(bytes));
@@ -119,7 +119,7 @@ fn a_head_reads_the_same_in_one_piece_and_byte_by_byte() {
     });
 }
 
-/// The content and the length of a chunked body, or that it is malformed.
+/// Decodes a chunked body in steps. Returns its content and length.
 fn decode(bytes: &[u8], step: usize) -> Result<Option<(Vec<u8>, usize)>, ()> {
     let mut decoder = ChunkedDecoder::new(32);
     let (mut content, mut used) = (Vec::new(), 0);
@@ -138,7 +138,7 @@ fn decode(bytes: &[u8], step: usize) -> Result<Option<(Vec<u8>, usize)>, ()> {
 }
 
 #[test]
-fn a_chunked_body_reads_the_same_in_one_piece_and_byte_by_byte() {
+fn chunked_body_when_split_into_bytes_decodes_the_same() {
     let corpus: [&[u8]; 4] = [
         include_bytes!("../fuzz/corpus/chunked/plain"),
         include_bytes!("../fuzz/corpus/chunked/extension"),

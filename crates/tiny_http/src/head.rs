@@ -1,66 +1,67 @@
-//! Reads a request head: bytes in, a validated [`Head`] or a [`Fault`] out.
+//! The parser of a request head: bytes in, a validated [`Head`] or a [`HeadError`] out.
 //!
-//! Pure: no socket, no clock. It must never let pass what another HTTP implementation could read as a different
-//! request (RFC 9112, section 11.2), and never cost more than a constant a byte, however the bytes arrive.
-//! `httparse` knows the grammar of a line; what it forgives is refused here.
+//! Pure: no socket, no clock. It accepts nothing that another HTTP implementation could read as a different request
+//! (RFC 9112, section 11.2), and its cost per byte is constant, however the bytes arrive. `httparse` parses the
+//! lines; what it tolerates is rejected here.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use ascii::AsciiString;
 
+use crate::head_validation::validate;
 use crate::header::{Header, HeaderField};
 use crate::limits::Limits;
+use crate::line_scanner::LineScanner;
 use crate::message::{HTTPVersion, Method};
-use crate::rules;
 
-/// No more headers than this are ever parsed, whatever the limits say.
+/// The upper bound of [`Limits::max_headers`].
 const MAX_HEADERS_CEILING: usize = 256;
 
-/// How a request's body is delimited (RFC 9112, section 6).
+/// How the length of a request body is determined (RFC 9112, section 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// Neither `Content-Length` nor `Transfer-Encoding`: there is none.
+    /// Neither `Content-Length` nor `Transfer-Encoding`: there is no body.
     Absent,
-    /// `Content-Length`, in bytes; a number past 64 bits reads as the largest.
+    /// `Content-Length` in bytes. A number above 64 bits becomes `u64::MAX`.
     Length(u64),
     /// `Transfer-Encoding: chunked`.
     Chunked,
 }
 
-/// Why a request is not served: the status to answer, and one sentence for people.
+/// Why a request is rejected: the status of the response, and one sentence for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Fault {
+pub(crate) struct HttpError {
     pub(crate) status: u16,
     pub(crate) reason: &'static str,
 }
 
-impl Fault {
-    pub(crate) const fn new(status: u16, reason: &'static str) -> Fault {
-        Fault { status, reason }
+impl HttpError {
+    pub(crate) const fn new(status: u16, reason: &'static str) -> HttpError {
+        HttpError { status, reason }
     }
 
-    pub(crate) const fn bad(reason: &'static str) -> Fault {
-        Fault::new(400, reason)
+    pub(crate) const fn bad(reason: &'static str) -> HttpError {
+        HttpError::new(400, reason)
     }
 }
 
-/// A fault, and the head if it was understood that far.
+/// An error, and the head if it could be parsed.
 #[derive(Debug)]
-pub(crate) struct Refused {
-    pub(crate) fault: Fault,
+pub(crate) struct HeadError {
+    pub(crate) error: HttpError,
     pub(crate) head: Option<Box<Head>>,
 }
 
-impl From<Fault> for Refused {
-    fn from(fault: Fault) -> Refused {
-        Refused { fault, head: None }
+impl From<HttpError> for HeadError {
+    fn from(error: HttpError) -> HeadError {
+        HeadError { error, head: None }
     }
 }
 
-/// Where a name and its value stand in [`Head::bytes`].
+/// The positions of a header's name and value in [`Head::bytes`].
 #[derive(Debug, Clone)]
-struct Field {
+struct HeaderSpan {
     name: Range<u32>,
     value: Range<u32>,
 }
@@ -70,26 +71,26 @@ struct Field {
 pub(crate) struct Head {
     bytes: Vec<u8>,
     target: Range<u32>,
-    fields: Vec<Field>,
+    headers: Vec<HeaderSpan>,
     pub(crate) method: Method,
     pub(crate) version: HTTPVersion,
     pub(crate) framing: Framing,
-    /// The connection may serve another request after this one (RFC 9112, section 9.3).
+    /// The connection may serve another request afterwards (RFC 9112, section 9.3).
     pub(crate) keep_alive: bool,
-    /// `Expect: 100-continue` was asked for. Any other expectation is passed over (RFC 9110, section 10.1.1 allows it).
+    /// The request has `Expect: 100-continue`. Other expectations are ignored, as RFC 9110, section 10.1.1 allows.
     pub(crate) expects_continue: bool,
 }
 
 impl Head {
-    /// The request target as it was sent.
+    /// The request target as received.
     pub(crate) fn target(&self) -> &str {
-        std::str::from_utf8(self.slice(&self.target)).expect("`check_target` lets only ASCII pass")
+        std::str::from_utf8(self.slice(&self.target)).expect("`check_target` accepts only ASCII")
     }
 
-    /// The headers as the API gives them. A byte past ASCII in a value (obs-text) becomes `?`: such a value is legal, and
-    /// opaque (RFC 9110, section 5.5), but `AsciiString` cannot hold it.
+    /// The headers as the API returns them. A byte above ASCII in a value (obs-text) becomes `?`: such a value is
+    /// legal and opaque (RFC 9110, section 5.5), but `AsciiString` cannot store it.
     pub(crate) fn headers(&self) -> Vec<Header> {
-        let header = |field: &Field| {
+        let header = |field: &HeaderSpan| {
             let name = AsciiString::from_ascii(self.slice(&field.name)).ok()?;
             let value = AsciiString::from_ascii(self.slice(&field.value)).unwrap_or_else(|error| {
                 error
@@ -100,13 +101,13 @@ impl Head {
             });
             Some(Header { field: HeaderField::from_ascii(name), value })
         };
-        self.fields.iter().filter_map(header).collect()
+        self.headers.iter().filter_map(header).collect()
     }
 
-    /// The values of the headers with this name, whatever its case.
+    /// The values of all headers with this name, ignoring case.
     pub(crate) fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
-        let of_name = |field: &&Field| self.slice(&field.name).eq_ignore_ascii_case(name.as_bytes());
-        self.fields.iter().filter(of_name).map(|field| self.slice(&field.value))
+        let of_name = |field: &&HeaderSpan| self.slice(&field.name).eq_ignore_ascii_case(name.as_bytes());
+        self.headers.iter().filter(of_name).map(|field| self.slice(&field.value))
     }
 
     fn slice(&self, range: &Range<u32>) -> &[u8] {
@@ -114,7 +115,7 @@ impl Head {
     }
 }
 
-/// Finds the end of a head in bytes that arrive piece by piece, without looking at any of them twice.
+/// Parses a head whose bytes arrive piece by piece. It scans no byte twice for the end of the head.
 #[derive(Debug, Default)]
 pub(crate) struct HeadReader {
     tried: bool,
@@ -122,18 +123,18 @@ pub(crate) struct HeadReader {
 }
 
 impl HeadReader {
-    /// Reads the head at the start of `bytes`, which are all that arrived so far: the same bytes as last time and perhaps
-    /// more. Gives the head and its length in bytes, or `None` as long as it is not whole.
-    pub(crate) fn read(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>, Refused> {
-        self.read_once(bytes, limits).map_err(|Refused { fault, head }| Refused {
-            fault,
-            head: head.or_else(|| understood(fault, bytes).map(Box::new)),
+    /// Parses the head at the start of `bytes`: the bytes of the last call and those that arrived since. Returns the
+    /// head and its length in bytes, or `None` if it is incomplete.
+    pub(crate) fn read(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>, HeadError> {
+        self.parse_once(bytes, limits).map_err(|HeadError { error, head }| HeadError {
+            error,
+            head: head.or_else(|| parse_leniently(error, bytes).map(Box::new)),
         })
     }
 
-    fn read_once(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>, Refused> {
+    fn parse_once(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>, HeadError> {
         if !self.tried {
-            // The common case: the head came whole, and one pass is enough.
+            // In the common case the head arrives complete, and one pass suffices.
             self.tried = true;
             if let Some(parsed) = parse(bytes, limits)? {
                 return Ok(Some(parsed));
@@ -146,120 +147,50 @@ impl HeadReader {
     }
 }
 
-/// Splits a head into lines, byte by byte. It is the judge of line ends and sizes.
-#[derive(Debug, Default)]
-struct LineScanner {
-    scanned: usize,
-    /// Bytes of the current line, without its end.
-    line: usize,
-    after_cr: bool,
-    /// Lines seen, not counting empty ones before the request line (RFC 9112, section 2.2).
-    lines: usize,
-    spaces: usize,
-    target: usize,
-}
+const TOO_MANY_HEADERS: HttpError = HttpError::new(431, "The request has too many headers");
+pub(crate) const BAD_REQUEST_LINE: HttpError = HttpError::bad("The request line is malformed");
 
-impl LineScanner {
-    /// The length of the head once its empty line has come.
-    fn scan(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<usize>, Fault> {
-        while let Some(&byte) = bytes.get(self.scanned) {
-            if self.scanned >= limits.max_head_bytes {
-                return Err(HEAD_TOO_LARGE);
-            }
-            self.scanned += 1;
-            if self.take(byte, limits)? {
-                return Ok(Some(self.scanned));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Whether `byte` ends the head.
-    fn take(&mut self, byte: u8, limits: &Limits) -> Result<bool, Fault> {
-        match (self.after_cr, byte) {
-            (true, b'\n') => return Ok(self.end_line()),
-            (true, _) => return Err(Fault::bad("A line has a CR that no LF follows")),
-            (false, b'\n') => return Err(Fault::bad("A line ends with LF alone")),
-            (false, b'\r') => {
-                self.after_cr = true;
-                return Ok(false);
-            }
-            (false, b'\t' | b' ') if self.line == 0 => {
-                return Err(Fault::bad("A line starts with white space"));
-            }
-            (false, 0..=8 | 10..=31 | 127) => return Err(Fault::bad("The head has a control character")),
-            (false, _) => self.line += 1,
-        }
-        if self.lines == 0 {
-            self.take_of_request_line(byte, limits)?;
-        }
-        Ok(false)
-    }
-
-    fn take_of_request_line(&mut self, byte: u8, limits: &Limits) -> Result<(), Fault> {
-        match byte {
-            b' ' => self.spaces += 1,
-            b'\t' | 128.. => return Err(BAD_REQUEST_LINE),
-            _ if self.spaces == 1 => self.target += 1,
-            _ => {}
-        }
-        if self.target > limits.max_url_bytes { Err(URL_TOO_LONG) } else { Ok(()) }
-    }
-
-    fn end_line(&mut self) -> bool {
-        self.after_cr = false;
-        let empty = self.line == 0;
-        self.line = 0;
-        if !empty {
-            self.lines += 1;
-        }
-        empty && self.lines > 0
-    }
-}
-
-const HEAD_TOO_LARGE: Fault = Fault::new(431, "The request head is too large");
-const TOO_MANY_HEADERS: Fault = Fault::new(431, "The request has too many headers");
-const URL_TOO_LONG: Fault = Fault::new(414, "The request target is too long");
-const BAD_REQUEST_LINE: Fault = Fault::bad("The request line is malformed");
-
-/// Parses the head at the start of `bytes`; `None` when it is not whole.
-fn parse(bytes: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>, Refused> {
+/// Parses the head at the start of `bytes`. `None` means that it is incomplete.
+fn parse(bytes: &[u8], limits: &Limits) -> Result<Option<(Head, usize)>, HeadError> {
     let mut storage = [const { MaybeUninit::uninit() }; MAX_HEADERS_CEILING];
     let storage = &mut storage[..limits.max_headers.min(MAX_HEADERS_CEILING)];
     let mut request = httparse::Request::new(&mut []);
     let length = match request.parse_with_uninit_headers(bytes, storage) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(error) => return Err(explain(error, bytes, limits).into()),
+        Err(error) => return Err(classify_error(error, bytes, limits).into()),
     };
     let bytes = &bytes[..length];
     let target = request.path.unwrap_or_default();
-    // `httparse` takes LF for a line end, and CR nowhere but before LF: as many of one as of the other, and each is CRLF.
-    let count = |wanted| -> usize { bytes.chunks(255).map(|some| count_few(some, wanted)).sum() };
+    // `httparse` accepts LF alone as a line end, and CR only before LF. So every line ends with CRLF if the counts
+    // are equal.
+    let count = |wanted| -> usize { bytes.chunks(255).map(|chunk| count_in_chunk(chunk, wanted)).sum() };
     let too_large = length > limits.max_head_bytes || target.len() > limits.max_url_bytes;
     if too_large || count(b'\n') != count(b'\r') {
-        return Err(explain(httparse::Error::NewLine, bytes, limits).into());
+        return Err(classify_error(httparse::Error::NewLine, bytes, limits).into());
     }
 
-    let mut head = head_of(&request, bytes)?;
-    match rules::judge(&mut head, request.headers) {
+    let mut head = build_head(&request, bytes)?;
+    match validate(&mut head, request.headers) {
         Ok(()) => Ok(Some((head, length))),
-        Err(fault) => Err(Refused { fault, head: Some(Box::new(head)) }),
+        Err(error) => Err(HeadError { error, head: Some(Box::new(head)) }),
     }
 }
 
-/// The head that `httparse` found in `bytes`, before it is judged.
-fn head_of(request: &httparse::Request, bytes: &[u8]) -> Result<Head, Fault> {
+/// The head that `httparse` found in `bytes`, not yet validated.
+fn build_head(request: &httparse::Request, bytes: &[u8]) -> Result<Head, HttpError> {
     let span = |part: &[u8]| {
         let start = part.as_ptr() as usize - bytes.as_ptr() as usize;
         start as u32..(start + part.len()) as u32
     };
-    let field =
-        |field: &httparse::Header| Field { name: span(field.name.as_bytes()), value: span(field.value) };
+    let header = |header: &httparse::Header| HeaderSpan {
+        name: span(header.name.as_bytes()),
+        value: span(header.value),
+    };
     Ok(Head {
         bytes: bytes.to_vec(),
         target: span(request.path.unwrap_or_default().as_bytes()),
-        fields: request.headers.iter().map(field).collect(),
+        headers: request.headers.iter().map(header).collect(),
         method: request.method.unwrap_or_default().parse().map_err(|()| BAD_REQUEST_LINE)?,
         version: HTTPVersion(1, request.version.unwrap_or_default()),
         framing: Framing::Absent,
@@ -268,54 +199,56 @@ fn head_of(request: &httparse::Request, bytes: &[u8]) -> Result<Head, Fault> {
     })
 }
 
-/// The head of a request that is refused for its size or its version, if it is whole: only to tell which page asks.
-fn understood(fault: Fault, bytes: &[u8]) -> Option<Head> {
-    if !matches!(fault.status, 414 | 431 | 505) {
+/// The head of a request that is rejected for its size or version, if it is complete. The rejection hook needs its
+/// `Origin`.
+fn parse_leniently(error: HttpError, bytes: &[u8]) -> Option<Head> {
+    if !matches!(error.status, 414 | 431 | 505) {
         return None;
     }
     let mut bytes = bytes.to_vec();
     if let Some(version) = other_version(&bytes) {
-        // It is not known to mean the same there, but how a header looks has not changed.
+        // The meaning of that version is unknown, but headers have the same syntax.
         bytes[version].copy_from_slice(b"HTTP/1.1");
     }
     let mut storage = [httparse::EMPTY_HEADER; MAX_HEADERS_CEILING];
     let mut request = httparse::Request::new(&mut storage);
-    let is_whole = request.parse(&bytes).is_ok_and(|status| status.is_complete());
-    if is_whole { head_of(&request, &bytes).ok() } else { None }
+    let is_complete = request.parse(&bytes).is_ok_and(|status| status.is_complete());
+    if is_complete { build_head(&request, &bytes).ok() } else { None }
 }
 
-/// How often `wanted` stands in at most 255 bytes: counted in bytes, which the compiler turns into a tenth of the instructions.
-fn count_few(bytes: &[u8], wanted: u8) -> usize {
+/// Counts `wanted` in at most 255 bytes. A `u8` sum compiles to a tenth of the instructions.
+fn count_in_chunk(bytes: &[u8], wanted: u8) -> usize {
     bytes.iter().map(|byte| u8::from(*byte == wanted)).sum::<u8>().into()
 }
 
-/// Why `httparse` or the checks beside it refused these bytes. Sizes and line ends come first: they say more.
-fn explain(error: httparse::Error, bytes: &[u8], limits: &Limits) -> Fault {
-    if let Err(fault) = LineScanner::default().scan(bytes, limits) {
-        return fault;
+/// The error for bytes that `httparse` or the checks after it rejected. Errors of sizes and line ends are more
+/// specific, so they come first.
+fn classify_error(error: httparse::Error, bytes: &[u8], limits: &Limits) -> HttpError {
+    if let Err(error) = LineScanner::default().scan(bytes, limits) {
+        return error;
     }
     match error {
         httparse::Error::TooManyHeaders => TOO_MANY_HEADERS,
         httparse::Error::Version if other_version(bytes).is_some() => {
-            Fault::new(505, "Only HTTP/1.0 and HTTP/1.1 are spoken here")
+            HttpError::new(505, "Only HTTP/1.0 and HTTP/1.1 are supported")
         }
         httparse::Error::Version | httparse::Error::Token => BAD_REQUEST_LINE,
-        httparse::Error::HeaderName => Fault::bad("A header name is malformed"),
-        httparse::Error::HeaderValue => Fault::bad("A header value is malformed"),
-        _ => Fault::bad("The request head is malformed"),
+        httparse::Error::HeaderName => HttpError::bad("A header name is malformed"),
+        httparse::Error::HeaderValue => HttpError::bad("A header value is malformed"),
+        _ => HttpError::bad("The request head is malformed"),
     }
 }
 
-/// Where the request line ends with a well-formed version (RFC 9112, section 2.3), such as `HTTP/2.0`.
+/// The position of a well-formed version (RFC 9112, section 2.3), such as `HTTP/2.0`, at the end of the request line.
 fn other_version(bytes: &[u8]) -> Option<Range<usize>> {
     let start = bytes.len() - bytes.trim_ascii_start().len();
     let line = bytes[start..].split(|byte| *byte == b'\r').next().unwrap_or_default();
     let words: Vec<&[u8]> = line.splitn(4, |byte| *byte == b' ').collect();
     let [_, _, version] = words[..] else { return None };
-    let is_one = matches!(version.strip_prefix(b"HTTP/"), Some([major, b'.', minor])
+    let is_version = matches!(version.strip_prefix(b"HTTP/"), Some([major, b'.', minor])
         if major.is_ascii_digit() && minor.is_ascii_digit());
     let end = start + line.len();
-    is_one.then(|| end - version.len()..end)
+    is_version.then(|| end - version.len()..end)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 use super::*;
 
-fn read(bytes: &[u8]) -> Result<Option<(Head, usize)>, Refused> {
+fn read(bytes: &[u8]) -> Result<Option<(Head, usize)>, HeadError> {
     HeadReader::default().read(bytes, &Limits::default())
 }
 
@@ -8,12 +8,12 @@ fn status(head: &str) -> u16 {
     match read(head.as_bytes()) {
         Ok(Some(_)) => 200,
         Ok(None) => 100,
-        Err(refused) => refused.fault.status,
+        Err(rejected) => rejected.error.status,
     }
 }
 
 #[test]
-fn each_request_line_has_its_answer() {
+fn request_line_is_accepted_or_rejected_as_listed() {
     for (line, expected) in [
         ("GET / HTTP/1.1", 200),
         ("GET / HTTP/1.0", 200),
@@ -51,7 +51,7 @@ fn each_request_line_has_its_answer() {
 }
 
 #[test]
-fn each_header_has_its_answer() {
+fn header_is_accepted_or_rejected_as_listed() {
     for (lines, expected) in [
         ("Host: h", 200),
         ("Host: ", 200),
@@ -108,7 +108,7 @@ fn each_header_has_its_answer() {
 }
 
 #[test]
-fn what_is_too_large_is_refused_as_soon_as_it_is() {
+fn head_when_it_exceeds_a_limit_is_rejected_at_once() {
     let limits = Limits::default();
     let long_url = format!("GET /{}", "a".repeat(limits.max_url_bytes));
     assert_eq!(status(&long_url), 414);
@@ -122,7 +122,7 @@ fn what_is_too_large_is_refused_as_soon_as_it_is() {
 }
 
 #[test]
-fn a_head_that_is_refused_for_its_size_or_version_still_says_who_asks() {
+fn head_when_rejected_for_size_or_version_still_has_its_headers() {
     let long = "a".repeat(9_000);
     let large = format!("GET / HTTP/1.1\r\nA: {long}\r\nB: {long}");
     for (start, expected) in [
@@ -137,30 +137,30 @@ fn a_head_that_is_refused_for_its_size_or_version_still_says_who_asks() {
         let limits = Limits::default();
         let mut in_two = HeadReader::default();
         assert!(in_two.read(&text.as_bytes()[..10], &limits).unwrap().is_none());
-        for refused in [read(text.as_bytes()), in_two.read(text.as_bytes(), &limits)] {
-            let refused = refused.unwrap_err();
-            let names = refused.head.map(|head| head.headers().last().map(Header::to_string));
+        for rejected in [read(text.as_bytes()), in_two.read(text.as_bytes(), &limits)] {
+            let rejected = rejected.unwrap_err();
+            let names = rejected.head.map(|head| head.headers().last().map(Header::to_string));
             assert_eq!(
-                (refused.fault.status, names),
+                (rejected.error.status, names),
                 (expected, Some(Some("Origin: http://a".to_owned()))),
                 "{start}"
             );
         }
-        // As long as it is not whole nobody knows.
+        // An incomplete head has no headers.
         let cut = &text[..text.len() - 2];
         let unfinished = read(cut.as_bytes());
         assert!(
             unfinished.is_ok_and(|head| head.is_none())
-                || read(cut.as_bytes()).is_err_and(|refused| refused.head.is_none())
+                || read(cut.as_bytes()).is_err_and(|rejected| rejected.head.is_none())
         );
     }
-    // Neither does anybody where it is no proper head.
-    let refused = read(b"GET / HTTP/1.1\r\nHost: h\r\nOrigin: http://a\nX: y\r\n\r\n").unwrap_err();
-    assert!(refused.fault.status == 400 && refused.head.is_none());
+    // Neither has a malformed one.
+    let rejected = read(b"GET / HTTP/1.1\r\nHost: h\r\nOrigin: http://a\nX: y\r\n\r\n").unwrap_err();
+    assert!(rejected.error.status == 400 && rejected.head.is_none());
 }
 
 #[test]
-fn a_head_says_how_its_connection_goes_on() {
+fn head_determines_whether_the_connection_is_kept() {
     for (line, connection, keep_alive) in [
         ("1.1", "", true),
         ("1.1", "Connection: close\r\n", false),
@@ -177,7 +177,7 @@ fn a_head_says_how_its_connection_goes_on() {
 }
 
 #[test]
-fn headers_are_given_with_bytes_past_ascii_replaced() {
+fn headers_when_not_ascii_have_bytes_replaced() {
     let (head, _) = read(b"GET /x HTTP/1.1\r\nHost: h\r\nX:  a\xe9b \r\n\r\nrest").unwrap().unwrap();
     assert_eq!(head.target(), "/x");
     let headers = head.headers();

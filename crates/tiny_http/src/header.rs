@@ -1,7 +1,7 @@
-//! One header line of a request or a response.
+//! Headers of requests and responses.
 //!
-//! A [`Header`] that exists can be sent: a name that is no token, and a value with CR, LF, NUL or another control
-//! character, are refused where the header is made, so that no caller can split a response.
+//! The constructors of [`Header`] reject a name that is not a token and a value with a control character such as CR,
+//! LF or NUL, which prevents response splitting.
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,8 +23,8 @@ impl Header {
     /// Builds a header from a name and a value.
     ///
     /// # Errors
-    /// When the name is no token, or the value has a byte that is not visible ASCII, space or tab: above all no CR, LF
-    /// or NUL (RFC 9110, section 5.5).
+    /// When the name is not a token, or the value has a byte that is not visible ASCII, space or tab (RFC 9110,
+    /// section 5.5).
     #[allow(clippy::result_unit_err)]
     pub fn from_bytes<B1, B2>(header: B1, value: B2) -> Result<Header, ()>
     where
@@ -44,10 +44,10 @@ impl Header {
 impl FromStr for Header {
     type Err = ();
 
-    /// Reads `Name: value`.
+    /// Parses `Name: value`.
     ///
     /// # Errors
-    /// Without a colon, with white space before it, and as [`Header::from_bytes`].
+    /// When there is no colon or white space before it, and as [`Header::from_bytes`].
     fn from_str(text: &str) -> Result<Header, ()> {
         let (name, value) = text.split_once(':').ok_or(())?;
         Header::from_bytes(name, value.trim_matches([' ', '\t']))
@@ -60,8 +60,8 @@ impl fmt::Display for Header {
     }
 }
 
-/// Whether a header of this name is the engine's to send.
-pub(crate) fn is_the_engines(name: &str) -> bool {
+/// Whether only the engine may send a header with this name.
+pub(crate) fn is_engine_header(name: &str) -> bool {
     let is = |wanted: &str| name.eq_ignore_ascii_case(wanted);
     match name.len() {
         4 => is("date"),
@@ -73,13 +73,13 @@ pub(crate) fn is_the_engines(name: &str) -> bool {
     }
 }
 
-/// Whether `bytes` may stand in a header that we send: visible ASCII, space and tab.
+/// Whether `bytes` are allowed in the value of a response header: visible ASCII, space and tab.
 pub(crate) fn is_field_value(bytes: &[u8]) -> bool {
-    // No early end, so that the compiler checks 16 bytes and more at a time.
-    bytes.iter().fold(true, |holds, byte| holds & matches!(byte, b' '..=b'~' | b'\t'))
+    // Without an early return the compiler vectorizes this loop.
+    bytes.iter().fold(true, |valid, byte| valid & matches!(byte, b' '..=b'~' | b'\t'))
 }
 
-/// The name of a header. Two names are equal whatever their case.
+/// The name of a header. Comparison ignores case.
 #[derive(Debug, Clone, Eq)]
 pub struct HeaderField(AsciiString);
 
@@ -87,7 +87,7 @@ impl HeaderField {
     /// Builds a name from bytes.
     ///
     /// # Errors
-    /// When `bytes` are not ASCII. Whether they are a token is checked where they become a [`Header`] to send.
+    /// When `bytes` are not ASCII. Whether they are a token is checked when the header is sent.
     pub fn from_bytes<B>(bytes: B) -> Result<HeaderField, FromAsciiError<B>>
     where
         B: Into<Vec<u8>> + AsRef<[u8]>,
@@ -95,17 +95,17 @@ impl HeaderField {
         AsciiString::from_ascii(bytes).map(HeaderField)
     }
 
-    /// A name that is ASCII already.
+    /// Wraps an ASCII name.
     pub(crate) fn from_ascii(name: AsciiString) -> HeaderField {
         HeaderField(name)
     }
 
-    /// The name in the case it was written in.
+    /// The name in its original case.
     pub fn as_str(&self) -> &AsciiStr {
         &self.0
     }
 
-    /// Whether this is the name `other`, whatever the case.
+    /// Whether this name equals `other`, ignoring case.
     pub fn equiv(&self, other: &'static str) -> bool {
         self.0.as_str().eq_ignore_ascii_case(other)
     }
@@ -115,7 +115,7 @@ impl FromStr for HeaderField {
     type Err = ();
 
     /// # Errors
-    /// When `text` is no token.
+    /// When `text` is not a token.
     fn from_str(text: &str) -> Result<HeaderField, ()> {
         if !is_token(text.as_bytes()) {
             return Err(());
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_would_split_a_response_is_refused() {
+    fn header_when_it_could_split_a_response_is_rejected() {
         for (name, value) in [
             ("X", "a\r\nSet-Cookie: b"),
             ("X", "a\nb"),
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_read_with_the_white_space_around_its_value_removed() {
+    fn header_line_is_parsed_and_its_value_trimmed() {
         for (line, name, value) in
             [("A: b", "A", "b"), ("a:b: c", "A", "b: c"), ("A: \t b \t", "A", "b"), ("A:", "A", "")]
         {

@@ -1,4 +1,4 @@
-//! An HTTP/1.1 server with `tiny_http`'s API, on an engine that strangers may connect to.
+//! An event-driven HTTP/1.1 server with `tiny_http`'s API and a limit on everything a client may use.
 //!
 //! ```no_run
 //! let server = tiny_http::Server::http("127.0.0.1:8000")?;
@@ -8,9 +8,9 @@
 //! # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
 //! ```
 //!
-//! [`Server::recv`] only ever yields a complete, validated request, and [`Request::respond`] never waits for the client, so
-//! no thread of the program is held by one. Every byte, connection and second that a client may take has a limit, in
-//! [`Limits`]. README.md says why this exists and what it leaves out.
+//! [`Server::recv`] returns only complete, validated requests, and [`Request::respond`] never waits for the client,
+//! so no client can block a thread of the application. [`Limits`] has every limit. README.md says why this crate
+//! exists and what it leaves out.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(
@@ -18,30 +18,34 @@ compile_error!(
 );
 
 mod acceptor;
-mod answer;
-mod body;
-mod budget;
+mod body_pump;
+mod body_reader;
+mod chunked;
 mod clock;
 mod connection;
+mod connection_table;
 mod engine;
+mod event_loop;
+mod eviction;
 #[cfg(test)]
 mod fuzz_tests;
 mod head;
+mod head_validation;
 mod header;
-mod keeper;
+mod lifecycle;
 mod limits;
+mod line_scanner;
 mod message;
-mod poll;
-mod queue;
-mod receiving;
+mod poll_leader;
+mod quota;
+mod ready_queue;
 mod rejection;
 mod request;
 mod response;
-mod rules;
-mod seat;
+mod response_body;
+mod response_writer;
 mod server;
-mod slots;
-mod streams;
+mod timer_thread;
 
 pub use header::{Header, HeaderField};
 pub use limits::Limits;
@@ -51,8 +55,8 @@ pub use request::Request;
 pub use response::{Field, Response, ResponseBox};
 pub use server::{IncomingRequests, ListenAddr, Listener, Server, Stats};
 
-/// Locks, also after a panic elsewhere: no lock here guards anything that a panic could leave half done, for the program's code
-/// that runs under one is caught.
+/// Locks a mutex and ignores poisoning: application code that runs under a lock is wrapped in `catch_unwind`, so a
+/// panic leaves no state half updated.
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -1,62 +1,63 @@
-//! Every limit of the engine in one place, each with its unit and its default.
-//!
-//! Nothing here enforces anything: a limit is named beside its check.
+//! All limits of the engine, each with its unit and its default. Each is enforced by the module that it concerns.
 
 use std::time::Duration;
 
-/// What a client may take of the server. The defaults suit a small JSON service in 64 MiB of memory.
+/// What clients may use of the server. The defaults suit a small JSON service in 64 MiB of memory.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Bytes of a request head: request line, headers and the empty line. Past it: 431. Default: 16,384 (16 KiB).
+    /// Bytes of a request head: request line, headers and the empty line. Above it: 431. Default: 16,384 (16 KiB).
     pub max_head_bytes: usize,
-    /// Headers in a request. Past it: 431. Default: 100; never more than 256.
+    /// Headers of a request. Above it: 431. Default: 100; at most 256.
     pub max_headers: usize,
-    /// Bytes of the request target. Past it: 414. Default: 8,192 (8 KiB).
+    /// Bytes of the request target. Above it: 414. Default: 8,192 (8 KiB).
     pub max_url_bytes: usize,
-    /// Bytes of a request body, after decoding. Past it: 413. Default: 1,048,576 (1 MiB).
+    /// Bytes of a request body, after decoding. Above it: 413. Default: 1,048,576 (1 MiB).
     pub max_body_bytes: usize,
-    /// Bytes of all chunk extensions and trailers of one body together; all are read over. Past it: 400. Default: 4,096.
+    /// Bytes of all chunk extensions and trailers of a body; they are discarded. Above it: 400. Default: 4,096.
     pub max_chunk_extra_bytes: usize,
-    /// Bytes that all connections' unfinished heads and all bodies may hold together. Past it the largest unfinished request
-    /// is answered 503. Default: 33,554,432 (32 MiB).
+    /// Bytes of the unfinished heads and of the bodies of all connections. Above it the largest unfinished request is
+    /// answered 503. Default: 33,554,432 (32 MiB).
     pub max_buffered_bytes: usize,
-    /// Bytes of all answers together that wait for their clients: what was read of each, and what its body holds
-    /// ([`crate::Response::with_held_bytes`]). Past it the connection whose client has taken nothing
-    /// for the longest time is closed. Default: 33,554,432 (32 MiB).
+    /// Bytes of all responses that wait for their clients: what was read of each, and what its body retains
+    /// ([`crate::Response::with_retained_bytes`]). Above it the connection whose client has read nothing for the
+    /// longest time is closed. Default: 33,554,432 (32 MiB).
     pub max_unsent_bytes: usize,
-    /// Open connections. Default: 16,384, and never more than the process may open files, less
-    /// [`Limits::reserved_descriptors`]. At the cap a new one takes the place of one that waits for its client for at
-    /// least [`Limits::evictable_after`]: first of one that was never served, then of one whose head or body is unfinished,
-    /// then of one between two requests; of each kind the longest-waiting. Without such a one the new one is answered 503.
+    /// Open connections. Default: 16,384, and at most the number of files that the process may open, less
+    /// [`Limits::reserved_descriptors`]. At the limit a new connection replaces one that has waited for its client
+    /// for at least [`Limits::evictable_after`]: first one without any request, then one with an unfinished head or
+    /// body, then one between two requests; of each kind the one that has waited the longest. Otherwise the new one
+    /// is answered 503.
     pub max_connections: usize,
-    /// How long a connection at least waits for its client before it is closed to make a place. Default: 100 ms.
+    /// How long a connection must have waited for its client before it may be evicted. Default: 100 ms.
     pub evictable_after: Duration,
-    /// File descriptors left to the rest of the program. Default: 32.
+    /// File descriptors reserved for the rest of the program. Default: 32.
     pub reserved_descriptors: usize,
-    /// Complete requests that wait for a caller of `recv`. Past it: 503 at once. Default: 1,024.
+    /// Complete requests that wait for a caller of `recv`. Above it: 503 at once. Default: 1,024.
     pub max_pending_requests: usize,
-    /// Threads that read long bodies of answers while these are sent; they exist while there is something to read. Past it a
-    /// body waits for its turn, as does everything behind bodies whose reads hang. Default: 8; at least 1.
+    /// Threads that read long response bodies while they are sent; they are started on demand. Above it a body waits,
+    /// also behind bodies whose reads hang. Default: 8; at least 1.
     pub max_body_threads: usize,
-    /// From a head's first byte to its last. Past it: 408. Default: 10 s.
+    /// Time from the first byte of a head to its last. Above it: 408. Default: 10 s.
     pub head_timeout: Duration,
-    /// From the end of the head to the last byte of the body. Past it: 408. Default: 20 s.
+    /// Time from the end of the head to the last byte of the body. Above it: 408. Default: 20 s.
     pub body_timeout: Duration,
-    /// Without a byte between two requests, or before the first. Past it the connection is closed. Default: 75 s.
+    /// Time without a byte before the first request and between two requests. Above it the connection is closed.
+    /// Default: 75 s.
     pub idle_timeout: Duration,
-    /// The same once the server ends gracefully: who has been idle for longer goes at once, and a client that was about to
-    /// send its next request still gets it answered, with `Connection: close`. Default: 500 ms.
+    /// The same during a graceful shutdown. A connection that has been idle for longer is closed at once; a request
+    /// that arrives in time is answered with `Connection: close`. Default: 500 ms.
     pub drain_idle_timeout: Duration,
-    /// Without the socket taking a byte of an answer, for the client does not. Past it the connection is closed. A socket with
-    /// a large buffer reports only every third of it that the client has taken. Default: 20 s.
+    /// Time in which the socket accepts no byte of a response because the client does not read. Above it the
+    /// connection is closed. A socket with a large buffer reports only every third of it that the client has read.
+    /// Default: 20 s.
     pub write_timeout: Duration,
-    /// Bytes a second that a client must take of an answer over its whole length, after one `write_timeout`. Below it
+    /// Bytes per second that a client must read on average over a whole response, after one `write_timeout`. Below it
     /// the connection is closed. Default: 4,096.
     pub min_write_bytes_per_second: u32,
-    /// How long a connection that we end is still read from, so that its last answer is not lost to a reset (RFC 9112,
-    /// section 9.6). Default: 1 s.
+    /// How long input is read and discarded after the last response, so that a reset does not destroy the response
+    /// (RFC 9112, section 9.6). Default: 1 s.
     pub linger_timeout: Duration,
-    /// Bytes read over in that time. Default: 262,144 (256 KiB).
+    /// Bytes discarded in that time. Default: 262,144 (256 KiB).
     pub max_linger_bytes: usize,
 }
 

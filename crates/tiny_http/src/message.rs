@@ -1,6 +1,4 @@
-//! The small words of HTTP that requests and responses share: method, status code, version.
-//!
-//! Plain values; nothing here may read or write a socket.
+//! Values that requests and responses share: method, status code and version.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -34,7 +32,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// The method as it stands in the request line.
+    /// The method as written in the request line.
     pub fn as_str(&self) -> &str {
         match self {
             Method::Get => "GET",
@@ -55,7 +53,7 @@ impl FromStr for Method {
     type Err = ();
 
     /// # Errors
-    /// When `text` is no token (RFC 9110, section 5.6.2).
+    /// When `text` is not a token (RFC 9110, section 5.6.2).
     fn from_str(text: &str) -> Result<Method, ()> {
         Ok(match text {
             "GET" => Method::Get,
@@ -81,15 +79,17 @@ impl fmt::Display for Method {
     }
 }
 
-/// Whether `bytes` are a token (RFC 9110, section 5.6.2): what methods and header names are made of.
+/// Whether `bytes` are a token (RFC 9110, section 5.6.2), as methods and header names must be.
 pub(crate) fn is_token(bytes: &[u8]) -> bool {
-    // No early end, so that the compiler checks 16 bytes and more at a time.
+    // Without an early return the compiler vectorizes this loop.
     !bytes.is_empty()
-        && bytes.iter().fold(true, |holds, byte| holds & (byte.is_ascii_alphanumeric() | is_mark(*byte)))
+        && bytes
+            .iter()
+            .fold(true, |valid, byte| valid & (byte.is_ascii_alphanumeric() | is_token_symbol(*byte)))
 }
 
-/// Whether it may stand in a token beside letters and digits.
-fn is_mark(byte: u8) -> bool {
+/// Whether a token may contain this byte besides letters and digits.
+fn is_token_symbol(byte: u8) -> bool {
     matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
 }
 
@@ -98,7 +98,7 @@ fn is_mark(byte: u8) -> bool {
 pub struct StatusCode(pub u16);
 
 impl StatusCode {
-    /// The usual words for this code, such as `Not Found` for 404, or `Unknown`.
+    /// The standard reason phrase, such as `Not Found` for 404, or `Unknown`.
     pub fn default_reason_phrase(&self) -> &'static str {
         match self.0 {
             100 => "Continue",
@@ -133,7 +133,7 @@ impl StatusCode {
             407 => "Proxy Authentication Required",
             408 => "Request Timeout",
             409 => "Conflict",
-            410 => "Gone",
+            410 => "Disconnected",
             411 => "Length Required",
             412 => "Precondition Failed",
             413 => "Payload Too Large",
@@ -165,7 +165,8 @@ impl StatusCode {
         }
     }
 
-    /// Whether an answer of this status has neither a body nor headers about one (RFC 9110, section 6.4.1).
+    /// Whether a response with this status has neither a body nor headers that describe one (RFC 9110, section
+    /// 6.4.1).
     pub(crate) fn forbids_body(self) -> bool {
         matches!(self.0, 100..=199 | 204 | 304)
     }
@@ -213,7 +214,7 @@ impl PartialOrd<StatusCode> for u16 {
     }
 }
 
-/// The version of HTTP that a message is written in, usually 1.1 or 1.0.
+/// The HTTP version of a message, usually 1.1 or 1.0.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HTTPVersion(pub u8, pub u8);
 

@@ -1,19 +1,17 @@
-//! What the program answers with.
-//!
-//! Plain values: nothing is read from the body before [`crate::Request::respond`].
+//! A response: status, headers and body. Nothing is read from the body before [`crate::Request::respond`].
 
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::sync::mpsc::Receiver;
 
-use crate::header::{Header, is_the_engines};
+use crate::header::{Header, is_engine_header};
 use crate::message::StatusCode;
 
-/// An answer: status, headers, and a body that is read as the client takes it.
+/// A response whose body is read while it is sent.
 ///
-/// `Connection`, `Date`, `Trailer`, `Transfer-Encoding` and `Upgrade` are the engine's: adding one has no effect. `Content-Length`
-/// sets [`Response::data_length`]. A second `Content-Type` takes the place of the first.
+/// Only the engine sends `Connection`, `Date`, `Trailer`, `Transfer-Encoding` and `Upgrade`: adding one has no
+/// effect. `Content-Length` sets [`Response::data_length`]. A second `Content-Type` replaces the first.
 pub struct Response<R> {
     pub(crate) reader: R,
     pub(crate) status_code: StatusCode,
@@ -21,19 +19,19 @@ pub struct Response<R> {
     pub(crate) fields: Vec<Field>,
     pub(crate) data_length: Option<usize>,
     pub(crate) chunked_threshold: usize,
-    pub(crate) held_bytes: usize,
+    pub(crate) retained_bytes: usize,
     pub(crate) additional_headers: Option<Receiver<Header>>,
 }
 
-/// Name and value of a header whose name is known beforehand.
+/// Name and value of a header with a constant name.
 pub type Field = (&'static str, Cow<'static, str>);
 
-/// A [`Response`] whatever its body.
+/// A [`Response`] with any body.
 pub type ResponseBox = Response<Box<dyn Read + Send>>;
 
 impl<R: Read> Response<R> {
-    /// An answer of these parts. `data_length` is in bytes; without it the body is sent until it ends, in chunks where the
-    /// client knows them. Headers that wait in `additional_headers` when the answer is sent go with it.
+    /// Creates a response. `data_length` is in bytes; without it the body is sent until it ends, in chunks to
+    /// HTTP/1.1. Headers that are in `additional_headers` when the response is sent are added.
     pub fn new(
         status_code: StatusCode,
         headers: Vec<Header>,
@@ -48,7 +46,7 @@ impl<R: Read> Response<R> {
             fields: Vec::new(),
             data_length,
             chunked_threshold: usize::MAX,
-            held_bytes: 0,
+            retained_bytes: 0,
             additional_headers,
         };
         for header in headers {
@@ -57,29 +55,30 @@ impl<R: Read> Response<R> {
         response
     }
 
-    /// Sends a body of at least `length` bytes in chunks although its length is known. By default a known length is
-    /// always sent as `Content-Length`.
+    /// Sends a body of at least `length` bytes in chunks although its length is known. By default a body of a known
+    /// length is sent with `Content-Length`.
     pub fn with_chunked_threshold(mut self, length: usize) -> Response<R> {
         self.chunked_threshold = length;
         self
     }
 
-    /// Says how much memory the body takes, in bytes, while the answer waits for its client. It counts against
-    /// [`crate::Limits::max_unsent_bytes`], unless the body is so short that it is read at once. Not in the published crate.
-    pub fn with_held_bytes(mut self, bytes: usize) -> Response<R> {
-        self.held_bytes = bytes;
+    /// Declares how many bytes of memory the body uses while the response waits for its client. They count against
+    /// [`crate::Limits::max_unsent_bytes`], unless the body is short enough to be read at once. Not in the published
+    /// crate.
+    pub fn with_retained_bytes(mut self, bytes: usize) -> Response<R> {
+        self.retained_bytes = bytes;
         self
     }
 
-    /// Adds headers that are copied into the answer as they are, and nowhere else: a [`Header`] owns its name and its value. Those
-    /// that are the engine's, `Content-Length` among them, have no effect here; a `Content-Type` takes no other's place; where one
-    /// cannot be sent, [`crate::Request::respond`] fails. Not in the published crate.
+    /// Adds headers without the allocations of a [`Header`]. `Content-Length` and the headers that only the engine
+    /// sends have no effect here, and `Content-Type` replaces no other. If one is invalid,
+    /// [`crate::Request::respond`] fails. Not in the published crate.
     pub fn with_fields(mut self, fields: Vec<Field>) -> Response<R> {
         self.fields.extend(fields);
         self
     }
 
-    /// Adds a header; see [`Response`] for those with a meaning of their own.
+    /// Adds a header. [`Response`] lists those that are treated specially.
     pub fn add_header<H: Into<Header>>(&mut self, header: H) {
         let header = header.into();
         let name = header.field.as_str().as_str();
@@ -90,7 +89,7 @@ impl<R: Read> Response<R> {
                     self.data_length = Some(length);
                 }
             }
-            _ if is_the_engines(name) => {}
+            _ if is_engine_header(name) => {}
             12 if is("content-type") => match self.headers.iter_mut().find(|own| own.field == header.field) {
                 Some(own) => own.value = header.value,
                 None => self.headers.push(header),
@@ -99,19 +98,19 @@ impl<R: Read> Response<R> {
         }
     }
 
-    /// The same with one header more.
+    /// Adds a header; see [`Response::add_header`].
     pub fn with_header<H: Into<Header>>(mut self, header: H) -> Response<R> {
         self.add_header(header);
         self
     }
 
-    /// The same with another status.
+    /// Sets the status.
     pub fn with_status_code<S: Into<StatusCode>>(mut self, code: S) -> Response<R> {
         self.status_code = code.into();
         self
     }
 
-    /// The same with another body of `data_length` bytes.
+    /// Replaces the body by one of `data_length` bytes.
     pub fn with_data<S: Read>(self, reader: S, data_length: Option<usize>) -> Response<S> {
         Response {
             reader,
@@ -120,7 +119,7 @@ impl<R: Read> Response<R> {
             headers: self.headers,
             fields: self.fields,
             chunked_threshold: self.chunked_threshold,
-            held_bytes: self.held_bytes,
+            retained_bytes: self.retained_bytes,
             additional_headers: self.additional_headers,
         }
     }
@@ -135,7 +134,7 @@ impl<R: Read> Response<R> {
         self.data_length
     }
 
-    /// The headers so far.
+    /// The headers.
     pub fn headers(&self) -> &[Header] {
         &self.headers
     }
@@ -147,7 +146,7 @@ impl<R: Read> Response<R> {
 }
 
 impl<R: Read + Send + 'static> Response<R> {
-    /// The same as a [`ResponseBox`].
+    /// Boxes the body.
     pub fn boxed(self) -> ResponseBox {
         Response {
             reader: Box::new(self.reader),
@@ -156,14 +155,14 @@ impl<R: Read + Send + 'static> Response<R> {
             fields: self.fields,
             data_length: self.data_length,
             chunked_threshold: self.chunked_threshold,
-            held_bytes: self.held_bytes,
+            retained_bytes: self.retained_bytes,
             additional_headers: self.additional_headers,
         }
     }
 }
 
 impl Response<File> {
-    /// A file, with its length if the file system knows it.
+    /// A response with the content of a file, and its length if the file system knows it.
     pub fn from_file(file: File) -> Response<File> {
         let length = file.metadata().ok().and_then(|metadata| usize::try_from(metadata.len()).ok());
         Response::new(StatusCode(200), Vec::new(), file, length, None)
@@ -171,14 +170,14 @@ impl Response<File> {
 }
 
 impl Response<Cursor<Vec<u8>>> {
-    /// Bytes, without a `Content-Type`.
+    /// A response with bytes, without a `Content-Type`.
     pub fn from_data<D: Into<Vec<u8>>>(data: D) -> Response<Cursor<Vec<u8>>> {
         let data = data.into();
         let length = data.len();
         Response::new(StatusCode(200), Vec::new(), Cursor::new(data), Some(length), None)
     }
 
-    /// Text, as `text/plain; charset=UTF-8`.
+    /// A response with text, as `text/plain; charset=UTF-8`.
     pub fn from_string<S: Into<String>>(data: S) -> Response<Cursor<Vec<u8>>> {
         let content_type = Header::from_bytes("Content-Type", "text/plain; charset=UTF-8")
             .expect("a token and visible ASCII make a header");
@@ -187,7 +186,7 @@ impl Response<Cursor<Vec<u8>>> {
 }
 
 impl Response<io::Empty> {
-    /// No body.
+    /// A response without a body.
     pub fn empty<S: Into<StatusCode>>(status_code: S) -> Response<io::Empty> {
         Response::new(status_code.into(), Vec::new(), io::empty(), Some(0), None)
     }
@@ -202,7 +201,7 @@ impl Clone for Response<io::Empty> {
             fields: self.fields.clone(),
             data_length: self.data_length,
             chunked_threshold: self.chunked_threshold,
-            held_bytes: self.held_bytes,
+            retained_bytes: self.retained_bytes,
             additional_headers: None,
         }
     }

@@ -1,6 +1,4 @@
-//! The server as the program sees it.
-//!
-//! A thin door: everything behind it is in `engine.rs`.
+//! The public server: a thin layer over `engine.rs`.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -13,22 +11,23 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use crate::acceptor::Acceptor;
-use crate::engine::{Engine, Stage};
-use crate::keeper;
+use crate::engine::Engine;
+use crate::event_loop::Next;
+use crate::lifecycle::Stage;
 use crate::limits::Limits;
-use crate::poll::Next;
 use crate::rejection::Rejection;
 use crate::request::Request;
 use crate::response::ResponseBox;
+use crate::timer_thread;
 
-/// An HTTP server. Any number of threads may receive requests from it at once.
+/// An HTTP server. Any number of threads may receive requests from it concurrently.
 ///
-/// Dropped, it stops accepting and closes every connection that no request of is being answered; answers to requests that
-/// were received already still reach their clients.
+/// Dropping it stops accepting and closes every connection without a request in the application. Responses to
+/// requests that were received already are still sent.
 pub struct Server {
     engine: Arc<Engine>,
     address: SocketAddr,
-    keeper: Thread,
+    timer_thread: Thread,
 }
 
 /// What a server listens on.
@@ -72,22 +71,23 @@ impl fmt::Display for ListenAddr {
     }
 }
 
-/// What a server is doing, for metrics.
+/// A snapshot of the server's state, for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stats {
-    /// Connections open now.
+    /// Open connections.
     pub connections: usize,
-    /// Complete requests that wait for a caller of [`Server::recv`] now.
+    /// Complete requests that wait for a caller of [`Server::recv`].
     pub pending_requests: usize,
-    /// Bytes of unfinished heads and of bodies in memory now, counted against [`Limits::max_buffered_bytes`].
+    /// Bytes of unfinished heads and of bodies in memory, counted against [`Limits::max_buffered_bytes`].
     pub buffered_bytes: usize,
-    /// Bytes of answers that wait for their clients now, counted against [`Limits::max_unsent_bytes`].
+    /// Bytes of responses that wait for their clients, counted against [`Limits::max_unsent_bytes`].
     pub unsent_bytes: usize,
     /// Connections accepted since the start.
     pub accepted: u64,
-    /// Answers of 503 by the engine since the start: there was no room.
+    /// Responses of 503 by the engine since the start.
     pub shed: u64,
-    /// Other answers by the engine since the start: the request was at fault, or not answered by the program.
+    /// Other error responses by the engine since the start: the request was invalid, or the application did not
+    /// respond.
     pub rejected: u64,
 }
 
@@ -95,7 +95,7 @@ impl Server {
     /// Listens on `addr`, with the default [`Limits`].
     ///
     /// # Errors
-    /// When no address is found or none can be listened on.
+    /// When no address is found or none can be bound.
     pub fn http<A: ToSocketAddrs>(addr: A) -> Result<Server, Box<dyn Error + Send + Sync + 'static>> {
         Server::from_listener(TcpListener::bind(addr)?, None)
     }
@@ -108,34 +108,33 @@ impl Server {
         listener: L,
         ssl_config: Option<Infallible>,
     ) -> Result<Server, Box<dyn Error + Send + Sync + 'static>> {
-        debug_assert!(ssl_config.is_none(), "there is no value that it could be");
+        debug_assert!(ssl_config.is_none(), "`Infallible` has no value");
         let Listener::Tcp(listener) = listener.into();
         Ok(Server::with_limits(listener, Limits::default(), Rejection::to_response)?)
     }
 
-    /// Serves on a listener, with these limits. `on_reject` makes an answer of what the engine refuses without asking the
-    /// program; [`Rejection::to_response`] is one that does. It is called by whatever thread found the fault: it must not
-    /// wait, nor call this server.
+    /// Serves on a listener with these limits. `on_reject` makes the response to a request that the engine rejects,
+    /// as [`Rejection::to_response`] does. Any thread may call it: it must neither block nor call this server.
     ///
     /// # Errors
-    /// When the listener cannot be used, or the process is out of descriptors or threads.
+    /// When the listener cannot be used, or the process has no descriptors or threads left.
     pub fn with_limits<F>(listener: TcpListener, limits: Limits, on_reject: F) -> io::Result<Server>
     where
         F: Fn(&Rejection) -> ResponseBox + Send + Sync + 'static,
     {
         let address = listener.local_addr()?;
         let engine = Arc::new(Engine::new(Acceptor::new(listener)?, limits, Box::new(on_reject))?);
-        let kept = Arc::clone(&engine);
-        let keeper = thread::Builder::new()
-            .name("http-keeper".into())
-            .spawn(move || keeper::run(&kept))
+        let shared = Arc::clone(&engine);
+        let timer = thread::Builder::new()
+            .name("http-timer".into())
+            .spawn(move || timer_thread::run(&shared))
             .map_err(|error| {
-                io::Error::new(error.kind(), format!("cannot start the thread `http-keeper`: {error}"))
+                io::Error::new(error.kind(), format!("cannot start the thread `http-timer`: {error}"))
             })?;
-        Ok(Server { engine, address, keeper: keeper.thread().clone() })
+        Ok(Server { engine, address, timer_thread: timer.thread().clone() })
     }
 
-    /// The address it listens on.
+    /// The address that the server listens on.
     pub fn server_addr(&self) -> ListenAddr {
         self.address.into()
     }
@@ -152,12 +151,12 @@ impl Server {
         }
     }
 
-    /// Waits for a request, but not longer than `timeout`; then, and after [`Server::unblock`], gives `None`.
+    /// Waits for a request. Returns `None` after `timeout` and after [`Server::unblock`].
     ///
     /// # Errors
     /// When the server has ended.
     pub fn recv_timeout(&self, timeout: Duration) -> io::Result<Option<Request>> {
-        // A time past what the clock can name is no limit.
+        // A deadline that the clock cannot represent is no deadline.
         match self.engine.next(Instant::now().checked_add(timeout)) {
             Next::Request(request) => Ok(Some(request)),
             Next::Unblocked | Next::TimedOut => Ok(None),
@@ -165,7 +164,7 @@ impl Server {
         }
     }
 
-    /// Gives a request if there is one.
+    /// Returns a request if there is one.
     ///
     /// # Errors
     /// When the server has ended.
@@ -173,41 +172,43 @@ impl Server {
         self.recv_timeout(Duration::ZERO)
     }
 
-    /// The requests as they come, until [`Server::unblock`] or the server's end.
+    /// An iterator over the requests, until [`Server::unblock`] or the end of the server.
     pub fn incoming_requests(&self) -> IncomingRequests<'_> {
         IncomingRequests { server: self }
     }
 
-    /// Lets one thread that waits for a request return without one; if none waits, the next that does.
+    /// Makes one thread that waits for a request return without one: a waiting thread, or else the next to wait.
     pub fn unblock(&self) {
-        self.engine.queue.push_unblock();
+        self.engine.ready_queue.push_unblock();
         self.engine.wake_now();
     }
 
-    /// Ends gracefully: accepts no more, serves what is there with `Connection: close`, closes connections without a
-    /// request, and then lets every thread in [`Server::recv`] return an error. To be called while they still receive.
-    /// Waits for all that, but not longer than `drain`; whether it came to an end. If not, the process may end with answers half sent:
-    /// those whose end alone says that they are whole, to HTTP/1.0, are cut off by a reset.
+    /// Shuts down gracefully: stops accepting, serves open requests with `Connection: close`, closes connections
+    /// without a request, and then makes every thread in [`Server::recv`] return an error. Call it while these
+    /// threads still receive.
+    ///
+    /// Waits for at most `drain`. Returns whether all connections are closed by then. If not, the process may end
+    /// with responses half sent; those that the end of the connection would make look complete (HTTP/1.0) are reset.
     pub fn shutdown(&self, drain: Duration) -> bool {
         let now = Instant::now();
         let deadline = now.checked_add(drain).unwrap_or(now + Duration::from_secs(u32::MAX.into()));
         self.engine.acceptor.close(&self.engine);
         self.engine.advance_to(Stage::Draining);
-        self.keeper.unpark();
+        self.timer_thread.unpark();
         let drained = self.engine.wait_until_empty(deadline);
-        self.engine.cut_off();
+        self.engine.reset_incomplete();
         self.engine.advance_to(Stage::Ended);
         drained
     }
 
-    /// What it is doing.
+    /// A snapshot of the state.
     pub fn stats(&self) -> Stats {
         let counters = &self.engine.counters;
         Stats {
-            connections: self.engine.slots.used(),
-            pending_requests: self.engine.queue.requests(),
-            buffered_bytes: self.engine.budget.used(),
-            unsent_bytes: self.engine.unsent.used(),
+            connections: self.engine.connections.len(),
+            pending_requests: self.engine.ready_queue.requests(),
+            buffered_bytes: self.engine.request_quota.used(),
+            unsent_bytes: self.engine.response_quota.used(),
             accepted: counters.accepted.load(Ordering::Relaxed),
             shed: counters.shed.load(Ordering::Relaxed),
             rejected: counters.rejected.load(Ordering::Relaxed),
@@ -223,11 +224,11 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.engine.acceptor.close(&self.engine);
         self.engine.advance_to(Stage::Ended);
-        self.keeper.unpark();
+        self.timer_thread.unpark();
     }
 }
 
-/// The requests of a [`Server`], as an iterator.
+/// An iterator over the requests of a [`Server`].
 pub struct IncomingRequests<'a> {
     server: &'a Server,
 }
@@ -248,17 +249,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_that_comes_into_the_queue_as_the_server_ends_is_answered() {
+    fn request_when_queued_after_the_end_is_rejected() {
         let server = Server::http("127.0.0.1:0").unwrap();
         let mut client = TcpStream::connect(server.address).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         client.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
         let request = server.recv().unwrap();
         server.engine.advance_to(Stage::Ended);
-        // Its thread had looked at the stage before.
-        server.engine.queue.push_request(request).unwrap();
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        // A thread may have checked the stage before.
+        server.engine.ready_queue.push_request(request).unwrap();
+        let mut response = String::new();
+        client.read_to_string(&mut response).unwrap();
+        assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
     }
 }

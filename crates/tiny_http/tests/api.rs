@@ -1,6 +1,6 @@
-//! What a program may rely on in both this crate and the published `tiny_http` 0.12.
+//! The API that this crate and the published `tiny_http` 0.12 have in common.
 //!
-//! `compat/` compiles this same file against the published crate. Only meanings that both share belong here.
+//! `compat/` compiles this file against the published crate. It tests only behaviour that both share.
 
 use std::io::{Cursor, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -19,33 +19,33 @@ fn server() -> (Server, SocketAddr) {
     (server, address)
 }
 
-/// Sends one request whose connection ends with it; gives everything that comes back.
-fn exchange(address: SocketAddr, request: &str) -> String {
+/// Sends one request and closes the sending side. Returns everything received.
+fn send_and_read(address: SocketAddr, request: &str) -> String {
     let mut client = TcpStream::connect(address).expect("the server listens");
     client.write_all(request.as_bytes()).expect("the server reads");
     client.shutdown(Shutdown::Write).expect("the connection is open");
-    let mut answer = String::new();
-    client.read_to_string(&mut answer).expect("the answer is text");
-    answer
+    let mut response = String::new();
+    client.read_to_string(&mut response).expect("the response is text");
+    response
 }
 
-/// Serves one request by `serve` and gives what the client sees.
+/// Serves one request with `serve`. Returns what the client receives.
 fn serve_one(request: &str, serve: impl FnOnce(Request) + Send + 'static) -> String {
     let (server, address) = server();
     let request = request.to_owned();
-    let client = thread::spawn(move || exchange(address, &request));
+    let client = thread::spawn(move || send_and_read(address, &request));
     serve(server.recv().expect("the client sends a request"));
-    client.join().expect("the client ends")
+    client.join().expect("the client thread does not panic")
 }
 
 fn respond<R: Read + Send + 'static>(response: Response<R>) -> impl FnOnce(Request) + Send {
-    move |request| request.respond(response).expect("the client is there")
+    move |request| request.respond(response).expect("the client is connected")
 }
 
 const GET: &str = "GET /path?query HTTP/1.1\r\nHost: h\r\nX-Name: value\r\nConnection: close\r\n\r\n";
 
 #[test]
-fn a_request_tells_what_was_sent() {
+fn request_reports_what_was_sent() {
     serve_one(GET, |request| {
         assert_eq!(*request.method(), Method::Get);
         assert_eq!(request.url(), "/path?query");
@@ -62,7 +62,7 @@ fn a_request_tells_what_was_sent() {
 }
 
 #[test]
-fn a_body_is_read_whole() {
+fn body_is_read_completely() {
     let post = |rest: &str| format!("POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{rest}");
     for (rest, length) in [
         ("Content-Length: 5\r\n\r\nhello", Some(5)),
@@ -78,41 +78,41 @@ fn a_body_is_read_whole() {
 }
 
 #[test]
-fn an_answer_carries_status_headers_and_body() {
-    let header = Header::from_bytes("X-Answer", "yes").expect("a proper header");
+fn response_has_status_headers_and_body() {
+    let header = Header::from_bytes("X-ReceivedResponse", "yes").expect("a proper header");
     let response = Response::from_string("hello").with_status_code(404).with_header(header);
-    let answer = serve_one(GET, respond(response));
-    assert!(answer.starts_with("HTTP/1.1 404 Not Found\r\n"), "{answer}");
-    assert!(answer.contains("\r\nX-Answer: yes\r\n"));
-    assert!(answer.contains("\r\nContent-Type: text/plain; charset=UTF-8\r\n"));
-    assert!(answer.contains("\r\nContent-Length: 5\r\n"));
-    assert!(answer.contains("\r\nDate: "));
-    assert!(answer.ends_with("\r\n\r\nhello"));
+    let response = serve_one(GET, respond(response));
+    assert!(response.starts_with("HTTP/1.1 404 Not Found\r\n"), "{response}");
+    assert!(response.contains("\r\nX-ReceivedResponse: yes\r\n"));
+    assert!(response.contains("\r\nContent-Type: text/plain; charset=UTF-8\r\n"));
+    assert!(response.contains("\r\nContent-Length: 5\r\n"));
+    assert!(response.contains("\r\nDate: "));
+    assert!(response.ends_with("\r\n\r\nhello"));
 }
 
 #[test]
-fn a_body_of_unknown_length_is_sent_in_chunks() {
+fn body_of_unknown_length_is_sent_in_chunks() {
     let response = Response::new(StatusCode(200), vec![], Cursor::new(b"hello".to_vec()), None, None);
-    let answer = serve_one(GET, respond(response.boxed()));
-    assert!(answer.contains("\r\nTransfer-Encoding: chunked\r\n"));
-    assert!(answer.ends_with("\r\nhello\r\n0\r\n\r\n"), "{answer}");
+    let response = serve_one(GET, respond(response.boxed()));
+    assert!(response.contains("\r\nTransfer-Encoding: chunked\r\n"));
+    assert!(response.ends_with("\r\nhello\r\n0\r\n\r\n"), "{response}");
 }
 
 #[test]
-fn head_is_answered_with_the_length_and_without_the_body() {
-    let answer = serve_one(&GET.replace("GET", "HEAD"), respond(Response::from_string("hello")));
-    assert!(answer.contains("\r\nContent-Length: 5\r\n"));
-    assert!(answer.ends_with("\r\n\r\n"), "{answer}");
+fn head_request_gets_the_length_without_the_body() {
+    let response = serve_one(&GET.replace("GET", "HEAD"), respond(Response::from_string("hello")));
+    assert!(response.contains("\r\nContent-Length: 5\r\n"));
+    assert!(response.ends_with("\r\n\r\n"), "{response}");
 }
 
 #[test]
-fn a_request_dropped_is_a_500() {
-    let answer = serve_one(GET, drop);
-    assert!(answer.starts_with("HTTP/1.1 500 Internal Server Error\r\n"), "{answer}");
+fn request_when_dropped_gets_500() {
+    let response = serve_one(GET, drop);
+    assert!(response.starts_with("HTTP/1.1 500 Internal Server Error\r\n"), "{response}");
 }
 
 #[test]
-fn responses_are_built_from_parts() {
+fn response_is_built_from_parts() {
     let mut response = Response::from_data("abc");
     assert_eq!(response.data_length(), Some(3));
     assert_eq!(response.status_code(), StatusCode(200));
@@ -133,7 +133,7 @@ fn responses_are_built_from_parts() {
 }
 
 #[test]
-fn headers_methods_and_codes_are_what_they_say() {
+fn headers_methods_and_status_codes_parse_and_format() {
     assert!(HeaderField::from_str("content-TYPE") == HeaderField::from_str("Content-Type"));
     assert!(Header::from_str("No-Colon").is_err());
     assert!(Header::from_str("Blank : b").is_err());
@@ -149,18 +149,21 @@ fn headers_methods_and_codes_are_what_they_say() {
 }
 
 #[test]
-fn receiving_waits_only_as_long_as_asked() {
+fn recv_timeout_returns_after_its_timeout() {
     let (server, address) = server();
-    assert!(server.try_recv().expect("it listens").is_none());
-    assert!(server.recv_timeout(Duration::from_millis(10)).expect("it listens").is_none());
-    let client = thread::spawn(move || exchange(address, GET));
-    let request = server.recv_timeout(Duration::from_secs(10)).expect("it listens").expect("a request comes");
-    request.respond(Response::empty(200)).expect("the client is there");
-    assert!(client.join().expect("the client ends").starts_with("HTTP/1.1 200 OK\r\n"));
+    assert!(server.try_recv().expect("the server has not ended").is_none());
+    assert!(server.recv_timeout(Duration::from_millis(10)).expect("the server has not ended").is_none());
+    let client = thread::spawn(move || send_and_read(address, GET));
+    let request = server
+        .recv_timeout(Duration::from_secs(10))
+        .expect("the server has not ended")
+        .expect("a request arrives");
+    request.respond(Response::empty(200)).expect("the client is connected");
+    assert!(client.join().expect("the client thread does not panic").starts_with("HTTP/1.1 200 OK\r\n"));
 }
 
 #[test]
-fn unblock_lets_one_thread_go() {
+fn unblock_ends_one_recv() {
     let (server, _) = server();
     let server = Arc::new(server);
     let receiving: Vec<_> = (0..2)
@@ -179,18 +182,18 @@ fn unblock_lets_one_thread_go() {
 }
 
 #[test]
-fn connections_are_kept_and_served_in_turn() {
+fn kept_connection_is_served_in_order() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let server = Server::from_listener(listener, None).expect("a listener");
     let address = server.server_addr().to_ip().expect("a TCP address");
     let client = thread::spawn(move || {
-        exchange(address, &format!("{}{GET}", "GET /first HTTP/1.1\r\nHost: h\r\n\r\n".repeat(2)))
+        send_and_read(address, &format!("{}{GET}", "GET /first HTTP/1.1\r\nHost: h\r\n\r\n".repeat(2)))
     });
     for request in server.incoming_requests().take(3) {
         let url = request.url().to_owned();
-        request.respond(Response::from_string(url)).expect("the client is there");
+        request.respond(Response::from_string(url)).expect("the client is connected");
     }
-    let answers = client.join().expect("the client ends");
-    assert_eq!(answers.matches("HTTP/1.1 200 OK\r\n").count(), 3, "{answers}");
-    assert!(answers.ends_with("/path?query"));
+    let responses = client.join().expect("the client thread does not panic");
+    assert_eq!(responses.matches("HTTP/1.1 200 OK\r\n").count(), 3, "{responses}");
+    assert!(responses.ends_with("/path?query"));
 }

@@ -1,13 +1,14 @@
-//! Attacks on a server process, one after the other, each while a healthy client keeps asking.
+//! Attacks on a server process, one at a time, each while a healthy client sends requests.
 //!
-//! Each test is one bounded attack on loopback. In every one the healthy client must be answered every time,
-//! and about as fast as before and as by a server in peace (`health.rs`); afterwards the server must be back at its threads and descriptors, and its
-//! memory must never have passed `PEAK_KIB`. Deadlines are set to seconds, so that a test can wait for them.
+//! Each test is one bounded attack on loopback. The healthy client must get every response, about as fast as before
+//! the attack and as from a reference server (`health.rs`). Afterwards the server must have as many threads and
+//! descriptors as before, and its memory must never have exceeded `PEAK_KIB`. Deadlines are seconds, so that tests
+//! can wait for them.
 
+#[path = "attacks/client_group.rs"]
+mod client_group;
 #[path = "attacks/connections.rs"]
 mod connections;
-#[path = "attacks/crowd.rs"]
-mod crowd;
 #[path = "attacks/health.rs"]
 mod health;
 #[path = "attacks/process.rs"]
@@ -31,26 +32,25 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use crowd::{Crowd, Ended};
+use client_group::{ClientGroup, ClosedConnection};
 use health::{Health, Report};
 use process::{Figures, SETUP, ServerProcess, Setup};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use served::BIG_BYTES;
-use support::client::{Client, PATIENCE};
+use support::client::{Client, MAX_WAIT};
 
-/// The memory that no attack may make the server take.
+/// The highest memory use of the server in any attack.
 const PEAK_KIB: usize = 64 * 1024;
-/// The memory that it may have more than before once an attack is over, presumably what the allocator keeps for the next. Eight MiB
-/// were too few in one run of some eight.
+/// Memory that the server may keep after an attack: the allocator does not return all of it. 8 MiB were too few in
+/// one of about eight runs.
 const KEPT_KIB: usize = 24 * 1024;
-/// So often the healthy client may be slow before it is the server's fault: a busy machine spoils one attempt now and then, an
-/// attack that works spoils each.
+/// Attempts until a slow healthy client is a failure: a busy machine spoils some attempts, a successful attack all.
 const ATTEMPTS: usize = 3;
-/// How much later than its deadline a connection may be closed, on a busy machine.
+/// How long after its deadline a connection may be closed, on a busy machine.
 const LATE: Duration = Duration::from_millis(1500);
-/// How much earlier: deadlines may be kept in coarse steps.
+/// How long before its deadline: deadlines have coarse steps.
 const EARLY: Duration = Duration::from_millis(250);
-/// Descriptors that a test needs beside those of its attack.
+/// Descriptors that a test needs in addition to those of its attack.
 const SPARE_DESCRIPTORS: u64 = 200;
 
 const HEALTH: &str = "GET /health HTTP/1.1\r\nHost: h\r\n\r\n";
@@ -61,79 +61,79 @@ fn ms(n: u64) -> Duration {
 
 // ---- one attack
 
-/// One attack after the other: each measures times and memory.
+/// One attack at a time, because each measures times and memory.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A server that nobody attacks, for the healthy client to compare with. It ends with this process, which holds its input.
-fn in_peace() -> SocketAddr {
-    static IN_PEACE: OnceLock<ServerProcess> = OnceLock::new();
-    IN_PEACE.get_or_init(|| ServerProcess::start(&Setup::default())).addr
+/// A server that is not attacked, for comparison. It ends with this process, which holds its input.
+fn reference_server() -> SocketAddr {
+    static REFERENCE: OnceLock<ServerProcess> = OnceLock::new();
+    REFERENCE.get_or_init(|| ServerProcess::start(&Setup::default())).addr
 }
 
-/// The server under attack, as it was in quiet times.
+/// The server under attack, with measurements from before the attack.
 struct Target {
     name: &'static str,
     server: ServerProcess,
     before: Figures,
-    quiet: Report,
+    baseline: Report,
 }
 
 impl Target {
     fn start(name: &'static str, setup: &Setup) -> Target {
         let server = ServerProcess::start(setup);
         let unused = server.figures();
-        let quiet = health::quiet(server.addr, in_peace());
-        quiet.is_as_good_as(&quiet, name);
-        // What the first requests made the server open for good belongs to quiet times.
+        let baseline = health::baseline(server.addr, reference_server());
+        baseline.is_as_fast_as(&baseline, name);
+        // The first requests make the server open descriptors that it keeps.
         let before = server.wait_for(usize::MAX, unused.descriptors, ms(500)).unwrap_or_else(|now| now);
-        Target { name, server, before, quiet }
+        Target { name, server, before, baseline }
     }
 
     fn addr(&self) -> SocketAddr {
         self.server.addr
     }
 
-    fn crowd(&self, count: usize) -> Crowd {
-        Crowd::connect(self.addr(), count)
+    fn group(&self, count: usize) -> ClientGroup {
+        ClientGroup::connect(self.addr(), count)
     }
 
     fn client(&self) -> Client {
         Client::connect(self.addr()).unwrap_or_else(|e| panic!("{}: connecting failed: {e}", self.name))
     }
 
-    /// Runs the attack while a healthy client asks, requires all that holds for every attack, and prints the
-    /// figures. Whether the healthy client was served about as fast as ever.
-    fn attacked(self, attack: impl Fn(&Target) -> String) -> bool {
-        let health = Health::start(self.addr(), in_peace());
-        let told = attack(&self);
+    /// Runs the attack beside a healthy client, checks what must hold for every attack, and prints the measurements.
+    /// Returns whether the healthy client was served about as fast as before.
+    fn run(self, attack: impl Fn(&Target) -> String) -> bool {
+        let health = Health::start(self.addr(), reference_server());
+        let summary = attack(&self);
         let report = health.end();
-        let is_as_good = report.is_as_good_as(&self.quiet, self.name);
-        self.recovered(&told, Some(&report));
-        is_as_good
+        let is_as_fast = report.is_as_fast_as(&self.baseline, self.name);
+        self.recovered(&summary, Some(&report));
+        is_as_fast
     }
 
-    /// Requires that the server still answers and holds nothing of the attack any more, and prints the
-    /// figures.
-    fn recovered(self, told: &str, report: Option<&Report>) {
-        let Target { name, server, before, quiet } = self;
-        // The time that a connection may live on is bounded by the longest deadline.
-        let back = server.wait_for(before.threads, before.descriptors, PATIENCE);
+    /// Requires that the server responds and has freed everything that the attack used, and prints the measurements.
+    fn recovered(self, summary: &str, report: Option<&Report>) {
+        let Target { name, server, before, baseline } = self;
+        // The longest deadline bounds the time that a connection may stay open.
+        let back = server.wait_for(before.threads, before.descriptors, MAX_WAIT);
         let now =
             back.unwrap_or_else(|now| panic!("{name}: does not come back, before {before:?}, now {now:?}"));
         let afterwards = format!("{name}, afterwards");
-        let is_quick_again = || health::quiet(server.addr, in_peace()).is_as_good_as(&quiet, &afterwards);
+        let is_quick_again =
+            || health::baseline(server.addr, reference_server()).is_as_fast_as(&baseline, &afterwards);
         assert!((0..ATTEMPTS).any(|_| is_quick_again()), "{name}: afterwards it is slow, and stays so");
         assert!(now.peak_kib < PEAK_KIB, "{name}: a peak of {} KiB, at most {PEAK_KIB}", now.peak_kib);
         let resident = server.figures().resident_kib;
         let more = resident.saturating_sub(before.resident_kib);
         assert!(more <= KEPT_KIB, "{name}: keeps {more} KiB, at most {KEPT_KIB}");
         println!("{name}");
-        println!("    {told}");
+        println!("    {summary}");
         if let Some(report) = report {
-            println!("    healthy: {report} (quiet p99 {:.1?})", quiet.p99());
+            println!("    healthy: {report} (baseline p99 {:.1?})", baseline.p99());
         }
         println!(
             "    peak {} KiB, afterwards {resident} KiB (before {}), {} threads, {} descriptors",
@@ -142,7 +142,7 @@ impl Target {
     }
 }
 
-/// An attack on a server with the usual limits.
+/// An attack on a server with the default setup.
 fn attack(name: &'static str, attack: impl Fn(&Target) -> String) {
     attack_with(name, &Setup::default(), attack);
 }
@@ -150,16 +150,16 @@ fn attack(name: &'static str, attack: impl Fn(&Target) -> String) {
 fn attack_with(name: &'static str, setup: &Setup, attack: impl Fn(&Target) -> String) {
     let _alone = alone();
     let serves_well = |attempt| {
-        let is_as_good = Target::start(name, setup).attacked(&attack);
-        if !is_as_good {
+        let is_as_fast = Target::start(name, setup).run(&attack);
+        if !is_as_fast {
             println!("!!! {name}: THE HEALTHY CLIENT WAS SERVED SLOWLY, ATTEMPT {attempt} OF {ATTEMPTS} !!!");
         }
-        is_as_good
+        is_as_fast
     };
     assert!((1..=ATTEMPTS).any(serves_well), "{name}: the healthy client is served slowly");
 }
 
-/// How many of each status, as text.
+/// Counts each status, as text.
 fn tally(statuses: impl IntoIterator<Item = u16>) -> String {
     let mut counts = BTreeMap::new();
     for status in statuses {
@@ -169,19 +169,19 @@ fn tally(statuses: impl IntoIterator<Item = u16>) -> String {
     words.join(", ")
 }
 
-fn statuses(ended: &[Option<Ended>]) -> Vec<u16> {
+fn statuses(ended: &[Option<ClosedConnection>]) -> Vec<u16> {
     ended.iter().flatten().map(|e| e.status).collect()
 }
 
-/// Raises the soft limit of this process's descriptors to the hard one and returns it.
+/// Raises this process's soft limit of descriptors to the hard limit and returns it.
 fn descriptors_allowed() -> u64 {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    // Where raising fails the old limit stands, and the next line reads it.
+    // If raising fails, the old limit remains, and the next line reads it.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// As many connections as wanted, or fewer, loudly, where the system does not allow so many descriptors.
+/// The number of connections wanted, or fewer with a warning if the system does not allow so many descriptors.
 fn allowed(wanted: u64) -> usize {
     let allowed = descriptors_allowed().saturating_sub(SPARE_DESCRIPTORS).min(wanted);
     if allowed < wanted {
@@ -194,17 +194,17 @@ fn allowed(wanted: u64) -> usize {
 
 // ---- the server process itself
 
-/// In a copy of this binary with a setup in its environment, this is the server. Otherwise it checks that the
-/// server of all these tests works when left in peace.
+/// In a copy of this binary with a setup in its environment, this is the server. Otherwise it checks that the server
+/// works when it is not attacked.
 #[test]
-fn a_server_in_a_process_of_its_own_answers() {
+fn server_when_not_attacked_serves_every_kind_of_request() {
     if let Ok(setup) = std::env::var(SETUP) {
         served::serve(&Setup::parse(&setup));
     }
     let _alone = alone();
-    let target = Target::start("left in peace", &Setup::default());
+    let target = Target::start("left reference", &Setup::default());
     let mut client = target.client();
-    let big = client.ask("GET", "GET /big HTTP/1.1\r\nHost: h\r\n\r\n").expect("the big answer");
+    let big = client.ask("GET", "GET /big HTTP/1.1\r\nHost: h\r\n\r\n").expect("the big response");
     assert_eq!((big.status, big.body.len()), (200, BIG_BYTES));
     let body = "x".repeat(100_000);
     let counted = format!("POST /count HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{body}", body.len());

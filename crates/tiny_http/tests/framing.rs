@@ -1,9 +1,8 @@
-//! What bytes on a socket become: requests, refusals, or nothing.
+//! Request framing: which bytes become requests, and which are rejected.
 //!
-//! The table in `support/probes` holds the probes. Each is sent to a server that records every request it is
-//! handed; the record, the answers and the end of the connection must be exactly those of the table. The
-//! tests behind it look at what a table of bytes cannot say: splits, `Expect`, answers without body, and
-//! headers of answers.
+//! Every probe of the table in `support/probes` is sent to a server that records the requests it receives. The
+//! record, the responses and the end of the connection must match the table. Other tests cover what the table cannot
+//! express: splits, `Expect`, responses without body, and headers of responses.
 
 mod support;
 
@@ -12,13 +11,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-use support::client::{Answer, Client, brief};
+use support::client::{Client, ReceivedResponse, brief};
 use support::probes::{self, End, MAX_BODY_BYTES, Probe, Seen};
 use tiny_http::{Header, Request, Response, Server, StatusCode};
 
 // ---- the server under test
 
-/// A server that records what it is handed, and answers with `method url body-length`.
+/// A server that records the requests it receives, and responds with `method url body-length`.
 struct Echo {
     addr: SocketAddr,
     server: Arc<Server>,
@@ -48,7 +47,7 @@ impl Echo {
         Client::connect(self.addr).expect("the server accepts")
     }
 
-    /// Takes the requests seen so far from one client, in order.
+    /// Removes and returns the requests received from one client, in order.
     fn take_seen(&self, from: SocketAddr) -> Vec<Seen> {
         let mut all = self.seen.lock().expect("no worker panicked");
         let (mine, rest) = all.drain(..).partition(|(addr, _)| *addr == from);
@@ -56,7 +55,7 @@ impl Echo {
         mine.into_iter().map(|(_, seen)| seen).collect()
     }
 
-    /// Ends the workers and returns what was seen and never asked for.
+    /// Ends the workers and returns the requests that were not taken.
     fn end(self) -> Vec<Seen> {
         self.workers.iter().for_each(|_| self.server.unblock());
         for worker in self.workers {
@@ -74,7 +73,7 @@ fn record_and_answer(mut request: Request, seen: &Mutex<Vec<(SocketAddr, Seen)>>
     let text = echo_of(&this);
     let from = *request.remote_addr().expect("a peer");
     seen.lock().expect("no worker panicked").push((from, this));
-    // A failed answer shows at the client, which is the one to judge.
+    // The client notices a failed response.
     let _ = match request.url() {
         "/204" => request.respond(Response::empty(204)),
         "/304" => request.respond(Response::empty(304)),
@@ -93,102 +92,105 @@ fn echo_of(seen: &Seen) -> String {
     format!("{} {} {}", seen.method, seen.url, seen.body.len())
 }
 
-// ---- how a probe is judged
+// ---- checks of a probe
 
-/// Checks everything that comes of a probe whose bytes have been sent.
-fn judge(echo: &Echo, probe: &Probe, client: &mut Client) -> Result<(), String> {
+/// Checks the requests and responses of a probe that was sent.
+fn check(echo: &Echo, probe: &Probe, client: &mut Client) -> Result<(), String> {
     if probe.end == End::Cut {
         client.end_sending();
     }
     let from = client.addr();
-    let answers = judge_answers(probe, client);
+    let responses = check_responses(probe, client);
     let seen = echo.take_seen(from);
     let expected: Vec<Seen> = match probe.end {
         End::Open => probe.seen.iter().cloned().chain([after()]).collect(),
         _ => probe.seen.clone(),
     };
     let shown: Vec<String> = seen.iter().map(|s| brief(echo_of(s).as_bytes())).collect();
-    answers.map_err(|e| format!("{e}; the program saw {shown:?}"))?;
+    responses.map_err(|e| format!("{e}; the application saw {shown:?}"))?;
     match seen == expected {
         true => Ok(()),
-        false => Err(format!("the program saw {shown:?}")),
+        false => Err(format!("the application saw {shown:?}")),
     }
 }
 
-/// The request that shows that a connection is still in step.
+/// The request that shows that the connection is still in sync.
 fn after() -> Seen {
     Seen { method: "PUT".into(), url: "/after".into(), body: b"ok".into() }
 }
 
-fn judge_answers(probe: &Probe, client: &mut Client) -> Result<(), String> {
+fn check_responses(probe: &Probe, client: &mut Client) -> Result<(), String> {
     for (i, seen) in probe.seen.iter().enumerate() {
-        let answer = client.answer(&seen.method)?.ok_or_else(|| format!("closed before answer {i}"))?;
-        let last = i + 1 == probe.seen.len() && probe.refusal.is_empty();
+        let response =
+            client.read_response(&seen.method)?.ok_or_else(|| format!("closed before response {i}"))?;
+        let last = i + 1 == probe.seen.len() && probe.rejection.is_empty();
         let closes = match probe.end {
-            // Whoever has ended his side may be told so or not.
-            End::Cut if last => answer.says_close(),
+            // After a half-close the header is optional.
+            End::Cut if last => response.says_close(),
             End::Closed => last,
             _ => false,
         };
-        judge_echo(seen, &answer, closes).map_err(|e| format!("answer {i}: {e}"))?;
+        check_echo(seen, &response, closes).map_err(|e| format!("response {i}: {e}"))?;
     }
     match probe.end {
         End::Open => {
             let request = "PUT /after HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nok";
-            let answer = client.ask("PUT", request).map_err(|e| format!("the request after it: {e}"))?;
-            judge_echo(&after(), &answer, false).map_err(|e| format!("the request after it: {e}"))?;
+            let response = client.ask("PUT", request).map_err(|e| format!("the request after it: {e}"))?;
+            check_echo(&after(), &response, false).map_err(|e| format!("the request after it: {e}"))?;
             client.end_sending();
         }
-        End::Closed if !probe.refusal.is_empty() => {
-            let answer = client.answer("GET")?.ok_or("closed without a refusal")?;
-            judge_refusal(probe.refusal, &answer)?;
+        End::Closed if !probe.rejection.is_empty() => {
+            let response = client.read_response("GET")?.ok_or("closed without a rejection")?;
+            check_rejection(probe.rejection, &response)?;
         }
-        End::Cut if !probe.refusal.is_empty() => match client.answer("GET")? {
-            Some(answer) => {
-                return judge_refusal(probe.refusal, &answer).and_then(|()| client.at_end());
+        End::Cut if !probe.rejection.is_empty() => match client.read_response("GET")? {
+            Some(response) => {
+                return check_rejection(probe.rejection, &response).and_then(|()| client.at_end());
             }
             None => return Ok(()),
         },
         End::Closed | End::Cut => {}
     }
-    // Behind a large refused body the server may close with bytes unread, which resets; the answer has come
-    // by then.
+    // After a large rejected body the server may close with unread bytes, which resets the connection. The response
+    // has arrived by then.
     let may_reset = probe.end == End::Closed && probe.bytes.len() > 64 * 1024;
     client.at_end().or_else(|e| if may_reset && e.contains("reset") { Ok(()) } else { Err(e) })
 }
 
-fn judge_echo(seen: &Seen, answer: &Answer, closes: bool) -> Result<(), String> {
+fn check_echo(seen: &Seen, response: &ReceivedResponse, closes: bool) -> Result<(), String> {
     let text = echo_of(seen);
     let body_fits = match seen.method.as_str() {
-        "HEAD" => answer.header("content-length") == Some(text.len().to_string().as_str()),
-        _ => answer.text() == text,
+        "HEAD" => response.header("content-length") == Some(text.len().to_string().as_str()),
+        _ => response.text() == text,
     };
-    match answer.status {
-        200 if body_fits && answer.says_close() == closes => Ok(()),
+    match response.status {
+        200 if body_fits && response.says_close() == closes => Ok(()),
         _ => Err(format!(
             "{} {:?}, Connection {:?}",
-            answer.status,
-            brief(&answer.body),
-            answer.header("connection")
+            response.status,
+            brief(&response.body),
+            response.header("connection")
         )),
     }
 }
 
-/// A refusal has the status, says that it closes, and is the JSON object that every error is.
-fn judge_refusal(statuses: &[u16], answer: &Answer) -> Result<(), String> {
-    let text = answer.text();
-    if !statuses.contains(&answer.status) {
-        return Err(format!("{} instead of {statuses:?}: {}", answer.status, brief(text.as_bytes())));
+/// A rejection has one of the statuses, `Connection: close`, and a JSON error object.
+fn check_rejection(statuses: &[u16], response: &ReceivedResponse) -> Result<(), String> {
+    let text = response.text();
+    if !statuses.contains(&response.status) {
+        return Err(format!("{} instead of {statuses:?}: {}", response.status, brief(text.as_bytes())));
     }
-    let json = answer.header("content-type").is_some_and(|t| t.starts_with("application/json"));
+    let json = response.header("content-type").is_some_and(|t| t.starts_with("application/json"));
     let fields = ["\"detail\":", "\"error_code\":", "\"message\":"].iter().all(|f| text.contains(f));
-    match json && fields && answer.says_close() {
+    match json && fields && response.says_close() {
         true => Ok(()),
-        false => Err(format!("a refusal out of shape, Connection {:?}: {text}", answer.header("connection"))),
+        false => {
+            Err(format!("a rejection out of shape, Connection {:?}: {text}", response.header("connection")))
+        }
     }
 }
 
-/// Prints the failures by name and fails if there are any.
+/// Prints the failures and fails if there are any.
 fn require_none(what: &str, checked: usize, failures: &[String]) {
     println!("{what}: {checked} checked, {} failed", failures.len());
     assert!(failures.is_empty(), "{what}: {} of {checked} failed\n{}", failures.len(), failures.join("\n"));
@@ -201,16 +203,16 @@ fn named(probe: &Probe, error: &str) -> String {
 // ---- the table
 
 #[test]
-fn every_probe_gives_what_the_table_says() {
+fn probes_when_sent_at_once_match_the_table() {
     let echo = Echo::start();
     let probes = probes::all();
     let mut groups = BTreeMap::new();
     let mut failures = Vec::new();
     for probe in &probes {
         let mut client = echo.connect();
-        // A server that refuses early may close before it has read all.
+        // A server that rejects early may close before it has read everything.
         let _ = client.send(&probe.bytes);
-        let result = judge(&echo, probe, &mut client);
+        let result = check(&echo, probe, &mut client);
         let (checked, failed): &mut (usize, usize) = groups.entry(probe.group).or_default();
         *checked += 1;
         *failed += usize::from(result.is_err());
@@ -223,10 +225,9 @@ fn every_probe_gives_what_the_table_says() {
     require_none("probes sent at once", probes.len(), &failures);
 }
 
-/// The same table, one byte at a time: where the bytes are cut must not matter. All connections take turns,
-/// so that each byte has arrived alone, without a pause, before its successor is sent.
+/// The same table, one byte at a time. The connections take turns, so that each byte arrives alone without a pause.
 #[test]
-fn every_probe_gives_the_same_one_byte_at_a_time() {
+fn probes_when_sent_byte_by_byte_match_the_table() {
     const LONGEST: usize = 700;
     let echo = Echo::start();
     let probes: Vec<Probe> = probes::all().into_iter().filter(|p| p.bytes.len() <= LONGEST).collect();
@@ -240,14 +241,14 @@ fn every_probe_gives_the_same_one_byte_at_a_time() {
     }
     let mut failures = Vec::new();
     for (probe, client) in probes.iter().zip(&mut clients) {
-        failures.extend(judge(&echo, probe, client).err().map(|e| named(probe, &e)));
+        failures.extend(check(&echo, probe, client).err().map(|e| named(probe, &e)));
     }
     failures.extend(echo.end().iter().map(|s| format!("  seen late: {}", echo_of(s))));
     require_none("probes sent byte by byte", probes.len(), &failures);
 }
 
 #[test]
-fn the_table_is_large_and_names_are_unique() {
+fn probe_names_are_unique() {
     let probes = probes::all();
     let mut names: Vec<String> = probes.iter().map(|p| format!("{}: {}", p.group, p.name)).collect();
     names.sort();
@@ -258,9 +259,9 @@ fn the_table_is_large_and_names_are_unique() {
 
 // ---- splits
 
-/// Six requests of all kinds as one stream, cut in two at every position.
+/// Six different requests as one stream, split in two at every position.
 #[test]
-fn a_pipelined_stream_may_be_cut_anywhere() {
+fn pipelined_requests_when_split_anywhere_are_parsed_the_same() {
     let stream = concat!(
         "GET /1 HTTP/1.1\r\nHost: h\r\n\r\n",
         "POST /2 HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello",
@@ -287,11 +288,11 @@ fn a_pipelined_stream_may_be_cut_anywhere() {
             seen("DELETE", "/5", ""),
             seen("GET", "/6", ""),
         ],
-        refusal: &[],
+        rejection: &[],
         end: End::Closed,
     };
     let echo = Echo::start();
-    // First every connection sends its first part, then each its second: the time in between is the pause.
+    // Every connection sends its first part before any sends its second, which separates the two.
     let mut clients: Vec<Client> = (0..=stream.len()).map(|_| echo.connect()).collect();
     for (at, client) in clients.iter_mut().enumerate() {
         client.send(&stream[..at]).unwrap_or_else(|e| panic!("first part up to {at}: {e}"));
@@ -299,7 +300,7 @@ fn a_pipelined_stream_may_be_cut_anywhere() {
     let mut failures = Vec::new();
     for (at, client) in clients.iter_mut().enumerate() {
         let sent = client.send(&stream[at..]).map_err(|e| e.to_string());
-        let result = sent.and_then(|()| judge(&echo, &whole, client));
+        let result = sent.and_then(|()| check(&echo, &whole, client));
         failures.extend(result.err().map(|e| format!("  cut at {at}: {e}")));
     }
     failures.extend(echo.end().iter().map(|s| format!("  seen late: {}", echo_of(s))));
@@ -313,7 +314,7 @@ fn expecting(headers: &str) -> String {
 }
 
 #[test]
-fn expect_is_answered_before_the_body_and_the_body_is_read() {
+fn expect_continue_is_answered_before_the_body() {
     let echo = Echo::start();
     for expect in ["100-continue", "100-Continue"] {
         for (framing, body) in
@@ -325,17 +326,17 @@ fn expect_is_answered_before_the_body_and_the_body_is_read() {
             let interim = client.ask("POST", head).unwrap_or_else(|e| panic!("{case}: {e}"));
             assert_eq!(interim.status, 100, "{case}");
             assert!(echo.take_seen(client.addr()).is_empty(), "{case}: seen before its body");
-            let answer = client.ask("POST", body).unwrap_or_else(|e| panic!("{case}: {e}"));
-            assert_eq!((answer.status, answer.text().as_str()), (200, "POST /a 5"), "{case}");
+            let response = client.ask("POST", body).unwrap_or_else(|e| panic!("{case}: {e}"));
+            assert_eq!((response.status, response.text().as_str()), (200, "POST /a 5"), "{case}");
             client.end_sending();
             client.at_end().unwrap_or_else(|e| panic!("{case}: {e}"));
         }
     }
 }
 
-/// (name, request, statuses that come before the client ends). No 100 where no body will be read.
+/// The cases are (name, request, status).
 #[test]
-fn expect_is_not_answered_where_no_body_is_read() {
+fn expect_continue_when_no_body_is_read_gets_no_100() {
     let too_large = format!("Content-Length: {}", MAX_BODY_BYTES + 1);
     let cases = [
         ("a body too large", expecting(&too_large), 413),
@@ -349,50 +350,53 @@ fn expect_is_not_answered_where_no_body_is_read() {
     let echo = Echo::start();
     for (name, request, status) in cases {
         let mut client = echo.connect();
-        let answer = client.ask("POST", request).unwrap_or_else(|e| panic!("Expect with {name}: {e}"));
-        assert_eq!(answer.status, status, "Expect with {name}");
+        let response = client.ask("POST", request).unwrap_or_else(|e| panic!("Expect with {name}: {e}"));
+        assert_eq!(response.status, status, "Expect with {name}");
         client.end_sending();
         client.at_end().unwrap_or_else(|e| panic!("Expect with {name}: {e}"));
     }
 }
 
-/// HTTP/1.0 knows no 100: a client of that age would take it for the answer.
+/// HTTP/1.0 has no 100: a client would take it for the final response.
 #[test]
-fn expect_is_not_answered_on_http_1_0() {
+fn expect_continue_on_http_1_0_gets_no_100() {
     let echo = Echo::start();
     let mut client = echo.connect();
     client
         .send("POST /a HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
         .expect("the head is sent");
-    // While others are answered, the server has had the time for a wrong 100.
+    // Gives the server time to send a wrong 100.
     for _ in 0..20 {
         echo.connect().ask("GET", "GET /b HTTP/1.1\r\nHost: h\r\n\r\n").expect("a request of another client");
     }
-    let answer = client.ask("POST", "hello").expect("the answer to HTTP/1.0");
-    assert_eq!((answer.status, answer.text().as_str()), (200, "POST /a 5"));
+    let response = client.ask("POST", "hello").expect("the response to HTTP/1.0");
+    assert_eq!((response.status, response.text().as_str()), (200, "POST /a 5"));
 }
 
-/// A client need not wait: the body may come with the head, and then a 100 may be left out.
+/// The body may arrive with the head, and then a 100 is optional.
 #[test]
-fn expect_with_the_body_at_once_stays_in_step() {
+fn expect_continue_with_the_body_at_once_stays_in_sync() {
     let echo = Echo::start();
     let mut client = echo.connect();
     let request = expecting("Content-Length: 5") + "hello" + "GET /b HTTP/1.1\r\nHost: h\r\n\r\n";
-    let mut answer = client.ask("POST", request).expect("Expect with its body at once");
-    if answer.status == 100 {
-        answer = client.answer("POST").expect("the answer behind a 100").expect("an answer behind a 100");
+    let mut response = client.ask("POST", request).expect("Expect with its body at once");
+    if response.status == 100 {
+        response = client
+            .read_response("POST")
+            .expect("the response behind a 100")
+            .expect("a response behind a 100");
     }
-    assert_eq!((answer.status, answer.text().as_str()), (200, "POST /a 5"));
-    let answer = client.answer("GET").expect("the next answer").expect("a next answer");
-    assert_eq!((answer.status, answer.text().as_str()), (200, "GET /b 0"));
+    assert_eq!((response.status, response.text().as_str()), (200, "POST /a 5"));
+    let response = client.read_response("GET").expect("the next response").expect("a next response");
+    assert_eq!((response.status, response.text().as_str()), (200, "GET /b 0"));
 }
 
-// ---- answers
+// ---- responses
 
-/// Answers without body, each with another request behind it in the same write: a body where none may be
-/// would be taken for the next answer.
+/// Each request is followed by another in the same write: a body that is not allowed would be taken for the next
+/// response.
 #[test]
-fn answers_without_body_keep_the_connection_in_step() {
+fn responses_without_body_keep_the_connection_in_sync() {
     let echo = Echo::start();
     let cases = [
         ("HEAD", "/a", 200, Some("9")),
@@ -405,10 +409,10 @@ fn answers_without_body_keep_the_connection_in_step() {
     for (method, url, status, length) in cases {
         let mut client = echo.connect();
         let request = format!("{method} {url} HTTP/1.1\r\nHost: h\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\n\r\n");
-        let answer = client.ask(method, request).unwrap_or_else(|e| panic!("{method} {url}: {e}"));
-        assert_eq!(answer.status, status, "{method} {url}");
-        assert_eq!(answer.header("content-length"), length, "{method} {url}: Content-Length");
-        let next = client.answer("GET").unwrap_or_else(|e| panic!("behind {method} {url}: {e}"));
+        let response = client.ask(method, request).unwrap_or_else(|e| panic!("{method} {url}: {e}"));
+        assert_eq!(response.status, status, "{method} {url}");
+        assert_eq!(response.header("content-length"), length, "{method} {url}: Content-Length");
+        let next = client.read_response("GET").unwrap_or_else(|e| panic!("behind {method} {url}: {e}"));
         let next = next.unwrap_or_else(|| panic!("behind {method} {url}: closed"));
         assert_eq!(next.text(), "GET /b 0", "behind {method} {url}");
         client.end_sending();
@@ -416,23 +420,27 @@ fn answers_without_body_keep_the_connection_in_step() {
     }
 }
 
-/// A body of unknown length goes in chunks to HTTP/1.1, and up to the end of the connection to HTTP/1.0.
+/// A body of unknown length is sent in chunks to HTTP/1.1, and up to the end of the connection to HTTP/1.0.
 #[test]
-fn an_answer_of_unknown_length_is_framed_for_its_reader() {
+fn response_of_unknown_length_is_framed_for_its_http_version() {
     let echo = Echo::start();
     let mut client = echo.connect();
-    let answer = client.ask("GET", "GET /stream HTTP/1.1\r\nHost: h\r\n\r\n").expect("a stream on HTTP/1.1");
-    assert_eq!((answer.header("transfer-encoding"), answer.text().as_str()), (Some("chunked"), "streamed"));
+    let response =
+        client.ask("GET", "GET /stream HTTP/1.1\r\nHost: h\r\n\r\n").expect("a stream on HTTP/1.1");
+    assert_eq!(
+        (response.header("transfer-encoding"), response.text().as_str()),
+        (Some("chunked"), "streamed")
+    );
     let next = client.ask("GET", "GET /b HTTP/1.1\r\nHost: h\r\n\r\n").expect("a request behind a stream");
     assert_eq!(next.text(), "GET /b 0");
 
     for connection in ["close", "keep-alive"] {
         let mut client = echo.connect();
         let request = format!("GET /stream HTTP/1.0\r\nConnection: {connection}\r\n\r\n");
-        let answer = client.ask("GET", request).expect("a stream on HTTP/1.0");
-        assert_eq!(answer.header("transfer-encoding"), None, "HTTP/1.0 knows no chunks");
+        let response = client.ask("GET", request).expect("a stream on HTTP/1.0");
+        assert_eq!(response.header("transfer-encoding"), None, "HTTP/1.0 knows no chunks");
         assert_eq!(
-            (answer.text().as_str(), answer.says_close()),
+            (response.text().as_str(), response.says_close()),
             ("streamed", true),
             "Connection: {connection}"
         );
@@ -440,25 +448,25 @@ fn an_answer_of_unknown_length_is_framed_for_its_reader() {
 }
 
 #[test]
-fn http_1_0_is_told_when_it_is_kept_alive() {
+fn http_1_0_when_kept_alive_gets_the_header() {
     let echo = Echo::start();
     let mut client = echo.connect();
     let request = "GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
     for round in 0..3 {
-        let answer = client.ask("GET", request).unwrap_or_else(|e| panic!("round {round}: {e}"));
-        let told = answer.header("connection").is_some_and(|v| v.eq_ignore_ascii_case("keep-alive"));
-        assert!(told, "round {round}: Connection {:?}", answer.header("connection"));
+        let response = client.ask("GET", request).unwrap_or_else(|e| panic!("round {round}: {e}"));
+        let summary = response.header("connection").is_some_and(|v| v.eq_ignore_ascii_case("keep-alive"));
+        assert!(summary, "round {round}: Connection {:?}", response.header("connection"));
     }
 }
 
 #[test]
-fn every_answer_and_refusal_has_one_date() {
+fn responses_and_rejections_have_one_date() {
     let echo = Echo::start();
     for (name, request) in
-        [("answer", "GET /a HTTP/1.1\r\nHost: h\r\n\r\n"), ("refusal", "GET /a HTTP/1.1\r\n\r\n")]
+        [("response", "GET /a HTTP/1.1\r\nHost: h\r\n\r\n"), ("rejection", "GET /a HTTP/1.1\r\n\r\n")]
     {
-        let answer = echo.connect().ask("GET", request).unwrap_or_else(|e| panic!("{name}: {e}"));
-        let dates = answer.all("date");
+        let response = echo.connect().ask("GET", request).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let dates = response.all("date");
         let [date] = dates.as_slice() else { panic!("{name}: Date {dates:?}") };
         // IMF-fixdate, RFC 9110 section 5.6.7: "Sun, 06 Nov 1994 08:49:37 GMT".
         let shape: String = date.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
@@ -469,7 +477,7 @@ fn every_answer_and_refusal_has_one_date() {
     }
 }
 
-/// The fields of a trailer never become headers of this request or of the next.
+/// Trailer fields never become headers of this request or the next.
 #[test]
 fn trailers_are_discarded() {
     let echo = Echo::start();
@@ -484,9 +492,9 @@ fn trailers_are_discarded() {
     }
 }
 
-/// A program that leaves a body unread does not put the connection out of step.
+/// An application that ignores a body does not put the connection out of sync.
 #[test]
-fn an_unread_body_is_skipped() {
+fn body_when_the_application_ignores_it_is_skipped() {
     let server = Server::http("127.0.0.1:0").expect("a free port on loopback");
     let addr = server.server_addr().to_ip().expect("an address of the internet");
     let worker = thread::spawn(move || {
@@ -513,16 +521,15 @@ fn an_unread_body_is_skipped() {
         "GET /4 HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(),
     ];
     for (i, request) in bodies.iter().enumerate() {
-        let answer = client.ask("POST", request).unwrap_or_else(|e| panic!("unread body {}: {e}", i + 1));
-        assert_eq!(answer.status, 200, "unread body {}", i + 1);
+        let response = client.ask("POST", request).unwrap_or_else(|e| panic!("unread body {}: {e}", i + 1));
+        assert_eq!(response.status, 200, "unread body {}", i + 1);
     }
     assert_eq!(worker.join().expect("the worker ends"), ["/1", "/2", "/3", "/4"]);
 }
 
-/// The last answer reaches a client that goes on sending for a while: the close must not turn into a reset
-/// that takes the answer with it.
+/// The last response reaches a client that continues to send: the close must not become a reset.
 #[test]
-fn a_last_answer_is_not_lost_while_the_client_still_sends() {
+fn last_response_when_the_client_still_sends_is_not_lost() {
     const BEHIND_KIB: usize = 32;
     let echo = Echo::start();
     let heads = [
@@ -537,17 +544,17 @@ fn a_last_answer_is_not_lost_while_the_client_still_sends() {
             for _ in 0..BEHIND_KIB {
                 let _ = client.send([b'b'; 1024]);
             }
-            let answer = client.ask("POST", "").unwrap_or_else(|e| panic!("{name}, round {round}: {e}"));
-            assert_eq!(answer.status, status, "{name}, round {round}");
+            let response = client.ask("POST", "").unwrap_or_else(|e| panic!("{name}, round {round}: {e}"));
+            assert_eq!(response.status, status, "{name}, round {round}");
             client.end_sending();
             client.at_end().unwrap_or_else(|e| panic!("{name}, round {round}: {e}"));
         }
     }
 }
 
-/// What a program puts into a header cannot become a header or an answer of its own.
+/// A header value cannot inject another header or response.
 #[test]
-fn a_header_that_would_split_an_answer_cannot_be_made() {
+fn header_when_it_could_split_a_response_cannot_be_created() {
     for value in ["a\r\nX: y", "a\nX: y", "a\rX: y", "a\0b", "\r\n\r\nHTTP/1.1 200 OK"] {
         assert!(Header::from_bytes("A", value).is_err(), "value {value:?}");
     }

@@ -1,4 +1,4 @@
-//! Limits that all connections share: who goes when there is no room, and who must not.
+//! Limits shared by all connections: which connections are closed when one is reached.
 
 #[path = "support/wait.rs"]
 mod wait;
@@ -11,14 +11,14 @@ use std::thread;
 use std::time::Duration;
 
 use tiny_http::{Limits, Rejection, Response, Server, StatusCode};
-use wait::{PATIENCE, wait_until};
+use wait::{MAX_WAIT, wait_until};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
 
-/// What the body of `/holds` says that it holds.
-const HELD_BYTES: usize = 250_000;
+/// The memory that the body of `/retains` declares.
+const RETAINED_BYTES: usize = 250_000;
 
-/// Bytes read of all endless bodies.
+/// Bytes read from all endless bodies.
 static READ: AtomicUsize = AtomicUsize::new(0);
 
 struct Endless;
@@ -31,7 +31,7 @@ impl Read for Endless {
     }
 }
 
-/// A server that answers 204, or without end where `/endless` or `/holds` is asked for.
+/// A server that responds 204, or with an endless body to `/endless` and `/retains`.
 fn serve(limits: Limits) -> (Arc<Server>, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let server = Arc::new(Server::with_limits(listener, limits, Rejection::to_response).expect("a listener"));
@@ -39,11 +39,12 @@ fn serve(limits: Limits) -> (Arc<Server>, SocketAddr) {
     let receiving = Arc::clone(&server);
     thread::spawn(move || {
         for request in receiving.incoming_requests() {
-            // Some clients here are gone before their answer.
+            // Fails if the client has disconnected.
             let _ = match request.url() {
                 "/endless" => request.respond(Response::new(StatusCode(200), vec![], Endless, None, None)),
-                "/holds" => request.respond(
-                    Response::new(StatusCode(200), vec![], Endless, None, None).with_held_bytes(HELD_BYTES),
+                "/retains" => request.respond(
+                    Response::new(StatusCode(200), vec![], Endless, None, None)
+                        .with_retained_bytes(RETAINED_BYTES),
                 ),
                 _ => request.respond(Response::empty(204)),
             };
@@ -54,7 +55,7 @@ fn serve(limits: Limits) -> (Arc<Server>, SocketAddr) {
 
 fn connect(address: SocketAddr) -> TcpStream {
     let client = TcpStream::connect(address).expect("the server listens");
-    client.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    client.set_read_timeout(Some(MAX_WAIT)).expect("a socket");
     client
 }
 
@@ -62,11 +63,11 @@ fn send(mut client: &TcpStream, bytes: impl AsRef<[u8]>) {
     client.write_all(bytes.as_ref()).expect("the server reads");
 }
 
-/// The status of the next answer, 0 when there is none but the end.
+/// The status of the next response, 0 at the end of the stream.
 fn status(mut client: &TcpStream) -> u16 {
-    let mut answer = [0; 1024];
-    let count = client.read(&mut answer).unwrap_or(0);
-    let text = String::from_utf8_lossy(&answer[..count]).into_owned();
+    let mut response = [0; 1024];
+    let count = client.read(&mut response).unwrap_or(0);
+    let text = String::from_utf8_lossy(&response[..count]).into_owned();
     text.strip_prefix("HTTP/1.1 ")
         .and_then(|rest| rest.get(..3))
         .map_or(0, |code| code.parse().expect("a status"))
@@ -78,7 +79,7 @@ fn ask(client: &TcpStream) -> u16 {
 }
 
 #[test]
-fn at_the_cap_who_was_never_served_goes_before_who_was() {
+fn new_connection_at_the_limit_evicts_never_served_connections_first() {
     let evictable_after = Duration::from_millis(100);
     let (_server, address) = serve(Limits { max_connections: 4, evictable_after, ..Limits::default() });
     let served = connect(address);
@@ -89,27 +90,27 @@ fn at_the_cap_who_was_never_served_goes_before_who_was() {
             send(&client, beginning);
             client
         });
-    // Time has to pass, that is all.
+    // Only time makes a connection evictable.
     thread::sleep(4 * evictable_after);
-    let mut newcomers = Vec::new();
+    let mut new_clients = Vec::new();
     for (gone, says) in [(silent, 0), (slow_head, 503), (slow_body, 503)] {
-        let newcomer = connect(address);
-        assert_eq!(ask(&newcomer), 204);
+        let new_client = connect(address);
+        assert_eq!(ask(&new_client), 204);
         assert_eq!(status(&gone), says);
-        assert_eq!(ask(&served), 204, "who is served stays");
-        newcomers.push(newcomer);
+        assert_eq!(ask(&served), 204, "a served connection is kept");
+        new_clients.push(new_client);
     }
     thread::sleep(4 * evictable_after);
     assert_eq!(ask(&served), 204);
     let last = connect(address);
     assert_eq!(ask(&last), 204);
-    assert_eq!(status(&newcomers[0]), 0, "the longest-idle one goes");
-    assert_eq!((ask(&served), ask(&newcomers[1]), ask(&newcomers[2])), (204, 204, 204));
+    assert_eq!(status(&new_clients[0]), 0, "the longest-idle one is evicted");
+    assert_eq!((ask(&served), ask(&new_clients[1]), ask(&new_clients[2])), (204, 204, 204));
 }
 
 #[test]
-fn at_the_cap_a_newcomer_is_refused_where_nobody_has_waited_long_enough() {
-    let limits = Limits { max_connections: 2, evictable_after: PATIENCE, ..Limits::default() };
+fn new_connection_at_the_limit_when_none_is_evictable_gets_503() {
+    let limits = Limits { max_connections: 2, evictable_after: MAX_WAIT, ..Limits::default() };
     let (server, address) = serve(limits);
     let (served, _silent) = (connect(address), connect(address));
     assert_eq!(ask(&served), 204);
@@ -121,19 +122,21 @@ fn at_the_cap_a_newcomer_is_refused_where_nobody_has_waited_long_enough() {
 }
 
 #[test]
-fn slow_heads_that_fill_the_memory_for_requests_give_way_to_smaller_requests() {
+fn slow_heads_when_they_exhaust_the_request_quota_yield_to_smaller_requests() {
     const HEAD_BYTES: usize = 12_000;
     let (server, address) = serve(Limits { max_buffered_bytes: 100_000, ..Limits::default() });
     let beginning = format!("GET / HTTP/1.1\r\nHost: h\r\nA: {}", "a".repeat(HEAD_BYTES));
-    let hoarders: Vec<TcpStream> = (0..20)
+    let slow_clients: Vec<TcpStream> = (0..20)
         .map(|_| {
             let client = connect(address);
             send(&client, &beginning);
             client
         })
         .collect();
-    wait_until("no more fit in", || server.stats().shed > 0 && server.stats().buffered_bytes > 85_000);
-    // Each of these is held for a moment, until its rest comes.
+    wait_until("the quota is exhausted", || {
+        server.stats().shed > 0 && server.stats().buffered_bytes > 85_000
+    });
+    // Each of these is buffered until its rest arrives.
     for (first, rest) in [
         ("GET / HTTP/1.1\r\nHo", "st: h\r\n\r\n"),
         ("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5000\r\n\r\n01234", &*"5".repeat(4995)),
@@ -142,17 +145,17 @@ fn slow_heads_that_fill_the_memory_for_requests_give_way_to_smaller_requests() {
             let client = connect(address);
             let before = server.stats().buffered_bytes;
             send(&client, first);
-            wait_until("it is held", || server.stats().buffered_bytes != before);
+            wait_until("it is buffered", || server.stats().buffered_bytes != before);
             send(&client, rest);
             assert_eq!(status(&client), 204, "{first:?}");
         }
     }
-    drop(hoarders);
-    wait_until("all is given back", || server.stats().buffered_bytes == 0);
+    drop(slow_clients);
+    wait_until("all memory is released", || server.stats().buffered_bytes == 0);
 }
 
 #[test]
-fn answers_that_nobody_takes_are_bounded_together_and_the_longest_stalled_goes() {
+fn unread_responses_when_they_exceed_the_quota_close_the_longest_stalled() {
     const MAX_UNSENT_BYTES: usize = 100_000;
     const MUCH: u64 = 64 << 20;
     let (server, address) = serve(Limits { max_unsent_bytes: MAX_UNSENT_BYTES, ..Limits::default() });
@@ -161,7 +164,7 @@ fn answers_that_nobody_takes_are_bounded_together_and_the_longest_stalled_goes()
         let client = connect(address);
         let before = READ.load(Ordering::SeqCst);
         send(&client, "GET /endless HTTP/1.1\r\nHost: h\r\n\r\n");
-        wait_until("the answer begins", || READ.load(Ordering::SeqCst) > before);
+        wait_until("the response begins", || READ.load(Ordering::SeqCst) > before);
         wait_until("it stalls", || {
             let read = READ.load(Ordering::SeqCst);
             thread::sleep(Duration::from_millis(20));
@@ -172,21 +175,21 @@ fn answers_that_nobody_takes_are_bounded_together_and_the_longest_stalled_goes()
     }
     assert!((3..10).contains(&server.stats().connections), "{:?}", server.stats());
     assert_eq!(ask(&connect(address)), 204);
-    // The newest still has its answer, as much as it likes; the oldest no more than the sockets held.
+    // The newest can read on; the oldest gets no more than the socket buffers held.
     let taken = |client: TcpStream| io::copy(&mut client.take(MUCH), &mut io::sink()).expect("a clean end");
     assert_eq!(stalled.pop().map(taken), Some(MUCH));
     assert!(taken(stalled.swap_remove(0)) < MUCH);
     drop(stalled);
-    wait_until("all is given back", || server.stats().unsent_bytes == 0);
+    wait_until("all memory is released", || server.stats().unsent_bytes == 0);
 }
 
 #[test]
-fn what_a_body_holds_is_counted_and_an_answer_that_is_closed_early_does_not_look_whole() {
-    let (server, address) = serve(Limits { max_unsent_bytes: 3 * HELD_BYTES, ..Limits::default() });
+fn retained_bytes_count_against_the_quota_and_a_truncated_response_is_reset() {
+    let (server, address) = serve(Limits { max_unsent_bytes: 3 * RETAINED_BYTES, ..Limits::default() });
     let ask = |version| {
         let client = connect(address);
-        send(&client, format!("GET /holds HTTP/{version}\r\nHost: h\r\n\r\n"));
-        client.peek(&mut [0]).expect("the answer begins");
+        send(&client, format!("GET /retains HTTP/{version}\r\nHost: h\r\n\r\n"));
+        client.peek(&mut [0]).expect("the response begins");
         wait_until("it stalls", || {
             let read = READ.load(Ordering::SeqCst);
             thread::sleep(Duration::from_millis(20));
@@ -194,12 +197,12 @@ fn what_a_body_holds_is_counted_and_an_answer_that_is_closed_early_does_not_look
         });
         client
     };
-    // Two have room. To HTTP/1.0 a body without length ends with the connection, so it must not end properly.
+    // Two fit. To HTTP/1.0 a body without length ends with the connection, so the connection must be reset.
     let clients = [ask("1.0"), ask("1.1"), ask("1.1")];
     assert_eq!(server.stats().connections, 2);
     let read = |client: &TcpStream| io::copy(&mut client.take(1 << 26), &mut io::sink());
     assert_eq!(read(&clients[0]).map_err(|error| error.kind()), Err(io::ErrorKind::ConnectionReset));
     assert_eq!(read(&clients[1]).ok(), Some(1 << 26));
     drop(clients);
-    wait_until("all is given back", || server.stats().unsent_bytes == 0);
+    wait_until("all memory is released", || server.stats().unsent_bytes == 0);
 }

@@ -1,7 +1,7 @@
-//! Answers whose body is read while they are sent, by a program whose reads wait, hang, fail or panic.
+//! Long response bodies whose reads block, hang, fail or panic.
 //!
-//! The program here has one thread in `recv`, as a program with a dispatcher has: whatever a body does, that thread must go
-//! on giving requests, and deadlines must be kept.
+//! The application has one thread in `recv`. Whatever a body does, that thread must receive requests, and deadlines
+//! must be kept.
 
 #[path = "support/wait.rs"]
 mod wait;
@@ -14,14 +14,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tiny_http::{Limits, Rejection, Response, Server, StatusCode};
-use wait::{PATIENCE, wait_until};
+use wait::{MAX_WAIT, wait_until};
 
-/// What one page of a body holds: more than the engine reads at a time.
+/// The size of a page of a body: more than the engine reads at a time.
 const PAGE_BYTES: usize = 100_000;
-/// An answer that the program has in memory.
+/// The size of a response that is in memory.
 const WHOLE_BYTES: usize = 300_000;
 
-/// What the bodies of a test wait for, and how many reads wait.
+/// A gate that blocks the reads of bodies, and counts them.
 #[derive(Default)]
 struct Gate {
     open: Mutex<bool>,
@@ -34,18 +34,18 @@ impl Gate {
     fn pass(&self) {
         let waiting = self.waiting.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_waiting.fetch_max(waiting, Ordering::SeqCst);
-        let open = self.open.lock().expect("nobody panics with it");
-        drop(self.opened.wait_while(open, |open| !*open).expect("nobody panics with it"));
+        let open = self.open.lock().expect("no thread panics while holding it");
+        drop(self.opened.wait_while(open, |open| !*open).expect("no thread panics while holding it"));
         self.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 
     fn open(&self) {
-        *self.open.lock().expect("nobody panics with it") = true;
+        *self.open.lock().expect("no thread panics while holding it") = true;
         self.opened.notify_all();
     }
 }
 
-/// A body that gives its first page at once and asks `before_page` before each other one, as one does that reads its pages
+/// A body with its first page in memory that calls `before_page` before each further page, like one that reads pages
 /// from a database.
 struct Pages<F> {
     left: usize,
@@ -74,7 +74,7 @@ impl<F: FnMut() -> io::Result<()>> Read for Pages<F> {
     }
 }
 
-/// Serves with one thread: `/quick` at once, `/whole` from memory, everything else with the body that `body` makes.
+/// Serves with one thread: `/quick` at once, `/whole` from memory, everything else with a body from `body`.
 fn serve<R, F>(limits: Limits, body: F) -> (Arc<Server>, SocketAddr)
 where
     R: Read + Send + 'static,
@@ -86,7 +86,7 @@ where
     let receiving = Arc::clone(&server);
     thread::spawn(move || {
         for request in receiving.incoming_requests() {
-            // Some clients here are gone before their answer, which is theirs to judge.
+            // Fails if the client has disconnected.
             let _ = match request.url() {
                 "/quick" => request.respond(Response::empty(204)),
                 "/whole" => request.respond(Response::from_data(vec![b'w'; WHOLE_BYTES])),
@@ -99,7 +99,7 @@ where
 
 fn connect(address: SocketAddr, request: &str) -> TcpStream {
     let mut client = TcpStream::connect(address).expect("the server listens");
-    client.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    client.set_read_timeout(Some(MAX_WAIT)).expect("a socket");
     client.write_all(request.as_bytes()).expect("the server reads");
     client
 }
@@ -109,28 +109,28 @@ fn get(url: &str) -> String {
 }
 
 fn require_quick(address: SocketAddr) {
-    let mut answer = [0; 12];
-    connect(address, &get("/quick")).read_exact(&mut answer).expect("an answer in time");
-    assert_eq!(&answer, b"HTTP/1.1 204");
+    let mut response = [0; 12];
+    connect(address, &get("/quick")).read_exact(&mut response).expect("a response in time");
+    assert_eq!(&response, b"HTTP/1.1 204");
 }
 
-/// How many bytes of content a chunked answer has, which must come whole; a short refusal may come behind it.
+/// Reads a complete chunked response, and returns the length of its body. A rejection may follow it.
 fn read_whole(client: &mut TcpStream) -> usize {
     const END: &[u8] = b"\r\n0\r\n\r\n";
-    let (mut answer, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
+    let (mut response, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
     loop {
         let count = client.read(&mut buffer).expect("the rest in time");
-        assert!(count > 0, "ended after {} bytes", answer.len());
-        answer.extend_from_slice(&buffer[..count]);
-        let tail = answer.len().saturating_sub(1024);
-        if let Some(end) = answer[tail..].windows(END.len()).position(|bytes| bytes == END) {
-            return answer[..tail + end].iter().filter(|byte| **byte == b'p').count();
+        assert!(count > 0, "ended after {} bytes", response.len());
+        response.extend_from_slice(&buffer[..count]);
+        let tail = response.len().saturating_sub(1024);
+        if let Some(end) = response[tail..].windows(END.len()).position(|bytes| bytes == END) {
+            return response[..tail + end].iter().filter(|byte| **byte == b'p').count();
         }
     }
 }
 
 #[test]
-fn bodies_that_hang_hold_up_nobody_and_take_a_bounded_number_of_threads() {
+fn bodies_when_they_hang_delay_no_other_and_use_a_bounded_number_of_threads() {
     const STREAMS: usize = 50;
     const THREADS: usize = 3;
     let gate = Arc::new(Gate::default());
@@ -145,24 +145,24 @@ fn bodies_that_hang_hold_up_nobody_and_take_a_bounded_number_of_threads() {
         })
     });
     let mut streams: Vec<TcpStream> = (0..STREAMS).map(|_| connect(address, &get("/list"))).collect();
-    wait_until("as many reads hang as may", || gate.waiting.load(Ordering::SeqCst) == THREADS);
+    wait_until("as many reads hang as allowed", || gate.waiting.load(Ordering::SeqCst) == THREADS);
 
-    // An event on a connection whose body hangs must not make whoever polls wait for it.
+    // An event on a connection whose body hangs must not block the polling thread.
     for stream in &mut streams {
         stream.write_all(b"G").expect("the server is there");
     }
     (0..100).for_each(|_| require_quick(address));
-    // Nor must an answer that asks nobody any more.
+    // A response from memory must not be blocked either.
     let mut whole = vec![0; WHOLE_BYTES];
     connect(address, &get("/whole")).read_exact(&mut whole).expect("all of it in time");
     let mut slow = connect(address, "GET /slow");
-    let mut answer = String::new();
-    slow.read_to_string(&mut answer).expect("an answer in time");
-    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
-    // A client that goes is let go, although its body hangs.
+    let mut response = String::new();
+    slow.read_to_string(&mut response).expect("a response in time");
+    assert!(response.starts_with("HTTP/1.1 408 "), "{response}");
+    // The connection of a client that disconnects is closed, although its body hangs.
     let gone = STREAMS / 2;
     streams.truncate(STREAMS - gone);
-    wait_until("who is gone is forgotten", || server.stats().connections <= STREAMS - gone);
+    wait_until("closed connections are removed", || server.stats().connections <= STREAMS - gone);
 
     gate.open();
     for stream in &mut streams {
@@ -172,7 +172,7 @@ fn bodies_that_hang_hold_up_nobody_and_take_a_bounded_number_of_threads() {
 }
 
 #[test]
-fn eight_lists_at_once_read_page_by_page_delay_nobody_else() {
+fn lists_read_page_by_page_delay_no_other_request() {
     const LISTS: usize = 8;
     const PAGES: usize = 20;
     const ROUND_TRIP: Duration = Duration::from_millis(20);
@@ -206,12 +206,12 @@ fn eight_lists_at_once_read_page_by_page_delay_nobody_else() {
         others.len(),
         others[others.len() - 1]
     );
-    // A page takes 20 ms to read: whoever waited for one would take longer than this.
+    // A page takes 20 ms to read: a request that waited for one would take longer than this.
     assert!(median < ROUND_TRIP / 2, "others took a median of {median:.1?}");
 }
 
 #[test]
-fn a_body_that_fails_never_looks_whole_even_where_only_the_end_tells() {
+fn body_when_it_fails_resets_the_connection() {
     for (version, panics) in [("1.0", false), ("1.0", true), ("1.1", false), ("1.1", true)] {
         let (server, address) = serve(Limits::default(), move || {
             pages(3, move || {
@@ -220,17 +220,17 @@ fn a_body_that_fails_never_looks_whole_even_where_only_the_end_tells() {
             })
         });
         let mut client = connect(address, &format!("GET /list HTTP/{version}\r\nHost: h\r\n\r\n"));
-        let mut answer = Vec::new();
-        let end = client.read_to_end(&mut answer);
-        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
+        let mut response = Vec::new();
+        let end = client.read_to_end(&mut response);
+        assert!(response.is_empty() || response.starts_with(b"HTTP/1.1 200 OK\r\n"));
         let is_reset = end.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset);
-        assert!(is_reset, "HTTP/{version}: {} bytes that look whole", answer.len());
-        wait_until("the connection is gone", || server.stats().connections == 0);
+        assert!(is_reset, "HTTP/{version}: {} bytes that look whole", response.len());
+        wait_until("the connection is closed", || server.stats().connections == 0);
         require_quick(address);
     }
 }
 
-/// Panics where it is dropped, too.
+/// Panics when dropped.
 struct Bad(Pages<fn() -> io::Result<()>>);
 
 impl Read for Bad {
@@ -246,16 +246,16 @@ impl Drop for Bad {
 }
 
 #[test]
-fn a_body_that_panics_when_dropped_ends_no_thread_of_the_engine() {
+fn body_when_its_drop_panics_ends_no_thread() {
     let limits = Limits { max_body_threads: 1, write_timeout: Duration::from_secs(1), ..Limits::default() };
     let (server, address) = serve(limits, || Bad(pages(200, (|| Ok(())) as fn() -> io::Result<()>)));
     for _ in 0..3 {
-        // One that is read to its end, one whose client is gone, one that stalls until its deadline.
+        // One is read to its end, one client disconnects, one stalls until its deadline.
         let whole = read_whole(&mut connect(address, &get("/list")));
         assert_eq!(whole, 200 * PAGE_BYTES);
         drop(connect(address, &get("/list")));
         let _stalled = connect(address, &get("/list"));
-        wait_until("all are gone", || server.stats().connections == 0);
+        wait_until("all connections are closed", || server.stats().connections == 0);
     }
     require_quick(address);
 }

@@ -1,4 +1,4 @@
-//! More connections than a server wants: kept, idle, reset, or more than it has descriptors.
+//! Too many connections: kept, idle, reset, or more than there are descriptors.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_socket_linger;
 
-use crate::crowd::{Crowd, require_ended};
+use crate::client_group::{ClientGroup, require_closed};
 use crate::process::Setup;
-use crate::support::client::{Client, PATIENCE};
+use crate::support::client::{Client, MAX_WAIT};
 use crate::{EARLY, HEALTH, LATE, Target, allowed, alone, attack, attack_with, ms, tally};
 
 #[test]
-fn kept_connections_beyond_the_number_of_workers_are_all_served() {
+fn kept_connections_when_more_than_workers_are_all_served() {
     attack("8, 16, 64 kept connections", |target| {
         const ROUNDS: usize = 20;
-        let mut told = Vec::new();
+        let mut summary = Vec::new();
         for count in [8, 16, 64] {
             let began = Instant::now();
             let mut clients: Vec<Client> = (0..count).map(|_| target.client()).collect();
@@ -25,20 +25,20 @@ fn kept_connections_beyond_the_number_of_workers_are_all_served() {
                     client.send(HEALTH).unwrap_or_else(|e| panic!("{count} connections, round {round}: {e}"));
                 }
                 for client in &mut clients {
-                    let answer = client
-                        .answer("GET")
+                    let response = client
+                        .read_response("GET")
                         .unwrap_or_else(|e| panic!("{count} connections, round {round}: {e}"));
-                    assert_eq!(answer.map(|a| a.status), Some(200), "{count} connections, round {round}");
+                    assert_eq!(response.map(|a| a.status), Some(200), "{count} connections, round {round}");
                 }
             }
-            told.push(format!("{count}: {} answers in {:.0?}", count * ROUNDS, began.elapsed()));
+            summary.push(format!("{count}: {} responses in {:.0?}", count * ROUNDS, began.elapsed()));
         }
-        told.join("; ")
+        summary.join("; ")
     });
 }
 
 #[test]
-fn ten_thousand_idle_connections() {
+fn idle_connections_in_large_numbers_cost_little_memory_and_are_served() {
     let setup = Setup { idle_ms: 60_000, ..Setup::default() };
     let count = allowed(10_000);
     attack_with("10,000 idle connections", &setup, |target| {
@@ -46,8 +46,8 @@ fn ten_thousand_idle_connections() {
         let mut clients = Vec::with_capacity(count);
         for i in 0..count {
             let mut client = target.client();
-            let answer = client.ask("GET", HEALTH).unwrap_or_else(|e| panic!("idle connection {i}: {e}"));
-            assert_eq!(answer.status, 200, "idle connection {i}");
+            let response = client.ask("GET", HEALTH).unwrap_or_else(|e| panic!("idle connection {i}: {e}"));
+            assert_eq!(response.status, 200, "idle connection {i}");
             clients.push(client);
         }
         let now = target.server.figures();
@@ -55,9 +55,9 @@ fn ten_thousand_idle_connections() {
         let each = (now.resident_kib - before.resident_kib) * 1024 / count;
         // All of them are still served.
         for (i, client) in clients.iter_mut().enumerate().step_by(97) {
-            let answer =
+            let response =
                 client.ask("GET", HEALTH).unwrap_or_else(|e| panic!("idle connection {i}, again: {e}"));
-            assert_eq!(answer.status, 200, "idle connection {i}, again");
+            assert_eq!(response.status, 200, "idle connection {i}, again");
         }
         assert!(each < 4096, "{each} bytes a connection");
         format!("{count} connections, {each} bytes each, {} threads", now.threads)
@@ -65,7 +65,7 @@ fn ten_thousand_idle_connections() {
 }
 
 #[test]
-fn twenty_thousand_connections_opened_and_reset() {
+fn connections_when_reset_by_the_client_leave_nothing_behind() {
     attack("20,000 connections reset", |target| {
         const COUNT: usize = 20_000;
         let starts: [&[u8]; 4] = [
@@ -76,9 +76,9 @@ fn twenty_thousand_connections_opened_and_reset() {
         ];
         let began = Instant::now();
         for i in 0..COUNT {
-            let mut stream = TcpStream::connect_timeout(&target.addr(), PATIENCE)
+            let mut stream = TcpStream::connect_timeout(&target.addr(), MAX_WAIT)
                 .unwrap_or_else(|e| panic!("connection {i}: {e}"));
-            // Closing resets: no time to linger.
+            // Makes the close a reset.
             set_socket_linger(&stream, Some(Duration::ZERO)).expect("a connected socket");
             stream.write_all(starts[i % starts.len()]).unwrap_or_else(|e| panic!("connection {i}: {e}"));
         }
@@ -90,71 +90,76 @@ fn twenty_thousand_connections_opened_and_reset() {
 fn idle_connections_are_closed_by_their_deadline() {
     let setup = Setup::default();
     attack_with("idle connections", &setup, |target| {
-        let mut silent = target.crowd(200);
-        let mut kept = target.crowd(200);
-        kept.send_all(HEALTH.as_bytes(), PATIENCE);
+        let mut silent = target.group(200);
+        let mut kept = target.group(200);
+        kept.send_all(HEALTH.as_bytes(), MAX_WAIT);
         let latest = ms(setup.idle_ms.max(setup.head_ms)) + LATE;
-        let kept = require_ended(
-            "idle after an answer",
-            &kept.wait_ended(PATIENCE),
+        let kept = require_closed(
+            "idle after a response",
+            &kept.wait_closed(MAX_WAIT),
             &[200],
             ms(setup.idle_ms) - EARLY,
             latest,
         );
         let earliest = ms(setup.idle_ms.min(setup.head_ms)) - EARLY;
-        let silent =
-            require_ended("silent from the start", &silent.wait_ended(PATIENCE), &[0, 408], earliest, latest);
-        format!("after an answer: {kept}; silent: {silent}")
+        let silent = require_closed(
+            "silent from the start",
+            &silent.wait_closed(MAX_WAIT),
+            &[0, 408],
+            earliest,
+            latest,
+        );
+        format!("after a response: {kept}; silent: {silent}")
     });
 }
 
 #[test]
-fn descriptors_run_out() {
-    // The shell gives the server 64; 150 connections want one each, first idle, then in the middle of a head.
+fn connections_when_descriptors_run_out_are_closed_or_rejected() {
+    // The server has 64 descriptors. 150 connections need one each, first idle, then in the middle of a head.
     const COUNT: usize = 150;
     let setup = Setup { descriptors: 64, ..Setup::default() };
     attack_with("64 descriptors, 150 idle connections", &setup, |target| {
-        let ended = crowd_over_time(target, COUNT).wait_ended(PATIENCE);
-        require_ended("idle connections at the cap", &ended, &[0, 408, 503], ms(0), PATIENCE)
+        let ended = open_over_time(target, COUNT).wait_closed(MAX_WAIT);
+        require_closed("idle connections at the cap", &ended, &[0, 408, 503], ms(0), MAX_WAIT)
     });
     attack_with("64 descriptors, 150 slow heads", &setup, |target| {
-        let mut crowd = crowd_over_time(target, COUNT);
-        let ended = crowd.drip(std::iter::repeat_n(b'G', 400), ms(20), PATIENCE);
-        require_ended("slow heads at the cap", &ended, &[0, 400, 408, 503], ms(0), PATIENCE)
+        let mut group = open_over_time(target, COUNT);
+        let ended = group.drip(std::iter::repeat_n(b'G', 400), ms(20), MAX_WAIT);
+        require_closed("slow heads at the cap", &ended, &[0, 400, 408, 503], ms(0), MAX_WAIT)
     });
 }
 
-/// The program itself takes every descriptor, so that accepting fails: it must go on when some are free
-/// again, and who is connected must not notice.
+/// The application takes every descriptor, so that accepting fails. It must resume when descriptors are free again,
+/// and open connections must not be affected.
 #[test]
-fn descriptors_taken_by_the_program_itself() {
+fn accepting_when_the_application_takes_all_descriptors_resumes_later() {
     const COUNT: usize = 24;
     let _alone = alone();
     let setup = Setup { descriptors: 64, ..Setup::default() };
-    let target = Target::start("64 descriptors, all taken by the program", &setup);
+    let target = Target::start("64 descriptors, all taken by the application", &setup);
     let mut kept = target.client();
     let mut ask = |url: &str| {
-        let answer = kept.ask("GET", format!("GET {url} HTTP/1.1\r\nHost: h\r\n\r\n"));
-        answer.unwrap_or_else(|e| panic!("no descriptors, a kept connection asks {url}: {e}")).text()
+        let response = kept.ask("GET", format!("GET {url} HTTP/1.1\r\nHost: h\r\n\r\n"));
+        response.unwrap_or_else(|e| panic!("no descriptors, a kept connection asks {url}: {e}")).text()
     };
     let hoard = ask("/hoard");
-    let mut crowd = target.crowd(COUNT);
-    crowd.send(HEALTH.as_bytes());
+    let mut group = target.group(COUNT);
+    group.send(HEALTH.as_bytes());
     (0..200).for_each(|_| assert_eq!(ask("/health"), "{\"status\":\"ok\"}"));
     ask("/release");
-    let answers = crowd.wait_answered(COUNT, PATIENCE);
-    assert!(answers.iter().all(|s| [200, 503].contains(s)), "without descriptors: {}", tally(answers));
-    drop((kept, crowd));
-    target.recovered(&format!("{hoard} taken; of {COUNT} newcomers {}", tally(answers)), None);
+    let responses = group.wait_for_responses(COUNT, MAX_WAIT);
+    assert!(responses.iter().all(|s| [200, 503].contains(s)), "without descriptors: {}", tally(responses));
+    drop((kept, group));
+    target.recovered(&format!("{hoard} taken; of {COUNT} new_clients {}", tally(responses)), None);
 }
 
-/// Connections one after the other: at the cap each costs another its place, which nobody has to give who has waited for less
-/// than `evictable_after` (100 ms). In one burst they would leave no place for a healthy newcomer, who is then told 503.
-fn crowd_over_time(target: &Target, count: usize) -> Crowd {
-    let mut crowd = target.crowd(0);
+/// Opens connections with pauses. At the limit each evicts another one that has waited for `evictable_after` (100
+/// ms); after a burst there would be none to evict for a healthy client, which would get 503.
+fn open_over_time(target: &Target, count: usize) -> ClientGroup {
+    let mut group = target.group(0);
     for _ in 0..count {
-        crowd.join(target.addr());
+        group.join(target.addr());
         thread::sleep(ms(10));
     }
-    crowd
+    group
 }

@@ -1,9 +1,9 @@
-//! A client that behaves well and keeps asking `/health` while others do not, and how it fared.
+//! A healthy client that requests `/health` during an attack, and its response times.
 //!
-//! It asks two servers in turns: the one under attack, and one of the same kind that is left in peace beside it. Both feel the
-//! machine, the attackers' own work included, at the same moments, so what the first is slower by is the attack's. What is compared
-//! is the p99 of a hundred requests in a row, and of all such rows the median one: a machine that is busy elsewhere spoils a row
-//! now and then, an attack that works spoils most.
+//! It alternates between the server under attack and a reference server of the same kind. The load of the machine,
+//! including that of the attackers, slows both, so the difference is due to the attack. It compares the p99 of a
+//! hundred requests in a row, and takes the median of all rows: a busy machine spoils some rows, a successful attack
+//! most.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -15,28 +15,28 @@ use std::time::{Duration, Instant};
 use crate::support::client::Client;
 
 const REQUEST: &str = "GET /health HTTP/1.1\r\nHost: h\r\n\r\n";
-/// The pause between two requests: often enough to feel a stall, too seldom to be a load.
+/// The pause between two requests: short enough to notice a stall, long enough not to be a load.
 const PACE: Duration = Duration::from_millis(1);
-/// Requests of which a p99 is taken.
+/// Requests per p99.
 const ROW: usize = 100;
-/// The fewest such rows under attack.
+/// The minimum number of such rows during an attack.
 const ROWS: usize = 3;
-/// How many times as slow as in peace the p99 may be under attack.
+/// The highest allowed ratio of the p99 under attack to that of the reference.
 const SLOWER: u32 = 5;
-/// A p99 up to this is never a failure: it is a time slice or two of a busy machine.
+/// A p99 up to this is never a failure: a busy machine causes it.
 const NOISE: Duration = Duration::from_millis(15);
-/// Past this, and past `SLOWER` times the quiet value, it is a failure whatever the server in peace says: an attack that takes
-/// the whole machine slows that one, too.
+/// Above this and above `SLOWER` times the p99 before the attack, it is a failure whatever the reference server's
+/// p99: an attack that uses the whole machine slows that server, too.
 const MOST: Duration = Duration::from_millis(100);
 
-/// How the client fared.
+/// The results of the healthy client.
 pub struct Report {
     attacked: Vec<Duration>,
-    peaceful: Vec<Duration>,
+    reference: Vec<Duration>,
     pub failures: Vec<String>,
 }
 
-/// The median row's p99.
+/// The p99 of the median row.
 fn p99(times: &[Duration]) -> Duration {
     let p99_of_row = |row: &[Duration]| {
         let mut row = row.to_vec();
@@ -53,51 +53,51 @@ impl Report {
         p99(&self.attacked)
     }
 
-    /// How many requests were answered.
+    /// The number of responses.
     pub fn asked(&self) -> usize {
         self.attacked.len()
     }
 
-    /// Requires that every request was answered. Whether about as fast as in quiet times and by the server in peace.
-    pub fn is_as_good_as(&self, quiet: &Report, attack: &str) -> bool {
+    /// Requires that every request was answered. Returns whether that was about as fast as before and by the
+    /// reference.
+    pub fn is_as_fast_as(&self, baseline: &Report, attack: &str) -> bool {
         let failed = self.failures.len();
         assert!(failed == 0, "{attack}: {failed} healthy requests failed, first: {}", self.failures[0]);
-        let (own, before, peaceful) = (self.p99(), quiet.p99(), p99(&self.peaceful));
-        own <= NOISE || own <= SLOWER * before.max(peaceful) && (own <= MOST || own <= SLOWER * before)
+        let (own, before, reference) = (self.p99(), baseline.p99(), p99(&self.reference));
+        own <= NOISE || own <= SLOWER * before.max(reference) && (own <= MOST || own <= SLOWER * before)
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let worst = self.attacked.iter().max().copied().unwrap_or_default();
-        let (own, peaceful) = (self.p99(), p99(&self.peaceful));
-        let still = self.peaceful.iter().max().copied().unwrap_or_default();
+        let (own, reference) = (self.p99(), p99(&self.reference));
+        let still = self.reference.iter().max().copied().unwrap_or_default();
         write!(
             f,
-            "{} asked, p99 {own:.1?}, worst {worst:.1?}; in peace p99 {peaceful:.1?}, worst {still:.1?}",
+            "{} asked, p99 {own:.1?}, worst {worst:.1?}; reference p99 {reference:.1?}, worst {still:.1?}",
             self.asked()
         )
     }
 }
 
-/// The client at work on a thread of its own.
+/// The client, on a thread of its own.
 pub struct Health {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Report>>,
 }
 
 impl Health {
-    pub fn start(attacked: SocketAddr, peaceful: SocketAddr) -> Health {
+    pub fn start(attacked: SocketAddr, reference: SocketAddr) -> Health {
         let stop = Arc::new(AtomicBool::new(false));
         let thread = thread::spawn({
             let stop = stop.clone();
-            move || ask_until(attacked, peaceful, ROWS, || stop.load(Ordering::Relaxed))
+            move || ask_until(attacked, reference, ROWS, || stop.load(Ordering::Relaxed))
         });
         Health { stop, thread: Some(thread) }
     }
 
-    /// A short attack leaves the client little to ask, and what it leaves behind counts too: the client goes
-    /// on until it has asked `ROWS` times `ROW` times.
+    /// Ends the client. After a short attack it goes on until it has sent `ROWS` times `ROW` requests.
     pub fn end(mut self) -> Report {
         self.stop.store(true, Ordering::Relaxed);
         let thread = self.thread.take().expect("it ends once");
@@ -106,25 +106,26 @@ impl Health {
 }
 
 impl Drop for Health {
-    /// Behind an attack that failed, it must not go on into the next.
+    /// After a failed attack, the client must not go on into the next.
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 }
 
-/// Asks as few times as say anything, with nobody else about.
-pub fn quiet(addr: SocketAddr, peaceful: SocketAddr) -> Report {
-    ask_until(addr, peaceful, 1, || true)
+/// Measures one row without an attack.
+pub fn baseline(addr: SocketAddr, reference: SocketAddr) -> Report {
+    ask_until(addr, reference, 1, || true)
 }
 
-fn ask_until(attacked: SocketAddr, peaceful: SocketAddr, rows: usize, done: impl Fn() -> bool) -> Report {
-    let mut report = Report { attacked: Vec::new(), peaceful: Vec::new(), failures: Vec::new() };
-    let (mut attacked, mut peaceful) = (Asker::new(attacked), Asker::new(peaceful));
+fn ask_until(attacked: SocketAddr, reference: SocketAddr, rows: usize, done: impl Fn() -> bool) -> Report {
+    let mut report = Report { attacked: Vec::new(), reference: Vec::new(), failures: Vec::new() };
+    let (mut attacked, mut reference) = (Asker::new(attacked), Asker::new(reference));
     for i in 0.. {
         if i % ROW == 0 && i >= rows * ROW && done() {
             break;
         }
-        for (asker, times) in [(&mut attacked, &mut report.attacked), (&mut peaceful, &mut report.peaceful)] {
+        for (asker, times) in [(&mut attacked, &mut report.attacked), (&mut reference, &mut report.reference)]
+        {
             let began = Instant::now();
             match asker.ask(i % 4 == 3) {
                 Ok(()) => times.push(began.elapsed()),
@@ -136,7 +137,7 @@ fn ask_until(attacked: SocketAddr, peaceful: SocketAddr, rows: usize, done: impl
     report
 }
 
-/// Asks one server, mostly on one connection that it keeps.
+/// Sends requests to one server, mostly on one kept connection.
 struct Asker {
     addr: SocketAddr,
     kept: Option<Client>,
@@ -159,11 +160,11 @@ impl Asker {
     }
 }
 
-/// One request; the connection back if all went well.
+/// Sends one request. Returns the connection if the response is right.
 fn ask(mut client: Client) -> Result<Client, String> {
-    let answer = client.ask("GET", REQUEST)?;
-    match answer.status == 200 && answer.text() == "{\"status\":\"ok\"}" {
+    let response = client.ask("GET", REQUEST)?;
+    match response.status == 200 && response.text() == "{\"status\":\"ok\"}" {
         true => Ok(client),
-        false => Err(format!("{} {}", answer.status, answer.text())),
+        false => Err(format!("{} {}", response.status, response.text())),
     }
 }

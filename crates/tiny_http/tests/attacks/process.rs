@@ -1,9 +1,8 @@
 //! The server of the attack tests as a process of its own, so that its memory, threads and descriptors can be
 //! counted.
 //!
-//! The test binary starts itself again with `SETUP` in the environment. That copy serves until its standard
-//! input says `end` (then it ends gracefully) or closes (then it exits at once, so that no copy outlives a
-//! failed test).
+//! The test binary starts itself again with `SETUP` in the environment. That copy serves until its standard input has
+//! a line (then it shuts down gracefully) or closes (then it exits at once, so that no copy outlives a failed test).
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -12,12 +11,12 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The variable that makes a copy of the test binary a server; its value is the setup.
+/// The variable that makes a copy of the test binary a server. Its value is the setup.
 pub const SETUP: &str = "ATTACKED_SERVER_SETUP";
 /// The test that becomes the server in the copy.
-pub const SERVER_TEST: &str = "a_server_in_a_process_of_its_own_answers";
+pub const SERVER_TEST: &str = "server_when_not_attacked_serves_every_kind_of_request";
 
-/// The limits a server is started with, small enough that a deadline takes seconds.
+/// The limits of a server. Deadlines are seconds.
 #[derive(Clone, Debug)]
 pub struct Setup {
     pub head_ms: u64,
@@ -48,7 +47,7 @@ impl Default for Setup {
 }
 
 impl Setup {
-    /// One line of numbers; `parse` reads it back.
+    /// Formats the setup as one line of numbers, for `parse`.
     fn print(&self) -> String {
         let Setup { head_ms, body_ms, idle_ms, write_ms, write_kib_per_second, drain_ms, .. } = self;
         let Setup { buffered_bytes, pending, descriptors, .. } = self;
@@ -75,7 +74,7 @@ impl Setup {
     }
 }
 
-/// What the kernel says of the process.
+/// What the kernel reports about the process.
 #[derive(Clone, Copy, Debug)]
 pub struct Figures {
     pub threads: usize,
@@ -128,15 +127,14 @@ impl ServerProcess {
         }
     }
 
-    /// Waits until the process has at most so many threads and descriptors; the last figures if it never
-    /// does.
+    /// Waits until the process has at most so many threads and descriptors. The error has the last figures.
     pub fn wait_for(
         &self,
         threads: usize,
         descriptors: usize,
-        patience: Duration,
+        max_wait: Duration,
     ) -> Result<Figures, Figures> {
-        let end = Instant::now() + patience;
+        let end = Instant::now() + max_wait;
         loop {
             let now = self.figures();
             if now.threads <= threads && now.descriptors <= descriptors {
@@ -149,35 +147,35 @@ impl ServerProcess {
         }
     }
 
-    /// Waits until the program says a word.
-    pub fn wait_said(&mut self, word: &str) {
+    /// Waits until the application prints a word.
+    pub fn wait_for_output(&mut self, word: &str) {
         line_with(&mut self.stdout, word);
     }
 
-    /// Asks for a graceful end. `wait_ended` says when it is there.
-    pub fn begin_end(&mut self) {
+    /// Requests a graceful shutdown; `wait_closed` waits for it.
+    pub fn begin_shutdown(&mut self) {
         writeln!(self.stdin.as_mut().expect("not ended yet"), "end").expect("the server process lives");
     }
 
-    /// Waits for the end; returns how many requests the program was handed.
-    pub fn wait_ended(mut self) -> u64 {
-        let handed = line_with(&mut self.stdout, "ended ").parse().expect("a number");
+    /// Waits for the end. Returns how many requests the application received.
+    pub fn wait_closed(mut self) -> u64 {
+        let received = line_with(&mut self.stdout, "ended ").parse().expect("a number");
         let status = self.child.wait().expect("a child can be waited for");
         assert!(status.success(), "the server process ended with {status}");
-        handed
+        received
     }
 }
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
         self.stdin = None;
-        // Already gone after a graceful end; otherwise its input has just closed, and this only hurries it.
+        // After a graceful shutdown the process has ended already, which is an error here.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Reads lines up to one that contains `mark`, and returns what stands behind it.
+/// Reads lines up to one that contains `mark`, and returns the text after it.
 fn line_with(stdout: &mut BufReader<ChildStdout>, mark: &str) -> String {
     let mut line = String::new();
     while stdout.read_line(&mut line).expect("readable") > 0 {

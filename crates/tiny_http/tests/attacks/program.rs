@@ -1,4 +1,4 @@
-//! What the program under attack goes through: wrong requests, panics, blocked workers, stalls, its end.
+//! The application under attack: invalid requests, panics, blocked workers, stalls, shutdown.
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
@@ -6,33 +6,33 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::crowd::{require_ended, status_of};
+use crate::client_group::{require_closed, status_of};
 use crate::process::Setup;
-use crate::readers::wait_begun;
+use crate::readers::wait_for_response_start;
 use crate::served::WORKERS;
-use crate::support::client::{Client, PATIENCE};
+use crate::support::client::{Client, MAX_WAIT};
 use crate::support::probes::{self, SMUGGLED};
 use crate::{EARLY, HEALTH, LATE, Target, alone, attack, ms, tally};
 
-// ---- requests of every wrong kind
+// ---- invalid requests
 
 #[test]
-fn three_hundred_times_http_2() {
+fn http_2_requests_get_505() {
     attack("300 × HTTP/2.0", |target| {
-        let mut crowd = target.crowd(300);
-        crowd.send_all(b"GET / HTTP/2.0\r\nHost: h\r\n\r\n", PATIENCE);
-        require_ended("HTTP/2.0", &crowd.wait_ended(PATIENCE), &[505], ms(0), LATE)
+        let mut group = target.group(300);
+        group.send_all(b"GET / HTTP/2.0\r\nHost: h\r\n\r\n", MAX_WAIT);
+        require_closed("HTTP/2.0", &group.wait_closed(MAX_WAIT), &[505], ms(0), LATE)
     });
 }
 
 #[test]
-fn every_framing_probe_at_once() {
+fn framing_probes_in_parallel_leave_no_connection_open() {
     attack("every framing probe", |target| {
-        let mut told = Vec::new();
+        let mut summary = Vec::new();
         let probes = probes::all();
         for round in 0..3 {
             let mut clients: Vec<Client> = probes.iter().map(|_| target.client()).collect();
-            // Large ones from threads of their own, since the server may stop reading them.
+            // Large probes are sent by threads of their own, because the server may stop reading them.
             thread::scope(|scope| {
                 for (client, probe) in clients.iter_mut().zip(&probes) {
                     let mut send = move || {
@@ -46,32 +46,32 @@ fn every_framing_probe_at_once() {
                     }
                 }
             });
-            let mut answers = Vec::new();
+            let mut responses = Vec::new();
             for (client, probe) in clients.iter_mut().zip(&probes) {
                 let mut all = Vec::new();
-                // A reset behind a large refused body is an end too; an open connection is not.
+                // A reset after a large rejected body counts as closed.
                 let end = client.stream.read_to_end(&mut all);
                 let open = end.is_err_and(|e| {
                     matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
                 });
                 assert!(!open, "round {round}: [{}] {} is left open", probe.group, probe.name);
-                answers.push(status_of(&all));
+                responses.push(status_of(&all));
             }
-            told = answers;
+            summary = responses;
         }
-        format!("3 × {} probes, first answers {}", probes.len(), tally(told))
+        format!("3 × {} probes, first responses {}", probes.len(), tally(summary))
     });
 }
 
 #[test]
-fn a_worker_that_panics() {
+fn worker_when_it_panics_answers_500() {
     attack("a worker's panic", |target| {
         let mut statuses = Vec::new();
         for i in 0..100 {
             let mut client = target.client();
             client.send("GET /panic HTTP/1.1\r\nHost: h\r\n\r\n").expect("a request is sent");
-            match client.answer("GET") {
-                Ok(answer) => statuses.push(answer.map_or(0, |a| a.status)),
+            match client.read_response("GET") {
+                Ok(response) => statuses.push(response.map_or(0, |a| a.status)),
                 Err(e) => panic!("panic {i}: {e}"),
             }
         }
@@ -82,70 +82,70 @@ fn a_worker_that_panics() {
 
 // ---- times
 
-/// A kept connection is answered in one write, or without Nagle's wait for the acknowledgement of the first.
+/// A response is sent in one write, or without waiting for the acknowledgement of the first (Nagle).
 #[test]
-fn answers_of_any_size_do_not_stall() {
+fn responses_of_any_size_are_not_delayed_by_nagle() {
     attack("stalls on a kept connection", |target| {
-        let mut told = Vec::new();
+        let mut summary = Vec::new();
         let mut client = target.client();
         for kib in [1, 2, 4, 8, 16, 32, 64] {
             let request = format!("GET /size?{} HTTP/1.1\r\nHost: h\r\n\r\n", kib * 1024);
             let mut times: Vec<Duration> = (0..40)
                 .map(|i| {
                     let began = Instant::now();
-                    let answer =
+                    let response =
                         client.ask("GET", &request).unwrap_or_else(|e| panic!("{kib} KiB, {i}: {e}"));
-                    assert_eq!(answer.body.len(), kib * 1024);
+                    assert_eq!(response.body.len(), kib * 1024);
                     began.elapsed()
                 })
                 .collect();
             times.sort();
             let median = times[times.len() / 2];
             assert!(median < ms(20), "{kib} KiB: a median of {median:.1?}; a stall is 40 ms");
-            told.push(format!("{kib} KiB {median:.0?}"));
+            summary.push(format!("{kib} KiB {median:.0?}"));
         }
-        format!("medians: {}", told.join(", "))
+        format!("medians: {}", summary.join(", "))
     });
 }
 
-/// All workers sleep while requests go on arriving: a bounded number waits, the others are told 503 at once,
-/// nobody is forgotten, and deadlines go on being kept.
+/// All workers sleep while requests arrive: a bounded number waits, the others get 503 at once, each gets a response,
+/// and deadlines are kept.
 #[test]
-fn every_worker_blocked() {
+fn requests_when_every_worker_blocks_are_queued_or_shed() {
     const ARRIVING: usize = 400;
     let _alone = alone();
     let setup = Setup { pending: 50, ..Setup::default() };
     let mut target = Target::start("every worker blocked", &setup);
-    // Longer than a head may take and be late, so that the deadline must be kept meanwhile.
+    // Longer than the deadline of a head, so that the deadline passes meanwhile.
     let blocked = ms(setup.head_ms) + LATE + ms(500);
-    let mut blockers = target.crowd(WORKERS);
+    let mut blockers = target.group(WORKERS);
     blockers.send(format!("GET /sleep?{} HTTP/1.1\r\nHost: h\r\n\r\n", blocked.as_millis()).as_bytes());
     for _ in 0..WORKERS {
-        target.server.wait_said("asleep");
+        target.server.wait_for_output("asleep");
     }
     let began = Instant::now();
-    let mut slow = target.crowd(20);
+    let mut slow = target.group(20);
     slow.send(b"GET /hea");
-    let mut arriving = target.crowd(ARRIVING);
+    let mut arriving = target.group(ARRIVING);
     arriving.send(HEALTH.as_bytes());
 
-    let early = arriving.wait_answered(ARRIVING - setup.pending, blocked);
+    let early = arriving.wait_for_responses(ARRIVING - setup.pending, blocked);
     let shed_after = began.elapsed();
     let shed = early.iter().filter(|s| **s == 503).count();
     assert!(shed >= ARRIVING - setup.pending, "not shed while all workers sleep: {}", tally(early));
     assert!(shed_after < LATE, "shed after {shed_after:.1?} only");
-    let slow = require_ended(
+    let slow = require_closed(
         "slow heads",
-        &slow.wait_ended(PATIENCE),
+        &slow.wait_closed(MAX_WAIT),
         &[408],
         ms(setup.head_ms) - EARLY,
         ms(setup.head_ms) + LATE,
     );
 
-    let late = arriving.wait_answered(ARRIVING, PATIENCE);
+    let late = arriving.wait_for_responses(ARRIVING, MAX_WAIT);
     let served = late.iter().filter(|s| **s == 200).count();
     assert!(served > 0 && served + shed == ARRIVING, "not every request is answered: {}", tally(late));
-    let woken = blockers.wait_answered(WORKERS, PATIENCE);
+    let woken = blockers.wait_for_responses(WORKERS, MAX_WAIT);
     assert!(woken.iter().all(|s| *s == 200), "the workers' own: {}", tally(woken));
     drop((arriving, blockers));
     target.recovered(
@@ -154,21 +154,21 @@ fn every_worker_blocked() {
     );
 }
 
-/// All workers sleep while streams are read as fast as they come: the work for those must not hold up the clock.
+/// All workers sleep while streams are read at full speed: the streams must not delay the timer thread.
 #[test]
-fn every_worker_blocked_and_streams_at_full_speed() {
+fn deadlines_when_workers_block_and_streams_run_are_kept() {
     let _alone = alone();
     let setup = Setup::default();
     let mut target = Target::start("every worker blocked, streams at full speed", &setup);
     let mut readers: Vec<Client> = (0..4).map(|_| target.client()).collect();
     for reader in &mut readers {
         reader.send("GET /stream HTTP/1.1\r\nHost: h\r\n\r\n").expect("a request is sent");
-        wait_begun(reader);
+        wait_for_response_start(reader);
     }
     let blocked = ms(setup.head_ms) + LATE + ms(500);
-    let mut blockers = target.crowd(WORKERS);
+    let mut blockers = target.group(WORKERS);
     blockers.send(format!("GET /sleep?{} HTTP/1.1\r\nHost: h\r\n\r\n", blocked.as_millis()).as_bytes());
-    (0..WORKERS).for_each(|_| target.server.wait_said("asleep"));
+    (0..WORKERS).for_each(|_| target.server.wait_for_output("asleep"));
 
     let (stop, read) = (AtomicBool::new(false), AtomicU64::new(0));
     let slow = thread::scope(|scope| {
@@ -183,38 +183,38 @@ fn every_worker_blocked_and_streams_at_full_speed() {
                 }
             });
         }
-        let mut slow = target.crowd(20);
+        let mut slow = target.group(20);
         slow.send(b"GET /hea");
-        let slow = slow.wait_ended(PATIENCE);
+        let slow = slow.wait_closed(MAX_WAIT);
         stop.store(true, Ordering::Relaxed);
         slow
     });
     let (earliest, latest) = (ms(setup.head_ms) - EARLY, ms(setup.head_ms) + LATE);
-    let slow = require_ended("slow heads beside streams", &slow, &[408], earliest, latest);
-    let woken = blockers.wait_answered(WORKERS, PATIENCE);
+    let slow = require_closed("slow heads beside streams", &slow, &[408], earliest, latest);
+    let woken = blockers.wait_for_responses(WORKERS, MAX_WAIT);
     assert!(woken.iter().all(|s| *s == 200), "the workers' own: {}", tally(woken));
     drop((readers, blockers));
     let mib = read.into_inner() >> 20;
     target.recovered(&format!("{mib} MiB of streams read; slow heads: {slow}"), None);
 }
 
-// ---- the end
+// ---- shutdown
 
-/// Under load every request that the program was handed is answered in full, and idle connections are closed
+/// Under load, every request that the application received is answered completely, and idle connections are closed
 /// soon.
 #[test]
-fn a_graceful_end_under_load_loses_nothing() {
+fn shutdown_under_load_answers_every_request() {
     const IDLE: usize = 100;
     let _alone = alone();
     let setup = Setup { idle_ms: 60_000, drain_ms: 5000, ..Setup::default() };
     let mut target = Target::start("graceful end", &setup);
     let addr = target.addr();
-    let mut idle = target.crowd(IDLE);
+    let mut idle = target.group(IDLE);
     idle.send(HEALTH.as_bytes());
-    idle.wait_answered(IDLE, PATIENCE);
-    let mut sleepers = target.crowd(WORKERS / 2);
+    idle.wait_for_responses(IDLE, MAX_WAIT);
+    let mut sleepers = target.group(WORKERS / 2);
     sleepers.send(b"GET /sleep?400 HTTP/1.1\r\nHost: h\r\n\r\n");
-    (0..WORKERS / 2).for_each(|_| target.server.wait_said("asleep"));
+    (0..WORKERS / 2).for_each(|_| target.server.wait_for_output("asleep"));
 
     let answered = AtomicU64::new(0);
     let (began, idle, sleepers) = thread::scope(|scope| {
@@ -222,67 +222,69 @@ fn a_graceful_end_under_load_loses_nothing() {
             scope.spawn(|| ask_until_closed(addr, &answered));
         }
         let loaded = Instant::now();
-        while answered.load(Ordering::Relaxed) < 200 && loaded.elapsed() < PATIENCE {
+        while answered.load(Ordering::Relaxed) < 200 && loaded.elapsed() < MAX_WAIT {
             thread::sleep(ms(1));
         }
         let began = Instant::now();
-        target.server.begin_end();
-        let idle = idle.wait_ended(PATIENCE);
+        target.server.begin_shutdown();
+        let idle = idle.wait_closed(MAX_WAIT);
         assert!(began.elapsed() < LATE, "idle connections closed after {:.1?} only", began.elapsed());
-        (began, idle, sleepers.wait_ended(PATIENCE))
+        (began, idle, sleepers.wait_closed(MAX_WAIT))
     });
-    let quiet = target.quiet.asked() as u64;
-    let handed = target.server.wait_ended();
+    let baseline = target.baseline.asked() as u64;
+    let received = target.server.wait_closed();
     let took = began.elapsed();
-    // These began before the end did: their times are their whole lives.
-    let idle = require_ended("idle at the end", &idle, &[200], ms(0), PATIENCE);
-    let sleepers = require_ended("in flight at the end", &sleepers, &[200], ms(0), PATIENCE);
-    let answered = answered.into_inner() + quiet + (IDLE + WORKERS / 2) as u64;
-    assert_eq!(handed, answered, "graceful end: requests handed to the program, answers that arrived");
+    // These connections were opened before the shutdown began, so their times are longer.
+    let idle = require_closed("idle at the end", &idle, &[200], ms(0), MAX_WAIT);
+    let sleepers = require_closed("in flight at the end", &sleepers, &[200], ms(0), MAX_WAIT);
+    let answered = answered.into_inner() + baseline + (IDLE + WORKERS / 2) as u64;
+    assert_eq!(
+        received, answered,
+        "graceful end: requests received to the application, responses that arrived"
+    );
     assert!(took < ms(setup.drain_ms), "graceful end: took {took:.1?} with nothing stuck");
     assert!(TcpStream::connect(addr).is_err(), "graceful end: the port still accepts");
     println!(
-        "graceful end\n    {answered} of {handed} answered, ended after {took:.1?}; idle: {idle}; in flight: {sleepers}"
+        "graceful end\n    {answered} of {received} answered, ended after {took:.1?}; idle: {idle}; in flight: {sleepers}"
     );
 }
 
-/// Asks on one connection until the server says that it closes; an answer cut short is a failure.
+/// Sends requests on one connection until the server closes it. A truncated response is a failure.
 fn ask_until_closed(addr: SocketAddr, answered: &AtomicU64) {
     let mut client = Client::connect(addr).expect("the server accepts");
     loop {
-        // The server may close just as a request is sent; the count of requests handed tells whether it was
-        // lost.
+        // The server may close just as a request is sent. The number of requests received shows whether one was lost.
         if client.send(HEALTH).is_err() {
             return;
         }
-        match client.answer("GET") {
-            Ok(Some(answer)) => {
-                assert_eq!(answer.status, 200, "an answer during a graceful end");
+        match client.read_response("GET") {
+            Ok(Some(response)) => {
+                assert_eq!(response.status, 200, "a response during a graceful end");
                 answered.fetch_add(1, Ordering::Relaxed);
-                if answer.says_close() {
+                if response.says_close() {
                     return;
                 }
             }
             Ok(None) => return,
-            Err(e) => assert!(e.contains("reset") && e.ends_with("after \"\""), "an answer cut short: {e}"),
+            Err(e) => assert!(e.contains("reset") && e.ends_with("after \"\""), "a response cut short: {e}"),
         }
     }
 }
 
-/// Readers that never read hold up the end for the drain limit, and no longer.
+/// Clients that never read delay the shutdown up to the drain limit.
 #[test]
-fn a_graceful_end_does_not_wait_for_stuck_readers() {
+fn shutdown_with_stuck_readers_ends_at_the_drain_limit() {
     let _alone = alone();
     let setup = Setup { write_ms: 60_000, drain_ms: 1000, ..Setup::default() };
     let mut target = Target::start("graceful end, stuck readers", &setup);
     let mut stuck: Vec<Client> = (0..8).map(|_| target.client()).collect();
     for client in &mut stuck {
         client.send("GET /big HTTP/1.1\r\nHost: h\r\n\r\n").expect("a request is sent");
-        wait_begun(client);
+        wait_for_response_start(client);
     }
     let began = Instant::now();
-    target.server.begin_end();
-    target.server.wait_ended();
+    target.server.begin_shutdown();
+    target.server.wait_closed();
     let took = began.elapsed();
     assert!(took >= ms(setup.drain_ms) - EARLY, "ended after {took:.1?}, before the drain limit");
     assert!(took <= ms(setup.drain_ms) + LATE, "ended after {took:.1?}, long after the drain limit");

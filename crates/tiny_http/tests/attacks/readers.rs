@@ -1,4 +1,4 @@
-//! Clients that ask and then do not read, or not fast enough, or are gone.
+//! Clients that do not read their responses, read too slowly, or disconnect.
 
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,27 +7,27 @@ use std::time::Instant;
 
 use crate::process::Setup;
 use crate::served::{PAGE_BYTES, WORKERS};
-use crate::support::client::{Client, PATIENCE, brief};
+use crate::support::client::{Client, MAX_WAIT, brief};
 use crate::{HEALTH, Target, attack, attack_with, ms};
 
-/// Waits until an answer is on its way, and reads none of it.
-pub fn wait_begun(client: &Client) {
-    let there = client.stream.peek(&mut [0]).expect("an answer begins");
-    assert_eq!(there, 1, "closed instead of an answer");
+/// Waits until a response arrives, and reads none of it.
+pub fn wait_for_response_start(client: &Client) {
+    let there = client.stream.peek(&mut [0]).expect("a response begins");
+    assert_eq!(there, 1, "closed instead of a response");
 }
 
-/// Waits until the server has let go of every attacker, who still holds his end.
-fn let_go(target: &Target, what: &str) -> String {
-    // The healthy client holds up to two connections.
+/// Waits until the server has closed every attacker's connection, which is still open on the client's side.
+fn wait_for_close(target: &Target, what: &str) -> String {
+    // The healthy client has up to two connections.
     let began = Instant::now();
-    let back = target.server.wait_for(usize::MAX, target.before.descriptors + 2, PATIENCE);
+    let back = target.server.wait_for(usize::MAX, target.before.descriptors + 2, MAX_WAIT);
     let now = back
         .unwrap_or_else(|now| panic!("{what}: the server still holds {now:?}, before {:?}", target.before));
-    format!("let go after {:.1?} at a peak of {} KiB", began.elapsed(), now.peak_kib)
+    format!("closed after {:.1?} at a peak of {} KiB", began.elapsed(), now.peak_kib)
 }
 
 #[test]
-fn sixteen_readers_that_never_read_eight_megabytes() {
+fn readers_when_they_never_read_are_closed() {
     attack("16 readers of 8 MB that never read", |target| {
         let readers: Vec<Client> = (0..4 * WORKERS)
             .map(|_| {
@@ -36,14 +36,14 @@ fn sixteen_readers_that_never_read_eight_megabytes() {
                 client
             })
             .collect();
-        readers.iter().for_each(wait_begun);
-        let told = let_go(target, "readers that never read");
-        format!("{} readers, {told}", readers.len())
+        readers.iter().for_each(wait_for_response_start);
+        let summary = wait_for_close(target, "readers that never read");
+        format!("{} readers, {summary}", readers.len())
     });
 }
 
 #[test]
-fn fifty_stalled_readers_of_a_stream() {
+fn readers_when_they_stall_in_a_stream_are_closed() {
     attack("50 stalled readers of a stream of unknown length", |target| {
         let mut streams = Vec::new();
         for i in 0..50 {
@@ -54,14 +54,14 @@ fn fifty_stalled_readers_of_a_stream() {
             assert!(first.starts_with(b"HTTP/1.1 200 "), "stream {i} begins with {:?}", brief(&first));
             streams.push(client);
         }
-        let told = let_go(target, "stalled readers of a stream");
-        format!("{} readers, {told}", streams.len())
+        let summary = wait_for_close(target, "stalled readers of a stream");
+        format!("{} readers, {summary}", streams.len())
     });
 }
 
-/// Whole lists and stalled ones together: the program reads a page in 20 ms, and the whole ones need 50 each.
+/// Complete lists beside stalled ones: the application needs 20 ms for a page, and each complete list has 50.
 #[test]
-fn eight_lists_read_page_by_page_beside_fifty_that_stall() {
+fn lists_read_page_by_page_beside_stalled_ones_are_complete() {
     const PAGES: usize = 50;
     let setup = Setup { write_ms: 4000, ..Setup::default() };
     attack_with("8 lists of 50 pages, 50 more that stall", &setup, |target| {
@@ -72,39 +72,40 @@ fn eight_lists_read_page_by_page_beside_fifty_that_stall() {
             client
         };
         let stalled: Vec<Client> = (0..50).map(|_| ask()).collect();
-        stalled.iter().for_each(wait_begun);
+        stalled.iter().for_each(wait_for_response_start);
         let began = Instant::now();
         let threads = thread::scope(|scope| {
             for mut client in (0..8).map(|_| ask()) {
                 scope.spawn(move || {
-                    let list = client.answer("GET").expect("a whole list").expect("an answer");
+                    let list = client.read_response("GET").expect("a whole list").expect("a response");
                     assert_eq!(list.body.len(), PAGES * PAGE_BYTES);
                 });
             }
             target.server.figures().threads
         });
         let took = began.elapsed();
-        format!("8 lists in {took:.1?}, {threads} threads; stalled: {}", let_go(target, "stalled lists"))
+        format!(
+            "8 lists in {took:.1?}, {threads} threads; stalled: {}",
+            wait_for_close(target, "stalled lists")
+        )
     });
 }
 
-/// Readers that take a little now and then are never stalled for long, and still would hold an answer for
-/// hours.
+/// Readers that read slowly but steadily never stall for long, and would hold a response for hours.
 #[test]
-fn sixteen_readers_of_a_drop_now_and_then() {
-    // The sockets' own buffers take megabytes at once, so that only a high rate shows soon that nobody reads
-    // them.
+fn readers_below_the_minimum_rate_are_closed() {
+    // Socket buffers hold megabytes, so only a high minimum rate shows soon that a client reads slowly.
     let setup = Setup { write_kib_per_second: 4096, ..Setup::default() };
     attack_with("16 readers of a KiB now and then", &setup, |target| {
         let readers: Vec<Client> = (0..4 * WORKERS).map(|_| target.client()).collect();
         let stop = AtomicBool::new(false);
-        let told = thread::scope(|scope| {
+        let summary = thread::scope(|scope| {
             for mut reader in readers {
                 let stop = &stop;
                 reader.send("GET /big HTTP/1.1\r\nHost: h\r\n\r\n").expect("a request is sent");
-                wait_begun(&reader);
+                wait_for_response_start(&reader);
                 scope.spawn(move || {
-                    // Ends where the server has closed, which is the point, and where the test has.
+                    // Ends when the server or the test closes the connection.
                     while !stop.load(Ordering::Relaxed)
                         && reader.stream.read(&mut [0; 1024]).is_ok_and(|n| n > 0)
                     {
@@ -112,17 +113,17 @@ fn sixteen_readers_of_a_drop_now_and_then() {
                     }
                 });
             }
-            let told = let_go(target, "readers of a drop");
+            let summary = wait_for_close(target, "readers of a drop");
             stop.store(true, Ordering::Relaxed);
-            told
+            summary
         });
-        format!("{} readers, {told}", 4 * WORKERS)
+        format!("{} readers, {summary}", 4 * WORKERS)
     });
 }
 
 #[test]
-fn clients_gone_before_their_answer() {
-    attack("clients gone before their answer", |target| {
+fn clients_when_they_disconnect_before_the_response_leave_nothing_behind() {
+    attack("clients gone before their response", |target| {
         const COUNT: usize = 400;
         let urls = ["/big", "/stream", "/sleep?1", "/panic"];
         for i in 0..COUNT {
@@ -131,22 +132,22 @@ fn clients_gone_before_their_answer() {
                 .send(format!("GET {} HTTP/1.1\r\nHost: h\r\n\r\n", urls[i % urls.len()]))
                 .expect("a request is sent");
         }
-        format!("{COUNT} clients, {}", let_go(target, "clients gone"))
+        format!("{COUNT} clients, {}", wait_for_close(target, "clients gone"))
     });
 }
 
 #[test]
-fn a_hundred_thousand_requests_without_reading() {
+fn pipelined_requests_when_responses_are_not_read_are_stopped() {
     attack("100,000 pipelined requests, nothing read", |target| {
         const COUNT: usize = 100_000;
         let batch = HEALTH.repeat(100);
         let sent = AtomicU64::new(0);
         let clients: Vec<Client> = (0..4).map(|_| target.client()).collect();
-        let told = thread::scope(|scope| {
+        let summary = thread::scope(|scope| {
             for client in &clients {
                 scope.spawn(|| {
                     for _ in 0..COUNT / 100 {
-                        // The server stops taking requests whose answers nobody takes, and then closes.
+                        // The server stops reading requests while responses are not read, and then closes.
                         if (&client.stream).write_all(batch.as_bytes()).is_err() {
                             break;
                         }
@@ -154,15 +155,15 @@ fn a_hundred_thousand_requests_without_reading() {
                     }
                 });
             }
-            clients.iter().for_each(wait_begun);
-            let_go(target, "pipelines without a reader")
+            clients.iter().for_each(wait_for_response_start);
+            wait_for_close(target, "pipelines without a reader")
         });
-        format!("{} requests taken from {} clients, {told}", sent.into_inner(), clients.len())
+        format!("{} requests taken from {} clients, {summary}", sent.into_inner(), clients.len())
     });
 }
 
 #[test]
-fn a_hundred_thousand_pipelined_requests_are_answered_in_order() {
+fn pipelined_requests_are_answered_in_order() {
     attack("100,000 pipelined requests, read", |target| {
         const COUNT: usize = 100_000;
         let mut reader = target.client();
@@ -179,10 +180,10 @@ fn a_hundred_thousand_pipelined_requests_are_answered_in_order() {
                 }
             });
             for i in 0..COUNT {
-                let answer = reader.answer("GET").unwrap_or_else(|e| panic!("answer {i}: {e}"));
-                assert_eq!(answer.map(|a| a.text()), Some(i.to_string()), "answer {i}");
+                let response = reader.read_response("GET").unwrap_or_else(|e| panic!("response {i}: {e}"));
+                assert_eq!(response.map(|a| a.text()), Some(i.to_string()), "response {i}");
             }
         });
-        format!("{COUNT} answers in {:.1?}", began.elapsed())
+        format!("{COUNT} responses in {:.1?}", began.elapsed())
     });
 }

@@ -1,27 +1,27 @@
-//! Clients that announce too much, send too slowly, or never end.
+//! Clients that announce too much, send too slowly, or never stop sending.
 
 use std::thread;
 
-use crate::crowd::require_ended;
+use crate::client_group::require_closed;
 use crate::process::Setup;
-use crate::support::client::PATIENCE;
+use crate::support::client::MAX_WAIT;
 use crate::support::probes;
 use crate::{EARLY, HEALTH, LATE, allowed, attack, attack_with, ms, statuses, tally};
 
-// ---- lengths that lie
+// ---- wrong lengths
 
 #[test]
-fn thirty_gigabytes_announced_and_never_sent() {
+fn bodies_of_30_gb_when_only_announced_get_413() {
     attack("30 GB announced", |target| {
-        let mut crowd = target.crowd(64);
-        crowd.send_all(b"POST /count HTTP/1.1\r\nHost: h\r\nContent-Length: 30000000000\r\n\r\n", PATIENCE);
-        let ended = crowd.wait_ended(PATIENCE);
-        require_ended("30 GB announced", &ended, &[413], ms(0), LATE)
+        let mut group = target.group(64);
+        group.send_all(b"POST /count HTTP/1.1\r\nHost: h\r\nContent-Length: 30000000000\r\n\r\n", MAX_WAIT);
+        let ended = group.wait_closed(MAX_WAIT);
+        require_closed("30 GB announced", &ended, &[413], ms(0), LATE)
     });
 }
 
 #[test]
-fn lengths_of_every_kind() {
+fn content_lengths_when_invalid_or_too_large_are_rejected() {
     attack("content lengths", |target| {
         let values = [
             "1048577",
@@ -42,11 +42,11 @@ fn lengths_of_every_kind() {
         ];
         let mut seen = Vec::new();
         for value in values {
-            let mut crowd = target.crowd(10);
+            let mut group = target.group(10);
             let head = format!("POST /count HTTP/1.1\r\nHost: h\r\nContent-Length: {value}\r\n\r\n");
-            crowd.send_all(head.as_bytes(), PATIENCE);
-            let ended = crowd.wait_ended(PATIENCE);
-            require_ended(&format!("Content-Length {value:?}"), &ended, &[400, 413], ms(0), LATE);
+            group.send_all(head.as_bytes(), MAX_WAIT);
+            let ended = group.wait_closed(MAX_WAIT);
+            require_closed(&format!("Content-Length {value:?}"), &ended, &[400, 413], ms(0), LATE);
             seen.extend(statuses(&ended));
         }
         tally(seen)
@@ -56,7 +56,7 @@ fn lengths_of_every_kind() {
 // ---- slow senders
 
 #[test]
-fn requests_one_byte_at_a_time_are_answered_in_time() {
+fn requests_when_sent_byte_by_byte_are_answered() {
     attack("one byte at a time", |target| {
         let requests = [
             HEALTH.to_owned(),
@@ -64,75 +64,75 @@ fn requests_one_byte_at_a_time_are_answered_in_time() {
             "POST /count HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
                 .to_owned(),
         ];
-        let mut told = Vec::new();
+        let mut summary = Vec::new();
         for request in requests {
-            let mut crowd = target.crowd(50);
-            crowd.drip(request.bytes(), ms(2), PATIENCE);
-            let answers = crowd.wait_answered(50, PATIENCE);
-            assert!(answers.iter().all(|s| *s == 200), "{:?}…: {}", &request[..12], tally(answers));
-            told.push(format!("{} × {} bytes", answers.len(), request.len()));
+            let mut group = target.group(50);
+            group.drip(request.bytes(), ms(2), MAX_WAIT);
+            let responses = group.wait_for_responses(50, MAX_WAIT);
+            assert!(responses.iter().all(|s| *s == 200), "{:?}…: {}", &request[..12], tally(responses));
+            summary.push(format!("{} × {} bytes", responses.len(), request.len()));
         }
-        told.join(", ")
+        summary.join(", ")
     });
 }
 
 #[test]
-fn two_thousand_slow_heads() {
+fn slow_heads_get_408_at_their_deadline() {
     let setup = Setup::default();
     let count = allowed(2000);
     attack_with("2,000 slow heads", &setup, |target| {
-        let mut crowd = target.crowd(count);
-        crowd.send(b"GET /health HTTP/1.1\r\nHost: h\r\nA: ");
-        // A byte now and then must not move the deadline, which counts from the first.
-        let ended = crowd.drip(std::iter::repeat_n(b'a', 1000), ms(100), PATIENCE);
-        require_ended("slow heads", &ended, &[408], ms(setup.head_ms) - EARLY, ms(setup.head_ms) + LATE)
+        let mut group = target.group(count);
+        group.send(b"GET /health HTTP/1.1\r\nHost: h\r\nA: ");
+        // Further bytes must not extend the deadline, which counts from the first byte.
+        let ended = group.drip(std::iter::repeat_n(b'a', 1000), ms(100), MAX_WAIT);
+        require_closed("slow heads", &ended, &[408], ms(setup.head_ms) - EARLY, ms(setup.head_ms) + LATE)
     });
 }
 
 #[test]
-fn two_thousand_slow_bodies() {
+fn slow_bodies_get_408_at_their_deadline() {
     let setup = Setup::default();
     let count = allowed(2000);
     attack_with("2,000 slow bodies", &setup, |target| {
         let heads = ["Content-Length: 5000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n1388\r\n"];
-        let mut told = Vec::new();
+        let mut summary = Vec::new();
         for head in heads {
-            let mut crowd = target.crowd(count / 2);
-            crowd.send(format!("POST /count HTTP/1.1\r\nHost: h\r\n{head}").as_bytes());
-            let ended = crowd.drip(std::iter::repeat_n(b'b', 1000), ms(100), PATIENCE);
+            let mut group = target.group(count / 2);
+            group.send(format!("POST /count HTTP/1.1\r\nHost: h\r\n{head}").as_bytes());
+            let ended = group.drip(std::iter::repeat_n(b'b', 1000), ms(100), MAX_WAIT);
             let latest = ms(setup.head_ms + setup.body_ms) + LATE;
-            told.push(require_ended("slow bodies", &ended, &[408], ms(setup.body_ms) - EARLY, latest));
+            summary.push(require_closed("slow bodies", &ended, &[408], ms(setup.body_ms) - EARLY, latest));
         }
-        told.join("; ")
+        summary.join("; ")
     });
 }
 
 #[test]
-fn two_thousand_slow_heads_and_two_thousand_slow_bodies_at_once() {
+fn slow_heads_and_slow_bodies_together_get_408() {
     let setup = Setup::default();
     let count = allowed(4000) / 2;
     attack_with("2,000 slow heads and 2,000 slow bodies at once", &setup, |target| {
-        let mut heads = target.crowd(count);
+        let mut heads = target.group(count);
         heads.send(b"GET /health HTTP/1.1\r\nHost: h\r\nA: ");
-        let mut bodies = target.crowd(count);
+        let mut bodies = target.group(count);
         bodies.send(b"POST /count HTTP/1.1\r\nHost: h\r\nContent-Length: 5000\r\n\r\n");
         let ended = thread::scope(|scope| {
-            let heads = scope.spawn(move || heads.drip(std::iter::repeat_n(b'a', 1000), ms(100), PATIENCE));
-            let bodies = bodies.drip(std::iter::repeat_n(b'b', 1000), ms(100), PATIENCE);
+            let heads = scope.spawn(move || heads.drip(std::iter::repeat_n(b'a', 1000), ms(100), MAX_WAIT));
+            let bodies = bodies.drip(std::iter::repeat_n(b'b', 1000), ms(100), MAX_WAIT);
             [heads.join().expect("no panic"), bodies]
         });
-        // Both began while the others were still connecting, so that only the earliest end says something.
-        let told = ["heads", "bodies"].into_iter().zip(ended).map(|(what, ended)| {
+        // Both began while the others were still connecting, so only the earliest end is exact.
+        let summary = ["heads", "bodies"].into_iter().zip(ended).map(|(what, ended)| {
             let earliest = ms(setup.head_ms.min(setup.body_ms)) - EARLY;
-            format!("{what}: {}", require_ended(what, &ended, &[408], earliest, PATIENCE))
+            format!("{what}: {}", require_closed(what, &ended, &[408], earliest, MAX_WAIT))
         });
-        told.collect::<Vec<_>>().join("; ")
+        summary.collect::<Vec<_>>().join("; ")
     });
 }
 
 #[test]
-fn bodies_sent_and_not_read_by_the_program() {
-    attack("bodies that the program leaves unread", |target| {
+fn bodies_when_the_application_ignores_them_do_not_disturb_the_connection() {
+    attack("bodies that the application leaves unread", |target| {
         let mut request =
             format!("POST /ignore HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", probes::MAX_BODY_BYTES);
         request.push_str(&"b".repeat(probes::MAX_BODY_BYTES));
@@ -142,9 +142,9 @@ fn bodies_sent_and_not_read_by_the_program() {
                 scope.spawn(|| {
                     let mut client = target.client();
                     for round in 0..rounds {
-                        let answer =
+                        let response =
                             client.ask("POST", &request).unwrap_or_else(|e| panic!("round {round}: {e}"));
-                        assert_eq!(answer.text(), "{\"ignored\":true}", "round {round}");
+                        assert_eq!(response.text(), "{\"ignored\":true}", "round {round}");
                     }
                 });
             }
@@ -154,27 +154,27 @@ fn bodies_sent_and_not_read_by_the_program() {
 }
 
 #[test]
-fn bodies_held_back_at_their_last_byte() {
-    // Eight bodies fill the budget; a hundred clients hold one each.
+fn bodies_when_their_last_byte_is_withheld_are_bounded_by_the_quota() {
+    // Eight bodies exhaust the quota; a hundred clients send one each.
     let setup = Setup { buffered_bytes: 8 << 20, ..Setup::default() };
     attack_with("bodies without their last byte", &setup, |target| {
-        let mut crowd = target.crowd(100);
+        let mut group = target.group(100);
         let mut request =
             format!("POST /count HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", probes::MAX_BODY_BYTES);
         request.push_str(&"b".repeat(probes::MAX_BODY_BYTES - 1));
-        let taken = crowd.send_all(request.as_bytes(), ms(setup.body_ms));
-        let ended = crowd.wait_ended(PATIENCE);
-        // A connection may be reset while it still sends, so that its answer is lost: that is 0.
-        let told = require_ended("held back", &ended, &[0, 408, 503], ms(0), PATIENCE);
+        let taken = group.send_all(request.as_bytes(), ms(setup.body_ms));
+        let ended = group.wait_closed(MAX_WAIT);
+        // A connection that is reset while it sends loses its response: status 0.
+        let summary = require_closed("held back", &ended, &[0, 408, 503], ms(0), MAX_WAIT);
         let full = statuses(&ended).iter().filter(|s| **s == 503).count();
-        assert!(full > 0, "nobody was told 503: {}", tally(statuses(&ended)));
-        format!("{taken} sent all but the last byte; {}; {told}", tally(statuses(&ended)))
+        assert!(full > 0, "nobody was summary 503: {}", tally(statuses(&ended)));
+        format!("{taken} sent all but the last byte; {}; {summary}", tally(statuses(&ended)))
     });
 }
 
 // ---- endless requests
 
-/// Sends a beginning and then a filling for as long as the server takes it: it must stop early, and close.
+/// Sends a beginning and then a filling until the server closes the connection, which must be soon.
 fn endless(name: &'static str, beginning: &'static str, filling: &'static str) {
     attack(name, |target| {
         const MOST_BYTES: usize = 64 << 20;
@@ -191,8 +191,8 @@ fn endless(name: &'static str, beginning: &'static str, filling: &'static str) {
             }
             assert!(taken.is_err(), "{name}: the server takes {MOST_BYTES} bytes and more");
             sent += this;
-            // A client that goes on sending may lose the answer to a reset: then there is none.
-            statuses.push(client.answer("POST").ok().flatten().map_or(0, |a| a.status));
+            // A client that continues to send may lose the response to a reset.
+            statuses.push(client.read_response("POST").ok().flatten().map_or(0, |a| a.status));
         }
         assert!(statuses.iter().all(|s| [0, 400, 413, 414, 431].contains(s)), "{name}: {}", tally(statuses));
         format!("{} KiB taken from 4 clients, {}", sent / 1024, tally(statuses))
@@ -200,27 +200,27 @@ fn endless(name: &'static str, beginning: &'static str, filling: &'static str) {
 }
 
 #[test]
-fn an_endless_header_line() {
+fn endless_header_line_is_stopped() {
     endless("an endless header line", "GET /health HTTP/1.1\r\nHost: h\r\nA: ", "a");
 }
 
 #[test]
-fn endless_headers() {
+fn endless_headers_are_stopped() {
     endless("endless headers", "GET /health HTTP/1.1\r\nHost: h\r\n", "Aa: bbbbbbbbbb\r\n");
 }
 
 #[test]
-fn an_endless_request_line() {
+fn endless_request_line_is_stopped() {
     endless("an endless request line", "GET /", "a");
 }
 
 #[test]
-fn endless_empty_lines() {
+fn endless_empty_lines_are_stopped() {
     endless("endless empty lines", "", "\r\n");
 }
 
 #[test]
-fn an_endless_chunk_size() {
+fn endless_chunk_size_is_stopped() {
     endless(
         "an endless chunk size",
         "POST /count HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -229,7 +229,7 @@ fn an_endless_chunk_size() {
 }
 
 #[test]
-fn an_endless_chunk_extension() {
+fn endless_chunk_extension_is_stopped() {
     endless(
         "an endless chunk extension",
         "POST /count HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5;",
@@ -238,7 +238,7 @@ fn an_endless_chunk_extension() {
 }
 
 #[test]
-fn endless_chunks() {
+fn endless_chunks_are_stopped() {
     endless(
         "endless chunks",
         "POST /count HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -247,7 +247,7 @@ fn endless_chunks() {
 }
 
 #[test]
-fn endless_trailers() {
+fn endless_trailers_are_stopped() {
     endless(
         "endless trailers",
         "POST /count HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",

@@ -1,4 +1,4 @@
-//! The program under attack: four workers in loops around `recv`, as a real program has them.
+//! The application under attack: four workers that call `recv` in a loop.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -16,30 +16,30 @@ use crate::process::Setup;
 
 pub const WORKERS: usize = 4;
 pub const BIG_BYTES: usize = 8 << 20;
-/// A stream of unknown length: more than any socket buffers, and than a test reads in its time.
+/// The size of the stream of unknown length: more than sockets buffer and tests read.
 const STREAM_BYTES: usize = 4 << 30;
 
-/// What each page of a list holds, and how long the next takes to read, as from a database some way off.
+/// The size of a page of a list, and the time to read one, as from a remote database.
 pub const PAGE_BYTES: usize = 200_000;
 const PAGE_TIME: Duration = Duration::from_millis(20);
 
-/// Every descriptor that the program could get.
+/// All descriptors that the application could open.
 static HOARD: Mutex<Vec<File>> = Mutex::new(Vec::new());
 
-/// Serves until standard input says `end` or closes; never returns.
+/// Serves until standard input has a line or closes. Never returns.
 pub fn serve(setup: &Setup) -> ! {
-    // The panics here are part of the attack; their backtraces would only hide real failures.
+    // The panics here are part of the attack. Their messages would hide real failures.
     std::panic::set_hook(Box::new(|_| {}));
     let server = Arc::new(start(setup));
-    let handed = Arc::new(AtomicU64::new(0));
+    let received = Arc::new(AtomicU64::new(0));
     let workers: Vec<_> = (0..WORKERS)
         .map(|_| {
-            let (server, handed) = (server.clone(), handed.clone());
+            let (server, received) = (server.clone(), received.clone());
             thread::spawn(move || {
                 while let Ok(request) = server.recv() {
-                    handed.fetch_add(1, Ordering::Relaxed);
-                    // A failed answer or a panic ends a request, not a worker.
-                    let _ = catch_unwind(AssertUnwindSafe(|| answer(request)));
+                    received.fetch_add(1, Ordering::Relaxed);
+                    // A failed response or a panic ends the request, not the worker.
+                    let _ = catch_unwind(AssertUnwindSafe(|| response(request)));
                 }
             })
         })
@@ -53,11 +53,11 @@ pub fn serve(setup: &Setup) -> ! {
     for worker in workers {
         worker.join().expect("a worker does not panic");
     }
-    say(&format!("ended {}", handed.load(Ordering::Relaxed)));
+    say(&format!("ended {}", received.load(Ordering::Relaxed)));
     exit(0);
 }
 
-/// A server with the limits of a test; what a test does not set is as by default.
+/// A server with the limits of a test, and otherwise the default limits.
 fn start(setup: &Setup) -> Server {
     let limits = Limits {
         head_timeout: Duration::from_millis(setup.head_ms),
@@ -73,13 +73,13 @@ fn start(setup: &Setup) -> Server {
     Server::with_limits(listener, limits, Rejection::to_response).expect("a server on it")
 }
 
-/// One line for the test, past the capture of the test runner.
+/// Writes a line for the test, past the output capture of the test runner.
 fn say(line: &str) {
     let mut out = io::stdout();
     writeln!(out, "{line}").and_then(|()| out.flush()).expect("the test reads");
 }
 
-fn answer(mut request: Request) -> io::Result<()> {
+fn response(mut request: Request) -> io::Result<()> {
     let url = request.url().to_owned();
     let (path, query) = url.split_once('?').unwrap_or((&url, ""));
     let number = query.parse().unwrap_or(0);
@@ -101,12 +101,12 @@ fn answer(mut request: Request) -> io::Result<()> {
             request.respond(json("{\"slept\":true}".to_owned()))
         }
         "/hoard" => {
-            let mut hoard = HOARD.lock().expect("nobody panics with it");
+            let mut hoard = HOARD.lock().expect("no thread panics while holding it");
             hoard.extend(std::iter::from_fn(|| File::open("/dev/null").ok()));
             request.respond(Response::from_string(hoard.len().to_string()))
         }
         "/release" => {
-            HOARD.lock().expect("nobody panics with it").clear();
+            HOARD.lock().expect("no thread panics while holding it").clear();
             request.respond(Response::from_string("released"))
         }
         "/panic" => panic!("as asked"),
@@ -119,12 +119,12 @@ fn json(text: String) -> Response<io::Cursor<Vec<u8>>> {
     Response::from_string(text).with_header(header)
 }
 
-/// A body that takes no memory itself, so that whatever memory it takes is the engine's.
-fn filled(bytes: usize, told: Option<usize>) -> Response<io::Take<io::Repeat>> {
-    Response::new(StatusCode(200), vec![], io::repeat(b'f').take(bytes as u64), told, None)
+/// A body that uses no memory of its own, so that all memory used is the engine's.
+fn filled(bytes: usize, summary: Option<usize>) -> Response<io::Take<io::Repeat>> {
+    Response::new(StatusCode(200), vec![], io::repeat(b'f').take(bytes as u64), summary, None)
 }
 
-/// A list that is read page by page while it is sent.
+/// A list whose pages are read while it is sent.
 struct Pages {
     left: usize,
     in_page: usize,

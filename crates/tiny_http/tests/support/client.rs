@@ -1,36 +1,35 @@
-//! A small HTTP/1.1 client for tests that must see every byte.
+//! A strict HTTP/1.1 client for tests.
 //!
-//! It sends exactly what it is given and reads answers strictly: an answer that no careful client would
-//! accept (two lengths, a body where none may be, a bare line feed, a reset before the end) is an error with
-//! words, never a guess.
+//! It sends exactly the bytes it is given. An ambiguous response (two lengths, a body where none is allowed, a bare
+//! line feed, a reset before the end) is an error.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// How long a test waits for a byte that must come. Longer than any deadline that the tests configure.
-pub const PATIENCE: Duration = Duration::from_secs(8);
+/// The longest wait for a byte. Longer than any deadline that the tests configure.
+pub const MAX_WAIT: Duration = Duration::from_secs(8);
 
-/// One answer as it came over the wire.
+/// One response as received.
 #[derive(Debug)]
-pub struct Answer {
+pub struct ReceivedResponse {
     pub status: u16,
     headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
-impl Answer {
-    /// All values of a header, by its lower-case name.
+impl ReceivedResponse {
+    /// All values of a header. The name is in lower case.
     pub fn all(&self, name: &str) -> Vec<&str> {
         self.headers.iter().filter(|(n, _)| n == name).map(|(_, v)| v.as_str()).collect()
     }
 
-    /// The first value of a header, by its lower-case name.
+    /// The first value of a header. The name is in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.all(name).first().copied()
     }
 
-    /// Does the server say that it closes after this answer?
+    /// Whether the response has `Connection: close`.
     pub fn says_close(&self) -> bool {
         self.all("connection").iter().any(|value| value.eq_ignore_ascii_case("close"))
     }
@@ -40,23 +39,23 @@ impl Answer {
     }
 }
 
-/// A connection that remembers what it has read past the last answer.
+/// A connection with a buffer of what was read past the last response.
 pub struct Client {
     pub stream: TcpStream,
     unread: Vec<u8>,
 }
 
 impl Client {
-    /// Connects with Nagle's algorithm off, so that each `send` is a segment of its own.
+    /// Connects without Nagle's algorithm, so that each `send` is a segment of its own.
     pub fn connect(addr: SocketAddr) -> io::Result<Client> {
-        Client::on(TcpStream::connect_timeout(&addr, PATIENCE)?)
+        Client::on(TcpStream::connect_timeout(&addr, MAX_WAIT)?)
     }
 
-    /// Takes over a connected stream.
+    /// Wraps a connected stream.
     pub fn on(stream: TcpStream) -> io::Result<Client> {
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(MAX_WAIT))?;
+        stream.set_write_timeout(Some(MAX_WAIT))?;
         Ok(Client { stream, unread: Vec::new() })
     }
 
@@ -64,37 +63,37 @@ impl Client {
         self.stream.local_addr().expect("a connected socket has an address")
     }
 
-    /// Sends bytes. A server may refuse a request and close before it has read all of it, so that a failed
-    /// write is for the caller to judge; the answer decides.
+    /// Sends bytes. A server may reject a request and close before it has read all of it, so the caller decides
+    /// whether a failed write is an error.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.write_all(bytes.as_ref())
     }
 
-    /// Says that nothing more will be sent; answers can still be read.
+    /// Shuts down the sending side. Responses can still be read.
     pub fn end_sending(&mut self) {
-        // Fails only where the server has closed already, which the next read shows.
+        // Fails only if the server has closed the connection, which the next read reports.
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    /// Reads one answer to a request with `method`; `None` where the server closed cleanly between answers.
-    pub fn answer(&mut self, method: &str) -> Result<Option<Answer>, String> {
+    /// Reads one response to a request with `method`. `None` if the server closed the connection between responses.
+    pub fn read_response(&mut self, method: &str) -> Result<Option<ReceivedResponse>, String> {
         let Some(head_len) = self.fill_until(b"\r\n\r\n")? else {
             return Ok(None);
         };
         let head: Vec<u8> = self.unread.drain(..head_len).collect();
         let (status, headers) = parse_head(&head)?;
-        let mut answer = Answer { status, headers, body: Vec::new() };
-        answer.body = self.body(&answer, method)?;
-        Ok(Some(answer))
+        let mut response = ReceivedResponse { status, headers, body: Vec::new() };
+        response.body = self.body(&response, method)?;
+        Ok(Some(response))
     }
 
-    /// Sends a whole request and reads its one answer.
-    pub fn ask(&mut self, method: &str, request: impl AsRef<[u8]>) -> Result<Answer, String> {
+    /// Sends a complete request and reads its response.
+    pub fn ask(&mut self, method: &str, request: impl AsRef<[u8]>) -> Result<ReceivedResponse, String> {
         self.send(request).map_err(|e| format!("sending the request failed: {e}"))?;
-        self.answer(method)?.ok_or_else(|| "closed without an answer".to_owned())
+        self.read_response(method)?.ok_or_else(|| "closed without a response".to_owned())
     }
 
-    /// Requires that the server closes now, cleanly and without another byte.
+    /// Requires that the server closes the connection now, without another byte.
     pub fn at_end(&mut self) -> Result<(), String> {
         if !self.unread.is_empty() || self.fill()? {
             return Err(format!("expected the end, got {:?}", brief(&self.unread)));
@@ -102,7 +101,7 @@ impl Client {
         Ok(())
     }
 
-    /// Reads more; `false` at the end of the stream.
+    /// Reads more. `false` at the end of the stream.
     fn fill(&mut self) -> Result<bool, String> {
         let mut chunk = [0; 65536];
         match self.stream.read(&mut chunk) {
@@ -118,8 +117,7 @@ impl Client {
         }
     }
 
-    /// Reads until `mark` is in the buffer and returns the length up to its end; `None` at an end before any
-    /// byte.
+    /// Reads until `mark` is in the buffer. Returns the length up to its end, or `None` at the end of the stream.
     fn fill_until(&mut self, mark: &[u8]) -> Result<Option<usize>, String> {
         loop {
             if let Some(at) = self.unread.windows(mark.len()).position(|w| w == mark) {
@@ -128,7 +126,7 @@ impl Client {
             if !self.fill()? {
                 return match self.unread.is_empty() {
                     true => Ok(None),
-                    false => Err(format!("ended inside an answer: {:?}", brief(&self.unread))),
+                    false => Err(format!("ended inside a response: {:?}", brief(&self.unread))),
                 };
             }
         }
@@ -143,14 +141,14 @@ impl Client {
         Ok(self.unread.drain(..len).collect())
     }
 
-    /// The body by RFC 9112 section 6.3, with everything ambiguous an error.
-    fn body(&mut self, answer: &Answer, method: &str) -> Result<Vec<u8>, String> {
-        let (lengths, codings) = (answer.all("content-length"), answer.all("transfer-encoding"));
-        let bodiless = matches!(answer.status, 100..=199 | 204);
+    /// Reads the body (RFC 9112, section 6.3). Ambiguous framing is an error.
+    fn body(&mut self, response: &ReceivedResponse, method: &str) -> Result<Vec<u8>, String> {
+        let (lengths, codings) = (response.all("content-length"), response.all("transfer-encoding"));
+        let bodiless = matches!(response.status, 100..=199 | 204);
         if bodiless && !(lengths.is_empty() && codings.is_empty()) {
-            return Err(format!("a {} with body headers: {lengths:?} {codings:?}", answer.status));
+            return Err(format!("a {} with body headers: {lengths:?} {codings:?}", response.status));
         }
-        if bodiless || answer.status == 304 || method == "HEAD" {
+        if bodiless || response.status == 304 || method == "HEAD" {
             return Ok(Vec::new());
         }
         match (lengths.as_slice(), codings.as_slice()) {
@@ -159,7 +157,7 @@ impl Client {
                 self.take(length)
             }
             ([], [coding]) if coding.eq_ignore_ascii_case("chunked") => self.chunked(),
-            ([], []) if answer.says_close() => {
+            ([], []) if response.says_close() => {
                 while self.fill()? {}
                 Ok(std::mem::take(&mut self.unread))
             }
@@ -208,7 +206,7 @@ fn parse_head(head: &[u8]) -> Result<(u16, Vec<(String, String)>), String> {
     Ok((status, headers))
 }
 
-/// The beginning of some bytes, as text for a failure message.
+/// The start of some bytes, as text for a failure message.
 pub fn brief(bytes: &[u8]) -> String {
     let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(160)]).into_owned();
     match bytes.len() > 160 {

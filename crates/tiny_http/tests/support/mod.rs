@@ -1,4 +1,4 @@
-//! What the test programs of this folder share.
+//! Code shared by the tests of this folder.
 
 pub mod client;
 pub mod probes;

@@ -1,9 +1,9 @@
-//! Limits, and how requests follow each other on a connection.
+//! Probes of limits, and of several requests on one connection.
 
 use super::{
     BAD, GET_A, HEADERS_TOO_LARGE, HELLO, LINE_TOO_LONG, MAX_BODY_BYTES, MAX_HEAD_BYTES, MAX_URL_BYTES,
-    Probe, Request, TOO_LARGE, URL_TOO_LONG, VERSION, chunked, closes, cut, ended, get, line, post, refused,
-    served, served_then_refused,
+    Probe, Request, TOO_LARGE, URL_TOO_LONG, VERSION, chunked, closes, cut, ended, get, line, post, rejected,
+    served, served_then_rejected,
 };
 
 pub(super) fn limits() -> Vec<Probe> {
@@ -19,26 +19,26 @@ pub(super) fn limits() -> Vec<Probe> {
     let over = format!("Content-Length: {}", MAX_BODY_BYTES + 1);
     vec![
         served("the longest target", with_url(MAX_URL_BYTES), &[("GET", &url(MAX_URL_BYTES), "")]),
-        refused("a target one byte too long", with_url(MAX_URL_BYTES + 1), URL_TOO_LONG),
-        refused("a target of the size of a head", with_url(MAX_HEAD_BYTES + 1), URL_TOO_LONG),
-        refused("an endless target", format!("GET /{}", "u".repeat(4 * MAX_HEAD_BYTES)), URL_TOO_LONG),
-        refused("an endless method", "G".repeat(4 * MAX_HEAD_BYTES), LINE_TOO_LONG),
+        rejected("a target one byte too long", with_url(MAX_URL_BYTES + 1), URL_TOO_LONG),
+        rejected("a target of the size of a head", with_url(MAX_HEAD_BYTES + 1), URL_TOO_LONG),
+        rejected("an endless target", format!("GET /{}", "u".repeat(4 * MAX_HEAD_BYTES)), URL_TOO_LONG),
+        rejected("an endless method", "G".repeat(4 * MAX_HEAD_BYTES), LINE_TOO_LONG),
         served("the largest head", head_of(MAX_HEAD_BYTES), &[GET_A]),
-        refused("a head one byte too large", head_of(MAX_HEAD_BYTES + 1), HEADERS_TOO_LARGE),
-        refused("a head far too large", head_of(4 * MAX_HEAD_BYTES), HEADERS_TOO_LARGE),
-        refused(
+        rejected("a head one byte too large", head_of(MAX_HEAD_BYTES + 1), HEADERS_TOO_LARGE),
+        rejected("a head far too large", head_of(4 * MAX_HEAD_BYTES), HEADERS_TOO_LARGE),
+        rejected(
             "an endless header name",
             format!("GET /a HTTP/1.1\r\n{}", "N".repeat(4 * MAX_HEAD_BYTES)),
             HEADERS_TOO_LARGE,
         ),
-        refused(
+        rejected(
             "a header that never ends",
             format!("GET /a HTTP/1.1\r\nHost: h\r\nA: {}", "a".repeat(4 * MAX_HEAD_BYTES)),
             HEADERS_TOO_LARGE,
         ),
         served("the largest body by length", post(&full, &body), &[("POST", "/a", &body)]),
-        refused("a body one byte too large by length", post(&over, ""), TOO_LARGE),
-        refused("a body one byte too large by length, sent", post(&over, &(body.clone() + "b")), TOO_LARGE),
+        rejected("a body one byte too large by length", post(&over, ""), TOO_LARGE),
+        rejected("a body one byte too large by length, sent", post(&over, &(body.clone() + "b")), TOO_LARGE),
         served(
             "the largest body in one chunk",
             chunked(&(chunk(MAX_BODY_BYTES) + "0\r\n\r\n")),
@@ -49,14 +49,14 @@ pub(super) fn limits() -> Vec<Probe> {
             chunked(&(chunk(MAX_BODY_BYTES / 2).repeat(2) + "0\r\n\r\n")),
             &[("POST", "/a", &body)],
         ),
-        refused("a chunk too large", chunked(&format!("{:x}\r\n", MAX_BODY_BYTES + 1)), TOO_LARGE),
-        refused(
+        rejected("a chunk too large", chunked(&format!("{:x}\r\n", MAX_BODY_BYTES + 1)), TOO_LARGE),
+        rejected(
             "chunks too large together",
             chunked(&format!("{}1\r\nb\r\n0\r\n\r\n", chunk(MAX_BODY_BYTES))),
             TOO_LARGE,
         ),
-        refused("chunks far too large together", chunked(&chunk(64 * 1024).repeat(40)), TOO_LARGE),
-        refused(
+        rejected("chunks far too large together", chunked(&chunk(64 * 1024).repeat(40)), TOO_LARGE),
+        rejected(
             "Expect with a body too large",
             post(&format!("{over}\r\nExpect: 100-continue"), ""),
             TOO_LARGE,
@@ -153,31 +153,31 @@ pub(super) fn pipelines() -> Vec<Probe> {
             &[HELLO, ("GET", "/1", "")],
         ),
         served("all kinds", mixed.concat(), &[HELLO, HELLO, GET_A, ("HEAD", "/b", ""), GET_A]),
-        served_then_refused(
+        served_then_rejected(
             "a good one, then a bad length",
             number(1) + &post("Content-Length: -1", ""),
             &[("GET", "/1", "")],
             BAD,
         ),
-        served_then_refused(
+        served_then_rejected(
             "a good one, then LF",
             number(1) + "GET /a HTTP/1.1\nHost: h\n\n",
             &[("GET", "/1", "")],
             BAD,
         ),
-        served_then_refused(
+        served_then_rejected(
             "a good one, then no host",
             number(1) + "GET /a HTTP/1.1\r\n\r\n",
             &[("GET", "/1", "")],
             BAD,
         ),
-        served_then_refused(
+        served_then_rejected(
             "two good ones, then a version",
             number(1) + &number(2) + &line("GET /a HTTP/2.0"),
             &[("GET", "/1", ""), ("GET", "/2", "")],
             VERSION,
         ),
-        served_then_refused(
+        served_then_rejected(
             "a body, then rubbish",
             post("Content-Length: 5", "hello") + "\x01\x02\x03\r\n\r\n",
             &[HELLO],

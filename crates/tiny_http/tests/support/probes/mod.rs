@@ -1,23 +1,23 @@
-//! The table of framing probes: bytes that a client sends at once, and all that may come of them.
+//! The table of framing probes: bytes that a client sends at once, and the expected result.
 //!
-//! Every probe says which requests the program must see, to the byte, and so also which it must not: whatever
-//! follows a refused head or lies inside a body is `SMUGGLED`, a complete request that would be seen if any
-//! of it were taken for one.
+//! Every probe lists exactly the requests that the application must receive. What follows a rejected head or is
+//! inside a body is `SMUGGLED`, a complete request that the application would receive if the end of the request were
+//! misjudged.
 
 mod bodies;
 mod connections;
 mod heads;
 
-/// A complete request that no probe wants to be seen.
+/// A complete request that the application must never receive.
 pub const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n";
 
-/// The limits that the probes aim at, as the engine documents them.
+/// The limits that the probes test.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 pub const MAX_HEAD_BYTES: usize = 16 * 1024;
 pub const MAX_URL_BYTES: usize = 8 * 1024;
 pub const MAX_HEADERS: usize = 100;
 
-/// One request as the program sees it: method, target, body.
+/// One request as the application receives it: method, target, body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     pub method: String,
@@ -25,31 +25,31 @@ pub struct Seen {
     pub body: Vec<u8>,
 }
 
-/// What becomes of the connection.
+/// The expected state of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It goes on: one more request is asked on it and must be answered.
+    /// It stays open: another request on it must be answered.
     Open,
-    /// The server closes it after the last answer.
+    /// The server closes it after the last response.
     Closed,
-    /// The client ends its side after the bytes; the server may refuse what is incomplete, and closes.
+    /// The client shuts down its sending side. The server may reject an incomplete request, and closes.
     Cut,
 }
 
-/// Bytes, and what must come of them.
+/// Bytes and the expected result.
 #[derive(Clone)]
 pub struct Probe {
     pub group: &'static str,
     pub name: String,
     pub bytes: Vec<u8>,
-    /// The requests that the program sees, each answered with 200.
+    /// The requests that the application receives, each answered with 200.
     pub seen: Vec<Seen>,
-    /// The statuses allowed for the one answer of refusal after them, if any.
-    pub refusal: &'static [u16],
+    /// The statuses allowed for the rejection after them, if any.
+    pub rejection: &'static [u16],
     pub end: End,
 }
 
-// The refusals. Two statuses stand together only where RFC 9112 leaves both open.
+// The rejections. There are several statuses only where RFC 9112 allows them.
 const BAD: &[u16] = &[400];
 const TOO_LARGE: &[u16] = &[413];
 const BAD_OR_TOO_LARGE: &[u16] = &[400, 413];
@@ -62,7 +62,7 @@ const BAD_OR_CODING: &[u16] = &[400, 501];
 const VERSION: &[u16] = &[505];
 const BAD_OR_VERSION: &[u16] = &[400, 505];
 
-/// Every probe, group by group.
+/// All probes, by group.
 pub fn all() -> Vec<Probe> {
     let groups: [(&str, Vec<Probe>); 13] = [
         ("smuggling", bodies::smuggling()),
@@ -85,7 +85,7 @@ pub fn all() -> Vec<Probe> {
         .collect()
 }
 
-// ---- how a probe is written down
+// ---- constructors of probes
 
 type Request<'a> = (&'a str, &'a str, &'a str);
 
@@ -93,7 +93,7 @@ fn probe(
     name: &str,
     bytes: impl Into<Vec<u8>>,
     seen: &[Request],
-    refusal: &'static [u16],
+    rejection: &'static [u16],
     end: End,
 ) -> Probe {
     let seen = seen
@@ -104,41 +104,40 @@ fn probe(
             body: (*body).into(),
         })
         .collect();
-    Probe { group: "", name: name.into(), bytes: bytes.into(), seen, refusal, end }
+    Probe { group: "", name: name.into(), bytes: bytes.into(), seen, rejection, end }
 }
 
-/// Every request is seen and answered, and the connection goes on.
+/// Every request is received and answered, and the connection stays open.
 fn served(name: &str, bytes: impl Into<Vec<u8>>, seen: &[Request]) -> Probe {
     probe(name, bytes, seen, &[], End::Open)
 }
 
-/// Every request is seen and answered, and the connection closes: a request behind them is not served.
+/// Every request is received and answered, and the connection closes: a request after them is not served.
 fn closes(name: &str, bytes: impl Into<Vec<u8>>, seen: &[Request]) -> Probe {
     probe(name, with_smuggled(bytes), seen, &[], End::Closed)
 }
 
-/// Nothing is seen; one refusal, then the connection closes, whatever stands behind.
-fn refused(name: &str, bytes: impl Into<Vec<u8>>, refusal: &'static [u16]) -> Probe {
-    probe(name, with_smuggled(bytes), &[], refusal, End::Closed)
+/// No request is received. One rejection, then the connection closes, whatever follows.
+fn rejected(name: &str, bytes: impl Into<Vec<u8>>, rejection: &'static [u16]) -> Probe {
+    probe(name, with_smuggled(bytes), &[], rejection, End::Closed)
 }
 
-/// Good requests first, then a refusal.
-fn served_then_refused(
+/// Valid requests, then a rejection.
+fn served_then_rejected(
     name: &str,
     bytes: impl Into<Vec<u8>>,
     seen: &[Request],
-    refusal: &'static [u16],
+    rejection: &'static [u16],
 ) -> Probe {
-    probe(name, with_smuggled(bytes), seen, refusal, End::Closed)
+    probe(name, with_smuggled(bytes), seen, rejection, End::Closed)
 }
 
-/// The client ends inside a request: what was complete is answered, the rest is never seen and may be
-/// refused.
+/// The client shuts down inside a request: complete requests are answered, the rest may be rejected.
 fn cut(name: &str, bytes: impl Into<Vec<u8>>, seen: &[Request]) -> Probe {
     probe(name, bytes, seen, BAD, End::Cut)
 }
 
-/// The client ends between requests: each is answered, and not a word more.
+/// The client shuts down between requests: each is answered, and nothing else is sent.
 fn ended(name: &str, bytes: impl Into<Vec<u8>>, seen: &[Request]) -> Probe {
     probe(name, bytes, seen, &[], End::Cut)
 }
@@ -149,12 +148,12 @@ fn with_smuggled(bytes: impl Into<Vec<u8>>) -> Vec<u8> {
     bytes
 }
 
-/// `GET /a` with further header lines, and an end of head.
+/// `GET /a` with further header lines.
 fn get(headers: &str) -> String {
     format!("GET /a HTTP/1.1\r\nHost: h\r\n{headers}\r\n\r\n")
 }
 
-/// `POST /a` with further header lines, an end of head, and what follows.
+/// `POST /a` with further header lines and a body.
 fn post(headers: &str, rest: &str) -> String {
     format!("POST /a HTTP/1.1\r\nHost: h\r\n{headers}\r\n\r\n{rest}")
 }
@@ -164,7 +163,7 @@ fn chunked(rest: &str) -> String {
     post("Transfer-Encoding: chunked", rest)
 }
 
-/// A request line, a `Host`, an end of head.
+/// A request line with a `Host` header.
 fn line(line: &str) -> String {
     format!("{line}\r\nHost: h\r\n\r\n")
 }

@@ -1,16 +1,16 @@
-//! Decodes a chunked body (RFC 9112, section 7.1): bytes in, pieces of content out.
+//! The decoder of a chunked body (RFC 9112, section 7.1): bytes in, pieces of content out.
 //!
-//! Pure: no socket, no clock. It holds no content, and it must never take a byte that the grammar does not name: what two
-//! decoders read differently is how requests are smuggled.
+//! Pure: no socket, no clock, no buffer. It accepts only what the grammar allows: a body that two decoders read
+//! differently allows request smuggling.
 
-use crate::head::Fault;
+use crate::head::HttpError;
 
-/// Digits of a chunk size. More of them would only be zeros or a size that no limit allows.
+/// Digits of a chunk size. More digits would be leading zeros or a size above every limit.
 const MAX_SIZE_DIGITS: u8 = 16;
 
-/// Where in the grammar the next byte stands.
+/// The position of the next byte in the grammar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum Position {
     Size,
     Extension,
     SizeLf,
@@ -25,47 +25,47 @@ enum State {
     End,
 }
 
-/// What [`ChunkedDecoder::next`] found.
+/// The result of [`ChunkedDecoder::next`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Piece<'a> {
     /// Content.
     Data(&'a [u8]),
-    /// All input is taken, and the body goes on.
+    /// The input is used up, and the body is incomplete.
     More,
-    /// The body has ended; the rest of the input belongs to the next request.
+    /// The body is complete. The rest of the input belongs to the next request.
     End,
 }
 
 /// A decoder for one body.
 #[derive(Debug)]
 pub(crate) struct ChunkedDecoder {
-    state: State,
+    position: Position,
     digits: u8,
-    /// Bytes of the current chunk that have not come yet.
+    /// Bytes of the current chunk that have not arrived yet.
     remaining: u64,
-    /// Bytes that extensions and trailers may still take.
+    /// Bytes that extensions and trailers may still use.
     extra: usize,
 }
 
 impl ChunkedDecoder {
-    /// A decoder that allows `extra` bytes of chunk extensions and trailers in all.
+    /// A decoder that allows `extra` bytes of chunk extensions and trailers in total.
     pub(crate) fn new(extra: usize) -> ChunkedDecoder {
-        ChunkedDecoder { state: State::Size, digits: 0, remaining: 0, extra }
+        ChunkedDecoder { position: Position::Size, digits: 0, remaining: 0, extra }
     }
 
-    /// Bytes that the current chunk has promised and not brought yet.
-    pub(crate) fn promised(&self) -> u64 {
-        if self.state == State::Data { self.remaining } else { 0 }
+    /// Bytes of the current chunk that have not arrived yet.
+    pub(crate) fn remaining_in_chunk(&self) -> u64 {
+        if self.position == Position::Data { self.remaining } else { 0 }
     }
 
-    /// Takes bytes from the start of `input` up to the next piece. Gives how many it took.
-    pub(crate) fn next<'a>(&mut self, input: &'a [u8]) -> Result<(usize, Piece<'a>), Fault> {
+    /// Decodes the start of `input` up to the next piece. Returns how many bytes it used.
+    pub(crate) fn next<'a>(&mut self, input: &'a [u8]) -> Result<(usize, Piece<'a>), HttpError> {
         let mut taken = 0;
         loop {
-            if self.state == State::End {
+            if self.position == Position::End {
                 return Ok((taken, Piece::End));
             }
-            if self.state == State::Data {
+            if self.position == Position::Data {
                 let rest = &input[taken..];
                 let wanted = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(rest.len());
                 if wanted == 0 {
@@ -73,7 +73,7 @@ impl ChunkedDecoder {
                 }
                 self.remaining -= wanted as u64;
                 if self.remaining == 0 {
-                    self.state = State::DataCr;
+                    self.position = Position::DataCr;
                 }
                 return Ok((taken + wanted, Piece::Data(&rest[..wanted])));
             }
@@ -81,57 +81,59 @@ impl ChunkedDecoder {
                 return Ok((taken, Piece::More));
             };
             taken += 1;
-            self.state = self.after(byte)?;
+            self.position = self.after(byte)?;
         }
     }
 
-    /// The state after `byte`, which is none of content.
-    fn after(&mut self, byte: u8) -> Result<State, Fault> {
-        match (self.state, byte) {
-            (State::Size, _) => self.after_in_size(byte),
-            (State::Extension, b'\r') => Ok(State::SizeLf),
-            (State::Extension, b' '..=b'~' | b'\t') => self.extra(State::Extension),
-            (State::SizeLf, b'\n') => {
+    /// The position after `byte`, which is not content.
+    fn after(&mut self, byte: u8) -> Result<Position, HttpError> {
+        match (self.position, byte) {
+            (Position::Size, _) => self.after_in_size(byte),
+            (Position::Extension, b'\r') => Ok(Position::SizeLf),
+            (Position::Extension, b' '..=b'~' | b'\t') => self.extra(Position::Extension),
+            (Position::SizeLf, b'\n') => {
                 self.digits = 0;
-                Ok(if self.remaining == 0 { State::TrailerStart } else { State::Data })
+                Ok(if self.remaining == 0 { Position::TrailerStart } else { Position::Data })
             }
-            (State::DataCr, b'\r') => Ok(State::DataLf),
-            (State::DataLf, b'\n') => Ok(State::Size),
-            (State::TrailerStart, b'\r') => Ok(State::EndLf),
-            (State::TrailerStart, byte) if crate::message::is_token(&[byte]) => {
-                self.extra(State::TrailerName)
+            (Position::DataCr, b'\r') => Ok(Position::DataLf),
+            (Position::DataLf, b'\n') => Ok(Position::Size),
+            (Position::TrailerStart, b'\r') => Ok(Position::EndLf),
+            (Position::TrailerStart, byte) if crate::message::is_token(&[byte]) => {
+                self.extra(Position::TrailerName)
             }
-            (State::TrailerName, b':') => self.extra(State::TrailerValue),
-            (State::TrailerName, byte) if crate::message::is_token(&[byte]) => self.extra(State::TrailerName),
-            (State::TrailerValue, b'\r') => Ok(State::TrailerLf),
-            (State::TrailerValue, b' '..=b'~' | b'\t' | 128..) => self.extra(State::TrailerValue),
-            (State::TrailerLf, b'\n') => Ok(State::TrailerStart),
-            (State::EndLf, b'\n') => Ok(State::End),
-            _ => Err(Fault::bad("The chunked body is malformed")),
+            (Position::TrailerName, b':') => self.extra(Position::TrailerValue),
+            (Position::TrailerName, byte) if crate::message::is_token(&[byte]) => {
+                self.extra(Position::TrailerName)
+            }
+            (Position::TrailerValue, b'\r') => Ok(Position::TrailerLf),
+            (Position::TrailerValue, b' '..=b'~' | b'\t' | 128..) => self.extra(Position::TrailerValue),
+            (Position::TrailerLf, b'\n') => Ok(Position::TrailerStart),
+            (Position::EndLf, b'\n') => Ok(Position::End),
+            _ => Err(HttpError::bad("The chunked body is malformed")),
         }
     }
 
-    fn after_in_size(&mut self, byte: u8) -> Result<State, Fault> {
+    fn after_in_size(&mut self, byte: u8) -> Result<Position, HttpError> {
         let digit = match byte {
             b'0'..=b'9' => byte - b'0',
             b'a'..=b'f' => byte - b'a' + 10,
             b'A'..=b'F' => byte - b'A' + 10,
-            b'\r' if self.digits > 0 => return Ok(State::SizeLf),
-            b';' if self.digits > 0 => return self.extra(State::Extension),
-            _ => return Err(Fault::bad("A chunk size is malformed")),
+            b'\r' if self.digits > 0 => return Ok(Position::SizeLf),
+            b';' if self.digits > 0 => return self.extra(Position::Extension),
+            _ => return Err(HttpError::bad("A chunk size is malformed")),
         };
         if self.digits == MAX_SIZE_DIGITS {
-            return Err(Fault::bad("A chunk size is too long"));
+            return Err(HttpError::bad("A chunk size is too long"));
         }
         self.digits += 1;
         self.remaining = self.remaining << 4 | u64::from(digit);
-        Ok(State::Size)
+        Ok(Position::Size)
     }
 
     /// Counts a byte of an extension or a trailer.
-    fn extra(&mut self, next: State) -> Result<State, Fault> {
+    fn extra(&mut self, next: Position) -> Result<Position, HttpError> {
         let left = self.extra.checked_sub(1);
-        self.extra = left.ok_or(Fault::bad("The chunk extensions or trailers are too long"))?;
+        self.extra = left.ok_or(HttpError::bad("The chunk extensions or trailers are too long"))?;
         Ok(next)
     }
 }
@@ -140,8 +142,8 @@ impl ChunkedDecoder {
 mod tests {
     use super::*;
 
-    /// Decodes `input` in pieces of `step` bytes; gives the content and how many bytes the body took.
-    fn decode(input: &[u8], step: usize) -> Result<Option<(Vec<u8>, usize)>, Fault> {
+    /// Decodes `input` in pieces of `step` bytes. Returns the content and the length of the body.
+    fn decode(input: &[u8], step: usize) -> Result<Option<(Vec<u8>, usize)>, HttpError> {
         let mut decoder = ChunkedDecoder::new(64);
         let mut content = Vec::new();
         let mut taken = 0;
@@ -162,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_decoded_whatever_its_pieces() {
+    fn body_when_split_anywhere_is_decoded_the_same() {
         for (input, content) in [
             (&b"0\r\n\r\n"[..], &b""[..]),
             (b"3\r\nabc\r\n0\r\n\r\n", b"abc"),
@@ -185,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_grammar_does_not_name_is_refused() {
+    fn body_when_malformed_is_rejected() {
         let long_trailers = [b"0\r\n".as_slice(), &b"A: b\r\n".repeat(50)].concat();
         let long_extension = [b"1;".as_slice(), &b"a".repeat(65)].concat();
         let endless_size = b"0".repeat(17);
@@ -225,9 +227,9 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_says_how_much_it_promises() {
+    fn chunk_when_its_size_is_read_reports_the_remaining_bytes() {
         let mut decoder = ChunkedDecoder::new(0);
         assert_eq!(decoder.next(b"ffffffffffffffff\r\n"), Ok((18, Piece::More)));
-        assert_eq!(decoder.promised(), u64::MAX);
+        assert_eq!(decoder.remaining_in_chunk(), u64::MAX);
     }
 }

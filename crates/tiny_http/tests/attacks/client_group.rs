@@ -1,18 +1,18 @@
-//! Many connections that misbehave together, on the one thread of the test.
+//! Many misbehaving connections on one thread.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::client::PATIENCE;
+use crate::support::client::MAX_WAIT;
 
 /// How one connection ended.
 #[derive(Clone, Copy, Debug)]
-pub struct Ended {
-    /// From the moment given to the end, or to when it was noticed.
+pub struct ClosedConnection {
+    /// The time from the start until the end was noticed.
     pub after: Duration,
-    /// The status of the first answer, 0 where none came.
+    /// The status of the first response, 0 without one.
     pub status: u16,
 }
 
@@ -23,30 +23,30 @@ struct Member {
     ended: Option<Duration>,
 }
 
-/// Connections that never block.
-pub struct Crowd {
+/// Non-blocking connections.
+pub struct ClientGroup {
     members: Vec<Member>,
 }
 
-impl Crowd {
-    /// Opens so many connections.
-    pub fn connect(addr: SocketAddr, count: usize) -> Crowd {
-        let mut crowd = Crowd { members: Vec::with_capacity(count) };
-        (0..count).for_each(|_| crowd.join(addr));
-        crowd
+impl ClientGroup {
+    /// Opens `count` connections.
+    pub fn connect(addr: SocketAddr, count: usize) -> ClientGroup {
+        let mut group = ClientGroup { members: Vec::with_capacity(count) };
+        (0..count).for_each(|_| group.join(addr));
+        group
     }
 
-    /// Opens one connection more.
+    /// Opens another connection.
     pub fn join(&mut self, addr: SocketAddr) {
         let count = self.members.len();
-        let stream = TcpStream::connect_timeout(&addr, PATIENCE)
+        let stream = TcpStream::connect_timeout(&addr, MAX_WAIT)
             .unwrap_or_else(|e| panic!("a connection beside {count} others: {e}"));
         stream.set_nodelay(true).expect("a connected socket");
         stream.set_nonblocking(true).expect("a connected socket");
         self.members.push(Member { stream, began: Instant::now(), read: Vec::new(), ended: None });
     }
 
-    /// Sends to everyone as much as the sockets take at once; the bytes taken in all.
+    /// Sends on every connection as much as the socket accepts. Returns the number of bytes sent.
     pub fn send(&mut self, bytes: &[u8]) -> usize {
         let mut taken = 0;
         for member in &mut self.members {
@@ -62,10 +62,10 @@ impl Crowd {
         taken
     }
 
-    /// Sends all the bytes to everyone, in turns as the sockets take them, until done or out of patience.
-    /// Returns how many connections took everything.
-    pub fn send_all(&mut self, bytes: &[u8], patience: Duration) -> usize {
-        let end = Instant::now() + patience;
+    /// Sends all bytes on every connection, in turns, for at most `max_wait`. Returns how many connections accepted
+    /// all.
+    pub fn send_all(&mut self, bytes: &[u8], max_wait: Duration) -> usize {
+        let end = Instant::now() + max_wait;
         let mut left: Vec<(usize, &[u8])> = (0..self.members.len()).map(|i| (i, bytes)).collect();
         let mut complete = 0;
         while !left.is_empty() && Instant::now() < end {
@@ -86,18 +86,17 @@ impl Crowd {
         complete
     }
 
-    /// Sends one byte to everyone in each tick, and notes who has been closed, until all are or patience
-    /// ends.
+    /// Sends one byte per tick on every connection until all are closed, for at most `max_wait`.
     pub fn drip(
         &mut self,
         bytes: impl IntoIterator<Item = u8>,
         tick: Duration,
-        patience: Duration,
-    ) -> Vec<Option<Ended>> {
+        max_wait: Duration,
+    ) -> Vec<Option<ClosedConnection>> {
         let began = Instant::now();
         for byte in bytes {
             self.send(&[byte]);
-            if self.notice() == self.members.len() || began.elapsed() > patience {
+            if self.notice() == self.members.len() || began.elapsed() > max_wait {
                 break;
             }
             thread::sleep(tick);
@@ -105,30 +104,29 @@ impl Crowd {
         self.ended()
     }
 
-    /// Waits until the server has closed every connection, or until patience ends.
-    pub fn wait_ended(&mut self, patience: Duration) -> Vec<Option<Ended>> {
+    /// Waits until the server has closed every connection, for at most `max_wait`.
+    pub fn wait_closed(&mut self, max_wait: Duration) -> Vec<Option<ClosedConnection>> {
         let began = Instant::now();
-        while self.notice() < self.members.len() && began.elapsed() < patience {
+        while self.notice() < self.members.len() && began.elapsed() < max_wait {
             thread::sleep(Duration::from_millis(5));
         }
         self.ended()
     }
 
-    /// Waits until so many connections have an answer or have ended; the status of each, 0 where there is
-    /// none.
-    pub fn wait_answered(&mut self, count: usize, patience: Duration) -> Vec<u16> {
+    /// Waits until `count` connections have a response or are closed. Returns the status of each, 0 without one.
+    pub fn wait_for_responses(&mut self, count: usize, max_wait: Duration) -> Vec<u16> {
         let began = Instant::now();
         loop {
             self.notice();
             let done = self.members.iter().filter(|m| m.ended.is_some() || status_of(&m.read) != 0).count();
-            if done >= count || began.elapsed() > patience {
+            if done >= count || began.elapsed() > max_wait {
                 return self.members.iter().map(|m| status_of(&m.read)).collect();
             }
             thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// Reads what is there, notes who has ended, and returns how many have in all.
+    /// Reads what has arrived. Returns how many connections are closed.
     fn notice(&mut self) -> usize {
         let mut chunk = [0; 4096];
         for member in self.members.iter_mut().filter(|m| m.ended.is_none()) {
@@ -149,34 +147,33 @@ impl Crowd {
         self.members.iter().filter(|m| m.ended.is_some()).count()
     }
 
-    fn ended(&self) -> Vec<Option<Ended>> {
-        let end = |m: &Member| m.ended.map(|after| Ended { after, status: status_of(&m.read) });
+    fn ended(&self) -> Vec<Option<ClosedConnection>> {
+        let end = |m: &Member| m.ended.map(|after| ClosedConnection { after, status: status_of(&m.read) });
         self.members.iter().map(end).collect()
     }
 }
 
-/// The status of the first answer in some bytes, 0 without one.
+/// The status of the first response in some bytes, 0 without one.
 pub fn status_of(bytes: &[u8]) -> u16 {
     let digits = bytes.strip_prefix(b"HTTP/1.1 ").and_then(|rest| rest.get(..3));
     digits.and_then(|d| std::str::from_utf8(d).ok()).and_then(|d| d.parse().ok()).unwrap_or(0)
 }
 
-/// Requires that everyone was closed, with one of these statuses (0 for none), within these times. Returns
-/// the figures.
-pub fn require_ended(
+/// Requires that every connection was closed within these times, with one of these statuses (0 for none).
+pub fn require_closed(
     what: &str,
-    ended: &[Option<Ended>],
+    ended: &[Option<ClosedConnection>],
     statuses: &[u16],
     earliest: Duration,
     latest: Duration,
 ) -> String {
     let open = ended.iter().filter(|e| e.is_none()).count();
     assert!(open == 0, "{what}: {open} of {} connections are still open", ended.len());
-    let ended: Vec<Ended> = ended.iter().flatten().copied().collect();
+    let ended: Vec<ClosedConnection> = ended.iter().flatten().copied().collect();
     let (first, last) = (ended.iter().map(|e| e.after).min(), ended.iter().map(|e| e.after).max());
     let (first, last) = (first.unwrap_or_default(), last.unwrap_or_default());
     if let Some(other) = ended.iter().find(|e| !statuses.contains(&e.status)) {
-        panic!("{what}: an answer of {} instead of one of {statuses:?}", other.status);
+        panic!("{what}: a response of {} instead of one of {statuses:?}", other.status);
     }
     assert!(first >= earliest, "{what}: closed after {first:.1?} already, not before {earliest:.1?}");
     assert!(last <= latest, "{what}: closed after {last:.1?} only, by {latest:.1?}");
