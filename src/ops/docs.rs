@@ -14,27 +14,26 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// A file of `/docs`, with what its response says of it.
-#[derive(Debug)]
-pub struct Asset {
+struct Asset {
     /// The value of `Content-Type`.
-    pub content_type: &'static str,
+    content_type: &'static str,
     /// The value of `ETag`, with its quotes.
-    pub etag: &'static str,
+    etag: &'static str,
     /// The body.
-    pub body: &'static [u8],
+    body: &'static [u8],
     /// Whether `body` is compressed.
-    pub is_gzip: bool,
+    is_gzip: bool,
     /// Whether its path names its version, so that a client may keep it for good.
-    pub is_immutable: bool,
+    is_immutable: bool,
     /// The value of `Content-Security-Policy`.
-    pub csp: Option<&'static str>,
+    csp: Option<&'static str>,
 }
 
 /// The files by path.
 static ASSETS: &[(&str, Asset)] = include!(concat!(env!("OUT_DIR"), "/docs.rs"));
 
 /// The file at `path`, which begins with `/docs`. The page is at `/docs` and `/docs/`, each with URLs that hold there.
-pub fn find(path: &str) -> Option<&'static Asset> {
+fn find(path: &str) -> Option<&'static Asset> {
     ASSETS.iter().find(|(own, _)| *own == path).map(|(_, asset)| asset)
 }
 
