@@ -12,27 +12,20 @@ OTHER_PAGE=http://127.0.0.1:$page_port
 TOKENS=/api/auth/token
 TOKEN=$("$dev" sign '{"alg":"HS256","typ":"JWT"}' "{\"sub\":\"$ada\",\"exp\":$(($(date +%s) + 3600))}")
 EXPIRED_TOKEN=$("$dev" token ada -60)
-CHROMIUM=$(command -v chromium)
-export PAGE OTHER_PAGE TOKENS TOKEN EXPIRED_TOKEN CHROMIUM
+export PAGE OTHER_PAGE TOKENS TOKEN EXPIRED_TOKEN
 
-# in_browser SCENARIO: does the checks that it prints. The backend has the page's host, so that the browser sends it the
-# cookies of Better Auth, too.
-in_browser() {
-    browser_status=0
-    API=http://localhost:$port node "$frontend/browser.mjs" "$1" >"$work/seen" || browser_status=$?
-    while IFS="$(printf '\t')" read -r name expected seen; do
-        check "$name" "$expected" "$seen"
-    done <"$work/seen"
-    check "the browser gets through the scenario '$1'" 0 "$browser_status"
+# The backend has the page's host, so that the browser sends it the cookies of Better Auth, too.
+use_page() {
+    in_browser browser.mjs "$1" "API=http://localhost:$port"
 }
 
-in_browser use
+use_page use
 check 'the browser left no task behind' 0 "$(sql 'select count(*) from tasks')"
-in_browser strangers
+use_page strangers
 check 'it created no task' 0 "$(sql 'select count(*) from tasks')"
 stop_server
 start_server ALLOWED_ORIGINS='*'
-in_browser nameless
+use_page nameless
 check 'nor did those without an origin, where any is allowed' 0 "$(sql 'select count(*) from tasks')"
 stop_database
-in_browser outage
+use_page outage

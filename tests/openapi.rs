@@ -1,79 +1,215 @@
-//! `specs/api/openapi.json` and the router say the same, and the server serves that file.
+//! `specs/api/openapi.json` describes what the server has: its operations, the members of a task, and every error.
+
+mod support;
 
 use std::collections::BTreeSet;
+use std::io::Write;
+use std::net::TcpStream;
 
 use serde_json::Value;
-use todo_backend::http::router::{PRIVATE, PUBLIC, Route};
+use support::{Answer, Cluster, Server, token, token_for};
+use todo_backend::http::router::ROUTES;
+
+type Pairs = BTreeSet<(String, String)>;
 
 fn document() -> Value {
     serde_json::from_str(include_str!("../specs/api/openapi.json")).expect("openapi.json is JSON")
 }
 
-fn routed<E>(routes: &[Route<E>]) -> BTreeSet<(String, String)> {
-    let methods = |route: &Route<E>| {
-        let allow = route.allow.split(", ").map(str::to_ascii_lowercase);
-        allow.map(|method| (route.path.to_owned(), method)).collect::<Vec<_>>()
-    };
-    routes.iter().flat_map(methods).collect()
+/// The schema of this name.
+fn schema(name: &str) -> Value {
+    document()["components"]["schemas"][name].clone()
+}
+
+fn texts(value: &Value) -> BTreeSet<String> {
+    value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+}
+
+fn names(value: &Value) -> BTreeSet<String> {
+    value.as_object().unwrap().keys().cloned().collect()
+}
+
+/// Path, method and description of each operation.
+fn operations(document: &Value) -> Vec<(&str, &str, &Value)> {
+    let paths = document["paths"].as_object().unwrap().iter();
+    let all = paths.flat_map(|(path, item)| {
+        let methods =
+            item.as_object().unwrap().iter().filter(|(_, operation)| operation.get("responses").is_some());
+        methods.map(move |(method, operation)| (path.as_str(), method.as_str(), operation))
+    });
+    all.collect()
 }
 
 #[test]
-fn the_document_and_the_router_name_the_same_operations() {
+fn operations_are_those_of_the_router() {
     let document = document();
-    let mut documented = BTreeSet::new();
-    for (path, operations) in document["paths"].as_object().unwrap() {
-        for method in operations.as_object().unwrap().keys() {
-            if ["get", "head", "post", "put", "patch", "delete", "options"].contains(&method.as_str()) {
-                documented.insert((path.clone(), method.clone()));
-            }
-        }
-    }
-    let routed: BTreeSet<_> = routed(&PUBLIC).into_iter().chain(routed(&PRIVATE)).collect();
-    assert_eq!(documented, routed);
+    let documented: Pairs = operations(&document)
+        .iter()
+        .map(|(path, method, _)| ((*path).to_owned(), (*method).to_owned()))
+        .collect();
+    let allowed = |allow: &str| allow.split(", ").map(str::to_ascii_lowercase).collect::<Vec<_>>();
+    let routed = ROUTES
+        .iter()
+        .flat_map(|route| allowed(route.allow).into_iter().map(|method| (route.pattern.to_owned(), method)));
+    assert_eq!(documented, routed.collect());
 }
 
 #[test]
-fn only_what_needs_an_identity_asks_for_a_token() {
+fn operation_when_under_api_requires_a_token() {
     let document = document();
-    let global = document["security"].as_array().is_some_and(|security| !security.is_empty());
-    for (path, operations) in document["paths"].as_object().unwrap() {
-        for (method, operation) in operations.as_object().unwrap() {
-            let Some(operation) =
-                operation.as_object().filter(|operation| operation.contains_key("responses"))
-            else {
-                continue;
-            };
-            let own = operation.get("security").map(|security| !security.as_array().unwrap().is_empty());
-            assert_eq!(own.unwrap_or(global), path.starts_with("/api"), "{method} {path}");
-            assert_eq!(
-                operation["responses"].get("401").is_some(),
-                path.starts_with("/api"),
-                "{method} {path}"
-            );
-        }
+    assert_eq!(document["security"], serde_json::json!([{"bearerAuth": []}]));
+    for (path, method, operation) in operations(&document) {
+        let is_public =
+            operation.get("security").is_some_and(|security| security.as_array().unwrap().is_empty());
+        let can_be_401 = operation["responses"].get("401").is_some();
+        let is_api = path.starts_with("/api");
+        assert_eq!((is_public, can_be_401), (!is_api, is_api), "{method} {path}");
     }
 }
 
 #[test]
-fn the_document_is_of_this_version() {
+fn version_is_that_of_the_package() {
     assert_eq!(document()["info"]["version"], env!("CARGO_PKG_VERSION"));
 }
 
 #[test]
-fn every_reference_leads_somewhere() {
-    fn walk(document: &Value, value: &Value) {
+fn every_reference_has_a_target_and_every_component_is_referred_to() {
+    fn walk<'v>(document: &Value, value: &'v Value, seen: &mut BTreeSet<&'v str>) {
         match value {
             Value::Object(members) => {
                 if let Some(Value::String(reference)) = members.get("$ref") {
                     let pointer = reference.strip_prefix('#').unwrap();
-                    assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+                    assert!(document.pointer(pointer).is_some(), "{reference} has no target");
+                    seen.insert(pointer);
                 }
-                members.values().for_each(|member| walk(document, member));
+                members.values().for_each(|member| walk(document, member, seen));
             }
-            Value::Array(items) => items.iter().for_each(|item| walk(document, item)),
+            Value::Array(items) => items.iter().for_each(|item| walk(document, item, seen)),
             _ => {}
         }
     }
     let document = document();
-    walk(&document, &document);
+    let mut seen = BTreeSet::new();
+    walk(&document, &document, &mut seen);
+    for kind in ["parameters", "headers", "schemas", "responses"] {
+        for name in names(&document["components"][kind]) {
+            let pointer = format!("/components/{kind}/{name}");
+            assert!(seen.contains(pointer.as_str()), "nothing refers to {pointer}");
+        }
+    }
+}
+
+#[test]
+fn task_has_the_members_of_the_schema() {
+    let cluster = Cluster::start();
+    let server = Server::start(&cluster.url());
+    let created = server.request("POST", "/api/tasks", Some(&token("ada")), Some(r#"{"title":"Buy milk"}"#));
+    let (task, sent) = (schema("Task"), names(&created.json()));
+    assert_eq!(created.status, 201);
+    assert_eq!(sent, names(&task["properties"]));
+    assert_eq!(sent, texts(&task["required"]));
+    assert_eq!(sent, names(&task["example"]));
+}
+
+#[test]
+fn field_errors_have_the_types_of_the_schema() {
+    let cluster = Cluster::start();
+    let server = Server::start(&cluster.url());
+    let long = format!(r#"{{"title":"{}"}}"#, "x".repeat(256));
+    let requests = [
+        ("POST", "/api/tasks", "{}"),
+        ("POST", "/api/tasks", r#"{"title":1}"#),
+        ("POST", "/api/tasks", r#"{"title":" "}"#),
+        ("POST", "/api/tasks", &long),
+        ("POST", "/api/tasks", r#"{"title":"\u0000"}"#),
+        ("POST", "/api/tasks", r#"{"title":"a","completed":"no"}"#),
+        ("POST", "/api/tasks", "{"),
+        ("PUT", "/api/tasks/1", "[]"),
+        ("GET", "/api/tasks/one", ""),
+        ("GET", "/api/tasks?limit=0", ""),
+        ("GET", "/api/tasks?limit=1001", ""),
+    ];
+    let mut types = BTreeSet::new();
+    for (method, target, body) in requests {
+        let body = Some(body).filter(|body| !body.is_empty());
+        let error = server.request(method, target, Some(&token("ada")), body).json();
+        assert_eq!(names(&error), texts(&schema("ValidationError")["required"]), "{method} {target}");
+        for field in error["detail"].as_array().unwrap() {
+            assert_eq!(names(field), texts(&schema("FieldError")["required"]), "{method} {target}");
+            types.insert(field["type"].as_str().unwrap().to_owned());
+        }
+    }
+    assert_eq!(types, texts(&schema("FieldError")["properties"]["type"]["enum"]));
+}
+
+/// Sends a request as it stands, and reads until the server closes the connection.
+fn raw(server: &Server, request: &[u8]) -> Answer {
+    let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    stream.write_all(request).unwrap();
+    Answer::read(stream)
+}
+
+/// Status and code of each error that an operation is described with, by its examples.
+fn documented_errors(document: &Value) -> Pairs {
+    let mut documented = Pairs::new();
+    for (_, _, operation) in operations(document) {
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            let pointer = response["$ref"].as_str().unwrap().strip_prefix('#').unwrap();
+            let examples = &document.pointer(pointer).unwrap()["content"]["application/json"]["examples"];
+            for example in examples.as_object().into_iter().flat_map(|examples| examples.values()) {
+                documented
+                    .insert((status.clone(), example["value"]["error_code"].as_str().unwrap().to_owned()));
+            }
+        }
+    }
+    documented
+}
+
+#[test]
+fn every_error_of_the_server_is_described_and_no_other() {
+    let mut cluster = Cluster::start();
+    let server = Server::start_with(&cluster.url(), &[("REQUEST_TIMEOUT_MS", "500")]);
+    let bearer = format!("Authorization: Bearer {}\r\n", token("ada"));
+    let id = server.create("ada", "milk");
+    let requests: Vec<(String, String, Vec<u8>)> = [
+        ("POST /api/tasks", format!("{bearer}Content-Length: 1\r\n"), b"\xff".as_slice()),
+        ("GET /api/tasks", String::new(), b""),
+        ("GET /api/tasks", "Authorization: Bearer x.y.z\r\n".to_owned(), b""),
+        ("GET /api/tasks", format!("Authorization: Bearer {}\r\n", token_for("ada", -60)), b""),
+        ("GET /api/tasks/2147483647", bearer.clone(), b""),
+        ("PATCH /api/tasks", bearer.clone(), b""),
+        ("POST /api/tasks", format!("{bearer}Content-Length: 2\r\n"), b"{"),
+        (&format!("DELETE /api/tasks/{id}"), format!("{bearer}If-Match: \"other\"\r\n"), b""),
+        ("POST /api/tasks", format!("{bearer}Content-Length: 9999999\r\n"), b""),
+        (&format!("GET /{}", "x".repeat(9_000)), String::new(), b""),
+        ("POST /api/tasks", format!("{bearer}Content-Encoding: gzip\r\nContent-Length: 1\r\n"), b"x"),
+        ("POST /api/tasks", format!("{bearer}Content-Length: 2\r\n"), b"{}"),
+        ("GET /", format!("X: {}\r\n", "x".repeat(17_000)), b""),
+        ("POST /api/tasks", format!("{bearer}Transfer-Encoding: gzip, chunked\r\n"), b""),
+    ]
+    .map(|(line, headers, body)| (line.to_owned(), headers, body.to_vec()))
+    .into();
+    let mut seen = Pairs::new();
+    let mut send = |request: &[u8]| {
+        let answer = raw(&server, request);
+        let error = answer.json();
+        assert_eq!(names(&error), texts(&schema("Error")["required"]), "{error}");
+        seen.insert((answer.status.to_string(), error["error_code"].as_str().unwrap().to_owned()));
+    };
+    for (line, headers, body) in requests {
+        let head = format!("{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
+        send(&[head.as_bytes(), &body].concat());
+    }
+    send(b"GET / HTTP/3.0\r\nHost: localhost\r\n\r\n");
+    let list = format!("GET /api/tasks HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{bearer}\r\n");
+    cluster.client().batch_execute("alter table tasks rename column title to heading").unwrap();
+    send(list.as_bytes());
+    cluster.stop();
+    send(list.as_bytes());
+
+    let document = document();
+    assert_eq!(seen, documented_errors(&document));
+    let mut codes = texts(&document["components"]["schemas"]["Error"]["properties"]["error_code"]["enum"]);
+    codes.insert("VALIDATION_ERROR".to_owned());
+    assert_eq!(codes, seen.into_iter().map(|(_, code)| code).collect());
 }

@@ -131,7 +131,7 @@ impl Dispatcher {
             return Ok(Admission::Respond(response));
         }
         let found = match target {
-            Target::Public(route) => return public_admission(route?, path),
+            Target::Public(route) => return public_admission(route?, path, request),
             Target::Api(found) => found,
         };
         let verdict = log.auth.measure(|| self.verifier.authenticate(authorization(request)?, now_seconds()))?;
@@ -226,14 +226,15 @@ impl Dispatcher {
 }
 
 /// What becomes of a request that needs no token.
-fn public_admission(route: PublicRoute, path: &str) -> Result<Admission, ApiError> {
+fn public_admission(route: PublicRoute, path: &str, request: &Request) -> Result<Admission, ApiError> {
+    let header = |name| single_value(request.header_values(name)).unwrap_or_default();
     let name_and_version = || json!({ "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") });
     Ok(Admission::Respond(match route {
         PublicRoute::Ready => return Ok(Admission::Probe),
         PublicRoute::About => Response::json(200, &name_and_version()),
         PublicRoute::Health => Response::json(200, &json!({ "status": "ok" })),
         PublicRoute::OpenApi => Response::raw_json(200, docs::OPENAPI_JSON),
-        PublicRoute::Docs => docs::response(path).ok_or(ApiError::RouteNotFound)?,
+        PublicRoute::Docs => docs::response(path, header("Accept-Encoding"), header("If-None-Match"))?,
     }))
 }
 

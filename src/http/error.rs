@@ -24,6 +24,8 @@ pub enum ApiError {
     PreconditionFailed,
     /// The path has no such method; holds the value of `Allow`.
     MethodNotAllowed(&'static str),
+    /// A file that is sent as gzip only, to a client that does not accept gzip.
+    NotAcceptable,
     /// The body has a `Content-Encoding`.
     UnsupportedMediaType,
     /// The body or a parameter is invalid; at least one error.
@@ -82,6 +84,7 @@ impl ApiError {
             ApiError::Unauthenticated(AuthError::Expired) => (401, "TOKEN_EXPIRED"),
             ApiError::RouteNotFound | ApiError::TaskNotFound => (404, "RESOURCE_NOT_FOUND"),
             ApiError::MethodNotAllowed(_) => (405, "METHOD_NOT_ALLOWED"),
+            ApiError::NotAcceptable => (406, "NOT_ACCEPTABLE"),
             ApiError::PreconditionFailed => (412, "PRECONDITION_FAILED"),
             ApiError::UnsupportedMediaType => (415, "UNSUPPORTED_MEDIA_TYPE"),
             ApiError::Validation(_) => (422, "VALIDATION_ERROR"),
@@ -101,6 +104,7 @@ impl ApiError {
             ApiError::TaskNotFound => "Task not found".to_owned(),
             ApiError::PreconditionFailed => "The task is not in the state that the request expects".to_owned(),
             ApiError::MethodNotAllowed(allow) => format!("Method not allowed; allowed: {allow}"),
+            ApiError::NotAcceptable => "This file is sent with Content-Encoding: gzip only".to_owned(),
             ApiError::UnsupportedMediaType => {
                 "The body is compressed (Content-Encoding); send it uncompressed".to_owned()
             }

@@ -1,29 +1,16 @@
 // Uses the page in Chromium as a person would, and says what can be seen there.
 //
-// node browser.mjs SCENARIO: one of those at the end. Prints a line a check: its name, what is expected and what was
-// seen, as JSON, with tabs between. The environment names the page's server (PAGE) and the backend (API).
+// node browser.mjs SCENARIO: one of those at the end. Prints a line a check. The environment names the page's server
+// (PAGE) and the backend (API).
 import { mkdtempSync, rmSync, writeFileSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { chromium } from 'playwright-core'
+import { PATIENCE, check, inChromium } from './chromium.mjs'
 
-/** How long anything in the browser may take, in milliseconds. */
-const PATIENCE = 15_000
-/** How long a scenario may take, in milliseconds. */
-const LIMIT = 90_000
 const CREDENTIALS = ['omit', 'same-origin', 'include']
 
-const { PAGE, OTHER_PAGE, API, TOKEN, EXPIRED_TOKEN, TOKENS, CHROMIUM } = process.env
-
-setTimeout(() => {
-    console.error(`the browser took longer than ${LIMIT} ms`)
-    process.exit(1)
-}, LIMIT).unref()
-
-function check(name, expected, seen) {
-    console.log([name, JSON.stringify(expected), JSON.stringify(seen)].join('\t'))
-}
+const { PAGE, OTHER_PAGE, API, TOKEN, EXPIRED_TOKEN, TOKENS } = process.env
 
 /** A tab with the page, and what its console says. */
 class Tab {
@@ -238,9 +225,4 @@ const scenarios = {
     },
 }
 
-const browser = await chromium.launch({ executablePath: CHROMIUM, timeout: 60_000 })
-try {
-    await scenarios[process.argv[2]](browser)
-} finally {
-    await browser.close()
-}
+await inChromium(scenarios[process.argv[2]])

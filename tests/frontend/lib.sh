@@ -6,6 +6,26 @@ frontend=$root/tests/frontend
 frontend_process=
 "$dev" packages
 
+# run_checks WHAT COMMAND…: does the checks that the command prints, a line each: name, expected, seen, with tabs
+run_checks() {
+    what=$1
+    shift
+    run_status=0
+    "$@" >"$work/seen" || run_status=$?
+    while IFS="$(printf '\t')" read -r name expected seen; do
+        check "$name" "$expected" "$seen"
+    done <"$work/seen"
+    check "$what gets to its end" 0 "$run_status"
+}
+
+# in_browser PROGRAM SCENARIO [VARIABLE=VALUE…]
+in_browser() {
+    program=$1 scenario=$2
+    shift 2
+    run_checks "the browser's '$scenario'" \
+        env CHROMIUM="$(command -v chromium)" "$@" node "$frontend/$program" "$scenario"
+}
+
 # start_frontend [VARIABLE=VALUE…]: those that tests/frontend/server.mjs knows. Its origin, $page, stays the same from one
 # start to the next.
 start_frontend() {

@@ -353,7 +353,12 @@ impl Drop for Server {
 
 /// A token of this user, good for an hour.
 pub fn token(user: &str) -> String {
-    let expiry = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 3600;
+    token_for(user, 3600)
+}
+
+/// The same, good for so many seconds from now.
+pub fn token_for(user: &str, seconds: i64) -> String {
+    let expiry = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().strict_add_signed(seconds);
     let claims = json!({"sub": user, "email": format!("{user}@example.com"), "exp": expiry});
     signer::hs256(SECRET.as_bytes(), r#"{"alg":"HS256","typ":"JWT"}"#, &claims.to_string())
 }
