@@ -20,7 +20,7 @@ check '/openapi.json knows each path' '/,/api/tasks,/api/tasks/{id},/api/tasks/{
     "$(json '.paths | keys | join(",")')"
 for path in / /health /ready /openapi.json; do
     request GET "$path"
-    length=$(header Content-Length)
+    length=$(header Content-Length | grep . || echo missing)
     check "$path needs no token, and is JSON that nobody stores or guesses at" '200 application/json no-store nosniff Origin' \
         "$status $(header Content-Type) $(header Cache-Control) $(header X-Content-Type-Options) $(header Vary)"
     request HEAD "$path"
@@ -98,7 +98,7 @@ for url in 'mysql://todo:pa55word@127.0.0.1/x' 'postgresql://todo:pa55word@127.0
     fails_to_start NEON_DATABASE_URL="$url" BETTER_AUTH_SECRET='s3cret that nobody may see, long enough'
     check "the URL $url is refused" 1 "$exit_status"
     named NEON_DATABASE_URL
-    check 'and the error shows no secret' '' "$(printf '%s' "$complaint" | grep -E 'pa55word|s3cret' || true)"
+    check_lacks 'and the error shows no secret' "$complaint" pa55word s3cret
 done
 fails_to_start NEON_DATABASE_URL='postgresql://todo@127.0.0.1/x?wonder=1' BETTER_AUTH_SECRET="$BETTER_AUTH_SECRET"
 named wonder
@@ -134,7 +134,7 @@ stop_server
 BETTER_AUTH_SECRET=tiny-but-known start_server
 check_logged 'a short secret is warned of' WARN
 check_logged 'by name' BETTER_AUTH_SECRET
-check 'but not shown' '' "$(grep tiny-but-known "$work/server.log" || true)"
+check_lacks 'but not shown' "$(cat "$work/server.log")" tiny-but-known
 
 # --- Secrets ---
 
@@ -156,7 +156,7 @@ check_logged 'the log at RUST_LOG=trace says more than usual' DEBUG
 
 # never_logged NAME TEXT: in no log of this file's servers
 never_logged() {
-    check "the log never shows $1" 0 "$(grep -c -F -e "$2" "$work/server.log" || true)"
+    check_lacks "the log never shows $1" "$(cat "$work/server.log")" "$2"
 }
 
 never_logged 'the secret' "$BETTER_AUTH_SECRET"
@@ -171,7 +171,7 @@ never_logged 'an opaque token' opaque-session-token
 
 for argument in --help --version help; do
     NEON_DATABASE_URL=$database_url PORT=http "$server_binary" "$argument" >"$work/said" 2>&1 || true
-    check "$argument shows no secret" 0 "$(grep -c -F -e "$BETTER_AUTH_SECRET" -e "$PGPASSWORD" "$work/said" || true)"
+    check_lacks "$argument shows no secret" "$(cat "$work/said")" "$BETTER_AUTH_SECRET" "$PGPASSWORD"
 done
 
 # limited_to KIB: what a server of 128 workers says that may have so much memory. Their stacks are large (RUST_MIN_STACK, in bytes), so

@@ -3,6 +3,8 @@
 //! Each test is one bounded attack on loopback. In every one the healthy client must be answered every time,
 //! and about as fast as before and as by a server in peace (`health.rs`); afterwards the server must be back at its threads and descriptors, and its
 //! memory must never have passed `PEAK_KIB`. Deadlines are set to seconds, so that a test can wait for them.
+//!
+//! Runs alone: it measures time and memory.
 
 #[path = "attacks/connections.rs"]
 mod connections;
