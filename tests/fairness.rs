@@ -1,4 +1,6 @@
 //! What one user may take from the others: whatever they ask for, and however often, everybody else is still served.
+//!
+//! Runs alone: it measures time and memory.
 
 mod support;
 

@@ -78,4 +78,4 @@ check 'the page can read it' http://localhost:3000 "$(header Access-Control-Allo
 
 request GET /health
 check 'the server serves on' 200 "$status"
-check 'and nothing of it was a defect' 0 "$(grep -cE 'ERROR|panicked' "$work/server.log" || true)"
+check_lacks 'and nothing of it was a defect' "$(cat "$work/server.log")" ERROR panicked

@@ -28,8 +28,9 @@ answer_to_bob() {
 
 # same_as_absent METHOD PATH_AFTER_THE_ID [JSON]
 same_as_absent() {
-    check "$1 /api/tasks/{id}$2 ${3:-}: another's task is answered as an absent one" \
-        "$(answer_to_bob "$1" "/api/tasks/$absent$2" ${3:+"$3"})" \
+    answer_for_absent=$(answer_to_bob "$1" "/api/tasks/$absent$2" ${3:+"$3"})
+    check_contains "$1 /api/tasks/{id}$2 ${3:-}: an absent task is answered" 'HTTP/1.1 4' "$answer_for_absent"
+    check "$1 /api/tasks/{id}$2 ${3:-}: another's task is answered as an absent one" "$answer_for_absent" \
         "$(answer_to_bob "$1" "/api/tasks/$adas$2" ${3:+"$3"})"
 }
 

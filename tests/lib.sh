@@ -5,18 +5,20 @@ set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd -P)
 dev=$root/dev
-server_binary=${SERVER_BINARY:-${CARGO_TARGET_DIR:-$root/target}/release/todo-backend}
+server_binary=${SERVER_BINARY:-${CARGO_TARGET_DIR:-$root/target}/debug/todo-backend}
 work=$(mktemp -d "${TMPDIR:-/tmp}/todo-backend.XXXXXX")
 chmod 755 "$work" # PostgreSQL may run as somebody else
 server=
 helpers= # more processes to end
 passed=0
 failed=0
+skipped=0
 BETTER_AUTH_SECRET=$(od -An -v -N32 -tx1 /dev/urandom | tr -d ' \n')
 export BETTER_AUTH_SECRET
 unset ALLOWED_ORIGINS DATABASE_CA_FILE RUST_LOG 2>/dev/null || true
 # Better Auth reads some of these, too.
-unset BETTER_AUTH_AUDIENCE BETTER_AUTH_ISSUER BETTER_AUTH_JWKS_URL BETTER_AUTH_SECRETS BETTER_AUTH_URL 2>/dev/null || true
+unset BETTER_AUTH_AUDIENCE BETTER_AUTH_ISSUER BETTER_AUTH_JWKS_URL BETTER_AUTH_SECRETS BETTER_AUTH_URL \
+    2>/dev/null || true
 # The answer to the last request; the body is also in the file, with every byte.
 status='' headers='' body='' body_file=$work/body
 
@@ -31,8 +33,9 @@ check() {
     fi
 }
 
-# check_contains NAME PART WHOLE
+# check_contains NAME PART WHOLE: every text contains the empty one, so that an empty PART would check nothing
 check_contains() {
+    [ -n "$2" ] || { fail "$1" 'an empty part was looked for' && return; }
     case $3 in
         *"$2"*) pass "$1" ;;
         *) fail "$1" "expected a part: $2" "            got: $3" ;;
@@ -48,6 +51,29 @@ check_that() {
     else
         fail "$name" "failed: $*"
     fi
+}
+
+# check_lacks NAME WHOLE PART…: neither the whole nor a part may be empty, or nothing would be checked
+check_lacks() {
+    check_name=$1 check_whole=$2 check_found=
+    shift 2
+    for part in "$@"; do
+        case $check_whole in
+            *"$part"*) check_found="$check_found $part" ;; # every text contains the empty one
+        esac
+        [ -n "$part" ] || check_found='an empty part'
+    done
+    if [ -n "$check_whole" ] && [ -z "$check_found" ]; then
+        pass "$check_name"
+    else
+        fail "$check_name" "expected none of: $*" "           found:$check_found" "              in: $check_whole"
+    fi
+}
+
+# skip WHAT: says at the end of ./dev test what was not checked, and why
+skip() {
+    skipped=$((skipped + 1))
+    printf 'skipped - %s\n' "$1"
 }
 
 pass() {
@@ -75,19 +101,13 @@ wait_until() {
 
 # --- The database and the server ---
 
-# start_database [OPTION…]: PostgreSQL's, as `-c timezone=…`. A new one has the table that the file $TABLE_SQL makes, if that
-# is set: whatever holds for the table that the server makes holds for it.
+# start_database [OPTION…]: PostgreSQL's, as `-c timezone=…`
 start_database() {
-    is_new=true
-    [ ! -d "$work/postgres" ] || is_new=false
     database_url=$("$dev" database start "$work/postgres" -c fsync=off "$@")
     PGPASSWORD=$(cat "$work/postgres/password")
     PGPORT=$(cat "$work/postgres/port")
     PGHOST=127.0.0.1 PGUSER=todo PGDATABASE=postgres
     export PGPASSWORD PGPORT PGHOST PGUSER PGDATABASE
-    if $is_new && [ -n "${TABLE_SQL:-}" ]; then
-        sql "$(cat "$TABLE_SQL")"
-    fi
 }
 
 # stop_database [MODE]
@@ -136,8 +156,8 @@ server_has_ended() {
 
 # --- Tools of others ---
 
-# python_packages NAME sets $venv, which has what tests/NAME/requirements.txt names, each of one version. It is kept from one run to
-# the next, for making it takes a while.
+# python_packages NAME sets $venv, which has what tests/NAME/requirements.txt names, each of one version. It is kept
+# from one run to the next, for making it takes a while.
 python_packages() {
     venv=${CARGO_TARGET_DIR:-$root/target}/python/$1
     requirements=$root/tests/$1/requirements.txt
@@ -189,8 +209,8 @@ send() {
     as "$name" "$method" "$path" --header 'Content-Type: application/json' --data-raw "$json" "$@"
 }
 
-# raw REQUEST: sends bytes, written as in printf, on a connection of their own, and reads until the server closes it; sets
-# the same.
+# raw REQUEST: sends bytes, written as in printf, on a connection of their own, and reads until the server closes it;
+# sets the same.
 raw() {
     # shellcheck disable=SC2059 # the request is the format
     printf "$1" >"$work/raw"
@@ -265,6 +285,7 @@ finish() {
     stop_server
     stop_database immediate
     [ "$code" = 0 ] || fail "$(basename "$0") runs to its end" "it ended with status $code"
+    [ "$((passed + failed + skipped))" != 0 ] || fail "$(basename "$0") checks something"
     [ "$failed" = 0 ] || tail -n 20 "$work/server.log" 2>/dev/null | sed 's/^/    log: /'
     rm -rf "$work"
     echo "$passed passed, $failed failed"

@@ -1,4 +1,6 @@
 //! Lists that are longer than a page: whole and right, in little memory, and no burden while their readers stall.
+//!
+//! Runs alone: it measures time and memory.
 
 mod support;
 

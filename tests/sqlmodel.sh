@@ -4,8 +4,7 @@
 
 start_database -c timezone=America/New_York
 
-# As SQLModel makes it: no defaults in the database, and timestamps without a time zone. With TABLE_SQL set to this file every
-# other acceptance test runs on such a table; ./dev test does that.
+# As SQLModel makes it: no defaults in the database, and timestamps without a time zone.
 table_sql=$root/tests/sqlmodel/table.sql
 
 make_table() {
@@ -30,7 +29,7 @@ make_table
 table_before=$(table)
 start_server
 
-# --- The same six endpoints ---
+# --- The same six endpoints (sqlmodel_answers.sh compares their answers in full) ---
 
 as ada GET /api/tasks
 check 'tasks from before are listed' '200 from before' "$(answer '.[].title')"
@@ -38,7 +37,8 @@ check 'a time without zone is UTC' '2024-07-01T12:00:00.000000Z' "$(json '.[0].c
 check 'its microseconds are kept' '2024-12-31T23:59:59.123456Z' "$(json '.[0].updated_at')"
 before=$(json .[0])
 send ada POST /api/tasks '{"title":"milk","description":"oat"}'
-check 'a task can be created' '201 milk oat false' "$(answer '.title + " " + .description + " " + (.completed | tostring)')"
+check 'a task can be created' '201 milk oat false' \
+    "$(answer '.title + " " + .description + " " + (.completed | tostring)')"
 check 'it is created now, in UTC' true "$(json '(.created_at[0:19] + "Z" | fromdate) - now | fabs < 60')"
 check 'it is created when it is updated' true "$(json '.created_at == .updated_at')"
 check 'so it stands in the table' t "$(sql "select abs(extract(epoch from created_at - (now() at time zone 'UTC'))) < 60
@@ -57,13 +57,6 @@ as ada PATCH "/api/tasks/$id/complete"
 check 'it can be toggled' '200 true' "$(answer .completed)"
 send ada PATCH "/api/tasks/$id/complete" '{"completed":false}'
 check 'it can be set' '200 false' "$(answer .completed)"
-for query in status=pending completed=false sort=updated_at sort=title order=asc search=FROM limit=10 'limit=1&offset=1' \
-    'sort=title&order=desc&limit=5&search=e'; do
-    as ada GET "/api/tasks?$query"
-    check "a list with $query" '200 array' "$(answer type)"
-done
-as ada GET '/api/tasks?limit=1'
-check 'X-Total-Count counts' 2 "$(header X-Total-Count)"
 as bob GET /api/tasks/1
 check 'another user finds nothing' 404 "$status"
 as bob GET /api/tasks
@@ -71,20 +64,21 @@ check 'nor has a list of it' '200 []' "$(answer .)"
 as ada DELETE "/api/tasks/$id"
 check 'it can be deleted' 204 "$status"
 send ada POST /api/tasks "{\"title\":\"$(text_of 255 🦀)\",\"description\":\"$(text_of 10000 ש)\"}"
-check 'the longest texts fit' '201 255 10000' "$(answer '"\(.title | length) \(.description | length)"')"
+check 'the longest texts fit' '201 255 10000' \
+    "$(answer '"\(.title | length) \(.description | length)"')"
 
 # --- The table stays as it is ---
 
 check 'the start and all of this left the table as it was' "$table_before" "$(table)"
 check 'the data, too' 'from before' "$(sql "select title from tasks where id = 1")"
-check 'the task from before is the same but for its change' "$(printf '%s' "$before" | jq -c 'del(.description, .updated_at)')" \
+check 'the task from before is the same but for its change' \
+    "$(printf '%s' "$before" | jq -c 'del(.description, .updated_at)')" \
     "$(as ada GET /api/tasks/1 && json 'del(.description, .updated_at)')"
 stop_server
 start_server
 as ada GET /api/tasks
 check 'so did a second start' "200 $table_before" "$status $(table)"
-check_contains 'the log shows no error' '' "$(cat "$work/server.log")"
-check 'nor a warning' 0 "$(grep -cE 'WARN|ERROR' "$work/server.log" || true)"
+check_lacks 'the log shows no error and no warning' "$(cat "$work/server.log")" ' ERROR ' ' WARN '
 stop_server
 sql "alter table tasks add column priority varchar, add column tags integer not null default 0"
 start_server
@@ -120,7 +114,8 @@ sql 'revoke select, insert, update, delete on tasks from guest'
 start_server
 as ada GET /api/tasks
 check_contains 'a role that may do nothing is our defect, or a database away' "$status" '500 503'
-check 'of which a client learns nothing' '' "$(printf '%s' "$body" | grep -iE 'permission|denied|guest|relation' || true)"
+check_lacks 'of which a client learns nothing' "$(printf '%s' "$body" | tr '[:upper:]' '[:lower:]')" \
+    permission denied guest relation
 check_logged 'but the operator does' 'permission denied'
 stop_server
 
@@ -137,7 +132,8 @@ start_server
 create ada second
 check 'the next start serves it as it is' "201 $table_before" "$status $(table)"
 check 'its timestamps have a time zone' 'timestamp with time zone' \
-    "$(sql "select distinct data_type from information_schema.columns where table_name = 'tasks' and column_name like '%_at'")"
+    "$(sql "select distinct data_type from information_schema.columns
+        where table_name = 'tasks' and column_name like '%_at'")"
 as ada GET /api/tasks
 check 'which the time of New York does not matter to' true \
     "$(json 'all(.[]; (.created_at[0:19] + "Z" | fromdate) - now | fabs < 60)')"

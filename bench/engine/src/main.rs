@@ -1,9 +1,9 @@
-//! Requests a second and processor time a request of this engine, the published `tiny_http` and axum.
+//! A benchmark of this engine, the published `tiny_http` and axum: requests per second, and CPU time per request.
 //!
-//! `cargo run --release` starts each server in turn, several times, loads it with `wrk` at 16, 64 and 256 connections, and prints
-//! medians; a ratio is the median of the rounds' ratios. The server has one processor and `wrk` another: where they share both,
-//! `wrk` takes from the faster server what it gives to the slower one. Only ratios mean anything, and only those of one run.
-//! `wrk` and `taskset` must be installed, and there must be two processors.
+//! `cargo run --release` starts each server several times in turn, loads it with `wrk` at 16, 64 and 256 connections,
+//! and prints medians. A ratio is the median of the ratios of all rounds; only ratios of the same run are comparable.
+//! Server and `wrk` have a processor each, because on shared processors `wrk` would take more time from the faster
+//! server. Needs `wrk`, `taskset` and two processors.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -19,7 +19,7 @@ const ROUNDS: usize = 7;
 const SECONDS: u32 = 3;
 const CONNECTIONS: [u32; 3] = [16, 64, 256];
 const SERVERS: [&str; 3] = ["ours", "published", "axum"];
-/// What a browser sends along, so that a head is about 1 KB.
+/// Headers of a browser, so that a head has about 1 KB.
 const HEADERS: [&str; 9] = [
     "Accept: application/json, text/plain, */*",
     "Accept-Encoding: gzip, deflate, br, zstd",
@@ -43,7 +43,7 @@ fn main() -> Result<()> {
     }
 }
 
-/// As many threads as axum's runtime has: this handler never waits.
+/// The number of worker threads, the same as in axum's runtime.
 fn workers() -> usize {
     thread::available_parallelism().map_or(1, |count| count.get())
 }
@@ -63,7 +63,7 @@ fn serve(server: &str, address: SocketAddr) -> Result<()> {
     }
 }
 
-/// The same program, once for each of the two crates with this API.
+/// Defines the same server for each of the two crates with this API.
 macro_rules! serve_tiny_http {
     ($name:ident, $tiny_http:ident) => {
         fn $name(address: SocketAddr) -> Result<()> {
@@ -100,7 +100,7 @@ fn serve_axum(address: SocketAddr) -> Result<()> {
     })
 }
 
-/// One measurement: requests a second, and microseconds of processor time a request.
+/// One measurement: requests per second, and microseconds of CPU time per request.
 #[derive(Clone, Copy)]
 struct Figures {
     per_second: f64,
@@ -112,7 +112,7 @@ fn compare() -> Result<()> {
     for round in 0..ROUNDS {
         for connections in CONNECTIONS {
             for turn in 0..SERVERS.len() {
-                // Each goes first as often as last.
+                // Rotates the order of the servers.
                 let server = SERVERS[(turn + round) % SERVERS.len()];
                 measured.entry((connections, server)).or_default().push(measure(server, connections)?);
             }
@@ -140,7 +140,7 @@ fn compare() -> Result<()> {
     Ok(())
 }
 
-/// The medians of the ratios in each round.
+/// The median of the ratios of all rounds.
 fn ratio(own: &[Figures], other: &[Figures]) -> Figures {
     let rounds = || own.iter().zip(other);
     Figures {
@@ -155,12 +155,12 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// A server process that ends with its value.
+/// A server process, killed when dropped.
 struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended already.
+        // Fails if the process has ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -187,14 +187,14 @@ fn measure(server: &str, connections: u32) -> Result<Figures> {
     Ok(Figures { per_second, cpu_us: cpu * 1e6 / requests })
 }
 
-/// A program that runs on this processor alone.
+/// A command that runs on this processor only.
 fn on_processor(processor: u32, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("taskset");
     command.arg("--cpu-list").arg(processor.to_string()).arg(program);
     command
 }
 
-/// Runs `wrk`; gives how many requests it made, in all and a second.
+/// Runs `wrk`. Returns the number of requests in total and per second.
 fn load(address: SocketAddr, connections: u32, seconds: u32) -> Result<(f64, f64)> {
     let mut wrk = on_processor(1, "wrk");
     wrk.args(["-t1", &format!("-c{connections}"), &format!("-d{seconds}s")]);
@@ -213,12 +213,12 @@ fn load(address: SocketAddr, connections: u32, seconds: u32) -> Result<(f64, f64
     Ok((requests, per_second))
 }
 
-/// Processor time of a process so far, user and system.
+/// The CPU time of a process so far, user and system, in seconds.
 fn cpu_seconds(process: u32) -> Result<f64> {
-    /// Clock ticks a second that Linux reports in, on every architecture it runs this on.
+    /// Clock ticks per second in `/proc`: 100 on every architecture that this runs on.
     const TICKS: f64 = 100.0;
     let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // The name in parentheses may hold blanks; user and system time are the 12th and 13th words after it.
+    // The name in parentheses may contain spaces. User and system time are the 12th and 13th words after it.
     let after_name = stat.rsplit_once(')').ok_or("no name in stat")?.1;
     let words: Vec<f64> =
         after_name.split_whitespace().skip(11).take(2).filter_map(|word| word.parse().ok()).collect();

@@ -77,6 +77,8 @@ pub(crate) struct Connection {
     half_closed: bool,
     /// The body pump has a response whose body ends with the connection.
     pumps_close_delimited: bool,
+    /// The response that is being sent rejects a body whose rest must be discarded.
+    discards_body: bool,
     /// The connection is in the ready queue, so events need no action of their own.
     pub(crate) is_queued: bool,
     /// What the connection waits for, and the tick by which it must happen.
@@ -96,6 +98,7 @@ impl Connection {
             readable: false,
             half_closed: false,
             pumps_close_delimited: false,
+            discards_body: false,
             is_queued: false,
             deadline: Some(engine.deadline(Waiting::Silent)),
         }
@@ -196,6 +199,7 @@ impl Connection {
             Phase::Body(reader) if head.is_none() => Some(reader.head),
             _ => head.map(|head| *head),
         };
+        self.discards_body = linger::discards_body(error, head.as_ref(), &engine.limits);
         self.send(engine.error_response(error, head.as_ref()), engine)
     }
 

@@ -53,6 +53,8 @@ pub(crate) struct Engine {
     pub(crate) request_quota: Arc<Quota>,
     /// Bytes of responses that wait for their clients.
     pub(crate) response_quota: Arc<Quota>,
+    /// Connections that discard the rest of a rejected body.
+    pub(crate) discard_quota: Arc<Quota>,
     pub(crate) connections: ConnectionTable<Connection>,
     pub(crate) ready_queue: ReadyQueue<Request, ConnectionId>,
     pub(crate) body_pump: BodyPump,
@@ -80,6 +82,7 @@ impl Engine {
             clock: Clock::new(),
             request_quota: Quota::new(limits.max_buffered_bytes),
             response_quota: Quota::new(limits.max_unsent_bytes),
+            discard_quota: Quota::new(limits.max_discarding_connections),
             connections: ConnectionTable::new(connection_cap(&limits)),
             ready_queue: ReadyQueue::new(limits.max_pending_requests),
             body_pump: BodyPump::new(limits.max_body_threads),

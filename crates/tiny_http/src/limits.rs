@@ -59,6 +59,13 @@ pub struct Limits {
     pub linger_timeout: Duration,
     /// Bytes discarded in that time. Default: 262,144 (256 KiB).
     pub max_linger_bytes: usize,
+    /// Bytes discarded after a 413, instead of [`Limits::max_linger_bytes`]: many clients send the whole body before
+    /// they read the response. Input is discarded for at most [`Limits::body_timeout`], and until none arrives for
+    /// [`Limits::linger_timeout`]. A body with a larger `Content-Length` gets the smaller limits. Default: 33,554,432
+    /// (32 MiB).
+    pub max_discard_bytes: usize,
+    /// Connections that do so at the same time. Above it, a connection gets the smaller limits. Default: 32.
+    pub max_discarding_connections: usize,
 }
 
 impl Default for Limits {
@@ -84,6 +91,8 @@ impl Default for Limits {
             min_write_bytes_per_second: 4096,
             linger_timeout: Duration::from_secs(1),
             max_linger_bytes: 256 * 1024,
+            max_discard_bytes: 32 * 1024 * 1024,
+            max_discarding_connections: 32,
         }
     }
 }

@@ -92,23 +92,7 @@ impl ResponseWriter {
 
         let headers = response.headers.len() + response.fields.len();
         let mut buffer = Vec::with_capacity(256 + 64 * headers + inline.unwrap_or(0));
-        write_status_line(&mut buffer, response.status_code)?;
-        buffer.extend_from_slice(b"Date: ");
-        buffer.extend_from_slice(date);
-        buffer.extend_from_slice(b"\r\n");
-        for (name, value) in &response.fields {
-            write_header(&mut buffer, name, value, forbids_body)?;
-        }
-        let late = response.additional_headers.iter().flat_map(|headers| headers.try_iter());
-        for header in response.headers.iter() {
-            write_header(&mut buffer, header.field.as_str().as_str(), header.value.as_str(), forbids_body)?;
-        }
-        for header in late {
-            write_header(&mut buffer, header.field.as_str().as_str(), header.value.as_str(), forbids_body)?;
-        }
-        if !forbids_body {
-            write_framing(&mut buffer, framing, request.is_head);
-        }
+        write_head(&mut buffer, &response, framing, request, date)?;
         match (close, request.version.1) {
             (true, _) => buffer.extend_from_slice(b"Connection: close\r\n"),
             (false, 0) => buffer.extend_from_slice(b"Connection: keep-alive\r\n"),
@@ -184,6 +168,34 @@ impl ResponseWriter {
         }
         Ok(())
     }
+}
+
+/// Writes the status line and all headers but `Connection`.
+fn write_head<R>(
+    buffer: &mut Vec<u8>,
+    response: &Response<R>,
+    framing: ResponseFraming,
+    request: &RequestContext,
+    date: &HttpDate,
+) -> io::Result<()> {
+    let forbids_body = response.status_code.forbids_body();
+    write_status_line(buffer, response.status_code)?;
+    buffer.extend_from_slice(b"Date: ");
+    buffer.extend_from_slice(date);
+    buffer.extend_from_slice(b"\r\n");
+    for (name, value) in &response.fields {
+        write_header(buffer, name, value, forbids_body)?;
+    }
+    for header in &response.headers {
+        write_header(buffer, header.field.as_str().as_str(), header.value.as_str(), forbids_body)?;
+    }
+    for header in response.additional_headers.iter().flat_map(|headers| headers.try_iter()) {
+        write_header(buffer, header.field.as_str().as_str(), header.value.as_str(), forbids_body)?;
+    }
+    if !forbids_body {
+        write_framing(buffer, framing, request.is_head);
+    }
+    Ok(())
 }
 
 fn write_status_line(buffer: &mut Vec<u8>, code: StatusCode) -> io::Result<()> {

@@ -245,7 +245,7 @@ fn shutdown_under_load_answers_every_request() {
     assert!(took < ms(setup.drain_ms), "graceful end: took {took:.1?} with nothing stuck");
     assert!(TcpStream::connect(addr).is_err(), "graceful end: the port still accepts");
     println!(
-        "graceful end\n    {answered} of {received} answered, ended after {took:.1?}; idle: {idle}; in flight: {sleepers}"
+        "graceful end\n    {answered} of {received} answered, ended after {took:.1?}; idle: {idle}; open: {sleepers}"
     );
 }
 

@@ -172,6 +172,24 @@ fn bodies_when_their_last_byte_is_withheld_are_bounded_by_the_quota() {
     });
 }
 
+// ---- bodies that are too large
+
+#[test]
+fn bodies_too_large_when_many_arrive_at_full_speed_delay_no_other() {
+    attack("40 uploads of 20 MB", |target| {
+        const CLIENTS: usize = 40;
+        const LENGTH: usize = 20_000_000;
+        let mut request = format!("POST /count HTTP/1.1\r\nHost: h\r\nContent-Length: {LENGTH}\r\n\r\n");
+        request.push_str(&"b".repeat(LENGTH));
+        let mut group = target.group(CLIENTS);
+        let sent = group.send_all(request.as_bytes(), MAX_WAIT);
+        let closed = group.wait_closed(MAX_WAIT);
+        // Without one of the limited places, a connection may be reset before its response is read: status 0.
+        let summary = require_closed("too large", &closed, &[0, 413], ms(0), MAX_WAIT);
+        format!("{sent} sent everything; {}; {summary}", tally(statuses(&closed)))
+    });
+}
+
 // ---- endless requests
 
 /// Sends a beginning and then a filling until the server closes the connection, which must be soon.
