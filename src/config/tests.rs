@@ -288,7 +288,8 @@ fn type_that_contains_secrets_cannot_be_printed() {
     impl<T: Debug> Probe<T> {
         const PRINTABLE: bool = true;
     }
-    let printable = [Probe::<ConfigErrors>::PRINTABLE, Probe::<Config>::PRINTABLE, Probe::<AuthConfig>::PRINTABLE];
+    let printable =
+        [Probe::<ConfigErrors>::PRINTABLE, Probe::<Config>::PRINTABLE, Probe::<AuthConfig>::PRINTABLE];
     assert_eq!(printable, [true, false, false]);
     let _ = Probe::<()>(PhantomData);
     // The database URL prints its name only.

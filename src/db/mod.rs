@@ -21,8 +21,8 @@ use r2d2::{NopErrorHandler, Pool, PooledConnection};
 use tokio_postgres::Row;
 
 use availability::{Availability, DOWN_AFTER};
-pub use connection::{BatchOutcome, Connection};
 use connection::PING_TIMEOUT;
+pub use connection::{BatchOutcome, Connection};
 pub use error::DbError;
 use pool::ConnectionManager;
 pub use statement::Statement;
@@ -247,7 +247,8 @@ impl Database {
         }
         let until = Instant::now() + PING_TIMEOUT;
         // A connection that ended while idle says nothing of the database: the next one does.
-        let ready = (0..2).any(|_| self.checkout(until).is_ok_and(|mut connection| connection.ping().is_ok()));
+        let ready =
+            (0..2).any(|_| self.checkout(until).is_ok_and(|mut connection| connection.ping().is_ok()));
         lock().ready = ready;
         ready
     }

@@ -49,7 +49,12 @@ struct Attempts {
 impl ConnectionManager {
     /// For this database. What is learned of it is recorded in `availability`. `applies_schema`: the first connection creates the
     /// table, or checks it.
-    pub fn new(url: DatabaseUrl, limits: Limits, availability: Arc<Availability>, applies_schema: bool) -> Self {
+    pub fn new(
+        url: DatabaseUrl,
+        limits: Limits,
+        availability: Arc<Availability>,
+        applies_schema: bool,
+    ) -> Self {
         Self {
             url,
             limits,
@@ -145,7 +150,9 @@ impl ConnectionManager {
             let mut with_options = config.clone();
             with_options.options(self.options(config.get_options().unwrap_or_default(), session));
             match open(&with_options) {
-                Err(error) if error.is_unsupported_option() => self.refuses_options.store(true, Ordering::Relaxed),
+                Err(error) if error.is_unsupported_option() => {
+                    self.refuses_options.store(true, Ordering::Relaxed)
+                }
                 result => return Ok((result?, true)),
             }
         }

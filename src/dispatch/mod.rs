@@ -23,13 +23,15 @@ use crate::auth::{AuthConfig, AuthError, Identity, JwksCache, KeySource, UserId,
 use crate::db::Database;
 use crate::http::error::ApiError;
 use crate::http::router::{PublicRoute, Target};
-use crate::http::{Response, cors, is_preflight, path_and_query, request_id, router, single_value, trace_context};
+use crate::http::{
+    Response, cors, is_preflight, path_and_query, request_id, router, single_value, trace_context,
+};
 use crate::ops::access_log::{AccessLogEntry, UserPseudonyms};
 use crate::ops::admin::{self, Snapshot};
+use crate::ops::docs;
 use crate::ops::log::enter_request;
 use crate::ops::metrics::Metrics;
-use crate::ops::origin_log::RefusedOrigins;
-use crate::ops::docs;
+use crate::ops::origin_log::{RefusedOrigins, is_same_origin};
 use crate::tasks::handlers::TaskCall;
 use scheduler::{BatchClass, JobQueue, Owner, QUEUE_TIMEOUT};
 use worker::{Job, TaskJob, VerifyJob};
@@ -134,7 +136,8 @@ impl Dispatcher {
             Target::Public(route) => return public_admission(route?, path, request),
             Target::Api(found) => found,
         };
-        let verdict = log.auth.measure(|| self.verifier.authenticate(authorization(request)?, now_seconds()))?;
+        let verdict =
+            log.auth.measure(|| self.verifier.authenticate(authorization(request)?, now_seconds()))?;
         let call = found.and_then(|(route, id)| TaskCall::parse(route, id, query));
         Ok(match verdict {
             Verdict::NeedsKey { kid } => Admission::Verify { kid, call },
@@ -149,7 +152,8 @@ impl Dispatcher {
     fn submit_task(&self, pending: PendingRequest, user: UserId, call: TaskCall) {
         let class = batch_class(&call);
         let deadline = Instant::now() + QUEUE_TIMEOUT;
-        let job = TaskJob { pending, owner: self.owner(&user), user, call, deadline, plan: None, first_page: None };
+        let job =
+            TaskJob { pending, owner: self.owner(&user), user, call, deadline, plan: None, first_page: None };
         self.submit(job.owner, class, Job::Task(Box::new(job)));
     }
 
@@ -205,7 +209,8 @@ impl Dispatcher {
     fn allowed_origin<'r>(&self, request: &'r Request) -> Option<&'r str> {
         let origin = single_value(request.header_values("Origin")).unwrap_or_default()?;
         let allowed = self.cors.allowed_origin(Some(origin));
-        if allowed.is_none() {
+        let host = || single_value(request.header_values("Host")).unwrap_or_default();
+        if allowed.is_none() && !is_same_origin(origin, host()) {
             self.refused_origins.note(origin, Instant::now());
         }
         allowed
@@ -244,7 +249,9 @@ fn batch_class(call: &TaskCall) -> BatchClass {
         TaskCall::Read(_) => BatchClass::Read,
         TaskCall::List(query) if query.is_batchable() => BatchClass::List,
         TaskCall::List(_) => BatchClass::Slow,
-        TaskCall::Create | TaskCall::Update(_) | TaskCall::Complete(_) | TaskCall::Delete(_) => BatchClass::Write,
+        TaskCall::Create | TaskCall::Update(_) | TaskCall::Complete(_) | TaskCall::Delete(_) => {
+            BatchClass::Write
+        }
     }
 }
 

@@ -133,8 +133,7 @@ impl<T> Scheduler<T> {
             queued: 0,
             running: 0,
         });
-        let is_full =
-            self.queued.iter().sum::<usize>() >= MAX_QUEUED || queue.queued >= MAX_QUEUED_PER_USER;
+        let is_full = self.queued.iter().sum::<usize>() >= MAX_QUEUED || queue.queued >= MAX_QUEUED_PER_USER;
         if is_full && class != BatchClass::RetriedWrite {
             self.remove_if_unused(owner);
             return Err(job);
@@ -186,9 +185,8 @@ impl<T> Scheduler<T> {
 
     /// The class of the next batch: a retried write, or else the oldest job of the first owner in the ring who may run one.
     fn next_class(&self) -> Option<BatchClass> {
-        let may_run = |owner: &&Owner| {
-            self.owners.get(owner).is_some_and(|queue| queue.running < self.per_owner_limit)
-        };
+        let may_run =
+            |owner: &&Owner| self.owners.get(owner).is_some_and(|queue| queue.running < self.per_owner_limit);
         let eligible = || self.ring.iter().filter(may_run).filter_map(|owner| self.owners.get(owner));
         if self.queued[BatchClass::RetriedWrite as usize] > 0
             && eligible().any(|queue| !queue.queues[BatchClass::RetriedWrite as usize].is_empty())
@@ -198,7 +196,8 @@ impl<T> Scheduler<T> {
         let may_run_slow = self.running_slow < self.slow_limit;
         eligible().find_map(|queue| {
             let fronts = CLASSES.iter().filter(|class| may_run_slow || **class != BatchClass::Slow);
-            let numbered = fronts.filter_map(|class| Some((queue.queues[*class as usize].front()?.number, *class)));
+            let numbered =
+                fronts.filter_map(|class| Some((queue.queues[*class as usize].front()?.number, *class)));
             numbered.min_by_key(|(number, _)| *number).map(|(_, class)| class)
         })
     }

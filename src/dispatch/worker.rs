@@ -112,7 +112,9 @@ impl Dispatcher {
         let (kid, has_waited) = (job.kid.clone(), job.has_waited);
         match self.jwks.find(&kid, job, has_waited, Instant::now()) {
             Lookup::Waiting => {}
-            Lookup::Unavailable(job) => self.respond(job.pending, ApiError::from(AuthError::KeysUnavailable).into()),
+            Lookup::Unavailable(job) => {
+                self.respond(job.pending, ApiError::from(AuthError::KeysUnavailable).into())
+            }
             Lookup::Found(keys, VerifyJob { mut pending, call, .. }) => {
                 let verify = || {
                     let header = authorization(&pending.request)?;
@@ -206,7 +208,12 @@ impl Dispatcher {
     }
 
     /// Answers a request with what its statement returned.
-    fn finish(&self, planned: Planned, result: Result<Vec<tokio_postgres::Row>, DbError>, duration: Duration) {
+    fn finish(
+        &self,
+        planned: Planned,
+        result: Result<Vec<tokio_postgres::Row>, DbError>,
+        duration: Duration,
+    ) {
         let (mut job, plan) = planned;
         job.pending.log.database.add(duration);
         let scope = enter_request(Arc::clone(&job.pending.id));

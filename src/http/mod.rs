@@ -159,7 +159,9 @@ pub fn single_value<'h>(
     mut values: impl Iterator<Item = &'h [u8]>,
 ) -> Result<Option<&'h str>, AmbiguousHeader> {
     match (values.next(), values.next()) {
-        (Some(value), None) if value.is_ascii() => str::from_utf8(value).map(Some).map_err(|_| AmbiguousHeader),
+        (Some(value), None) if value.is_ascii() => {
+            str::from_utf8(value).map(Some).map_err(|_| AmbiguousHeader)
+        }
         (None, _) => Ok(None),
         _ => Err(AmbiguousHeader),
     }
@@ -223,7 +225,10 @@ mod tests {
     #[test]
     fn header_when_single_and_ascii_is_accepted() {
         let single_value = |values: &[&'static [u8]]| single_value(values.iter().copied());
-        assert_eq!((single_value(&[]), single_value(&[b""]), single_value(&[b"a b"])), (Ok(None), Ok(Some("")), Ok(Some("a b"))));
+        assert_eq!(
+            (single_value(&[]), single_value(&[b""]), single_value(&[b"a b"])),
+            (Ok(None), Ok(Some("")), Ok(Some("a b")))
+        );
         for ambiguous in [[b"a".as_slice(), b"a"].as_slice(), &["a\u{a0}b".as_bytes()], &[b"a\xff"]] {
             assert_eq!(single_value(ambiguous), Err(AmbiguousHeader), "{ambiguous:?}");
         }

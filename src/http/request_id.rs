@@ -59,7 +59,10 @@ mod tests {
             let made = from_header_or_new(Ok(Some(id)));
             assert!(&*made != id && made.len() == 16 && is_well_formed(&made), "{id:?}: {made}");
         }
-        assert!(is_well_formed(&from_header_or_new(Ok(None))) && is_well_formed(&from_header_or_new(Err(AmbiguousHeader))));
+        assert!(
+            is_well_formed(&from_header_or_new(Ok(None)))
+                && is_well_formed(&from_header_or_new(Err(AmbiguousHeader)))
+        );
     }
 
     #[test]

@@ -63,7 +63,11 @@ pub fn inspect(url: &DatabaseUrl, limits: &Limits) -> Vec<Finding> {
     let (hosts, tls, timeout) = (url.hosts().to_vec(), url.tls().clone(), limits.statement_timeout);
     let inspect = move || drop(sender.send(inspect_hosts(&hosts, &tls, timeout.as_millis())));
     if let Err(error) = thread::Builder::new().name("check".to_owned()).spawn(inspect) {
-        return vec![Finding::fail("database", format!("cannot start a thread: {error}"), "free some memory")];
+        return vec![Finding::fail(
+            "database",
+            format!("cannot start a thread: {error}"),
+            "free some memory",
+        )];
     }
     // The client has no deadline for an answer: whoever asks has one.
     let deadline = limits.connect_timeout + 4 * limits.statement_timeout;
@@ -114,12 +118,20 @@ fn connect(
         && tls.allows_fallback()
     {
         let hint = "give the certificate as DATABASE_CA_FILE, or sslmode=require to insist on TLS";
-        findings.push(Finding::note("TLS", format!("not used, because it failed: {}", describe(error)), hint));
+        findings.push(Finding::note(
+            "TLS",
+            format!("not used, because it failed: {}", describe(error)),
+            hint,
+        ));
         config.ssl_mode(SslMode::Disable);
         result = open(&config);
     } else if config.get_ssl_mode() == SslMode::Disable {
         let hint = "add ?sslmode=require to NEON_DATABASE_URL, unless the database is on this machine";
-        findings.push(Finding::note("TLS", "off: everything, the password too, is readable on the way", hint));
+        findings.push(Finding::note(
+            "TLS",
+            "off: everything, the password too, is readable on the way",
+            hint,
+        ));
     }
     match &result {
         Err(error) if error.code() == Some(&SqlState::PROTOCOL_VIOLATION) => {
@@ -137,7 +149,11 @@ fn describe(error: &PgError) -> String {
 
 /// A text of the first row; empty where there is none.
 fn text(client: &mut Client, sql: &str) -> Result<String, PgError> {
-    Ok(texts(client, sql)?.into_iter().next().and_then(|row| row.into_iter().next().flatten()).unwrap_or_default())
+    Ok(texts(client, sql)?
+        .into_iter()
+        .next()
+        .and_then(|row| row.into_iter().next().flatten())
+        .unwrap_or_default())
 }
 
 /// All rows as texts, by the simple protocol, which every pooler understands.
@@ -158,7 +174,11 @@ fn inspect_client(client: &mut Client, findings: &mut Vec<Finding>) -> Result<()
     });
     let version = text(client, "show server_version")?;
     findings.push(if text(client, "show transaction_read_only")? == "on" {
-        Finding::fail("server", format!("PostgreSQL {version} takes no writes"), "give the address of the primary")
+        Finding::fail(
+            "server",
+            format!("PostgreSQL {version} takes no writes"),
+            "give the address of the primary",
+        )
     } else {
         Finding::ok("server", format!("PostgreSQL {version}"))
     });
@@ -175,6 +195,12 @@ fn inspect_client(client: &mut Client, findings: &mut Vec<Finding>) -> Result<()
     let incompatible = schema::incompatibilities(&columns);
     let hint = "change the table, see specs/database/schema.md";
     findings.extend(incompatible.iter().map(|line| Finding::fail("table", line.as_str(), hint)));
+    if schema::is_ordinary_table(&columns) {
+        findings.push(match text(client, INDEX)?.as_str() {
+            "" => Finding::note("index", "none begins with user_id: slower with every task", CREATE_INDEX),
+            name => Finding::ok("index", format!("`{name}` begins with user_id")),
+        });
+    }
     if !incompatible.is_empty() {
         return Ok(());
     }
@@ -187,12 +213,7 @@ fn inspect_client(client: &mut Client, findings: &mut Vec<Finding>) -> Result<()
     }
     let mut transaction = client.transaction()?;
     probe(&mut transaction, findings)?;
-    transaction.rollback()?;
-    findings.push(match text(client, INDEX)?.as_str() {
-        "" => Finding::note("index", "none begins with user_id: slower with every task", CREATE_INDEX),
-        name => Finding::ok("index", format!("`{name}` begins with user_id")),
-    });
-    Ok(())
+    transaction.rollback()
 }
 
 fn missing_table(client: &mut Client) -> Result<Finding, PgError> {
@@ -250,7 +271,9 @@ fn probe(transaction: &mut Transaction, findings: &mut Vec<Finding>) -> Result<(
             Ok(_) => Finding::ok(name, "tried, and rolled back"),
             Err(error) => explain(name, &error),
         });
-        savepoint.commit().or_else(|error| if findings.last().is_some_and(|last| last.ok) { Err(error) } else { Ok(()) })?;
+        savepoint
+            .commit()
+            .or_else(|error| if findings.last().is_some_and(|last| last.ok) { Err(error) } else { Ok(()) })?;
     }
     findings.push(Finding::ok("insert", "tried, and rolled back"));
     Ok(())
@@ -267,14 +290,19 @@ fn insert(
     let params: [(&(dyn ToSql + Sync), Type); 4] =
         [(&user, Type::TEXT), (&title, Type::TEXT), (&description, Type::TEXT), (&false, Type::BOOL)];
     let created = savepoint.query_typed_one(sql::INSERT, &params);
-    if created.is_ok() { savepoint.commit()? } else { savepoint.rollback()? }
+    if created.is_ok() {
+        savepoint.commit()?
+    } else {
+        savepoint.rollback()?
+    }
     Ok(created)
 }
 
 /// What a statement that failed means for requests, and what mends it.
 fn explain(name: &'static str, error: &PgError) -> Finding {
     let said = error.as_db_error();
-    let message = said.map_or_else(|| error.to_string(), |said| format!("{} ({})", said.message(), said.code().code()));
+    let message =
+        said.map_or_else(|| error.to_string(), |said| format!("{} ({})", said.message(), said.code().code()));
     let is_code = |code: &SqlState| error.code() == Some(code);
     if is_code(&SqlState::FOREIGN_KEY_VIOLATION) {
         let message = format!("only users in the referenced table can have tasks, others get 401: {message}");

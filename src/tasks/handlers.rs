@@ -130,7 +130,8 @@ pub fn render(
         Err(error) => return Err(to_api_error(&error, answer)),
     };
     if let Answer::Listed(query) = answer {
-        let page = Page::from_rows(&rows, user, query, SHORT_LIST_TASKS).map_err(|error| to_api_error(&error, answer))?;
+        let page = Page::from_rows(&rows, user, query, SHORT_LIST_TASKS)
+            .map_err(|error| to_api_error(&error, answer))?;
         return Ok(match page.cursor {
             None => Rendered::Response(list_response(page)),
             Some(_) => Rendered::LongList(page),
@@ -138,7 +139,8 @@ pub fn render(
     }
     let row = rows.first().ok_or(ApiError::TaskNotFound)?;
     let mut reader = RowReader::new(row);
-    let read = reader.task(user).and_then(|task| Ok((task, reader.next::<Option<&str>>()?.unwrap_or_default())));
+    let read =
+        reader.task(user).and_then(|task| Ok((task, reader.next::<Option<&str>>()?.unwrap_or_default())));
     let (task, tag) = read.map_err(|error| to_api_error(&error, answer))?;
     // The statement returned a row of nulls.
     let task = task.ok_or(ApiError::PreconditionFailed)?;
@@ -175,7 +177,9 @@ pub fn read_long_list(
 ) -> Result<Response, ApiError> {
     let TaskCall::List(query) = call else { return Err(ApiError::RouteNotFound) };
     let read = match first {
-        Some(Page { json, cursor: Some(cursor), .. }) => Page::read_next(database, user, query, &cursor, &json),
+        Some(Page { json, cursor: Some(cursor), .. }) => {
+            Page::read_next(database, user, query, &cursor, &json)
+        }
         _ => Page::read_first(database, user, query),
     };
     match read {
@@ -185,10 +189,9 @@ pub fn read_long_list(
             let list = TaskListStream::new(database, user, query, page);
             Ok(with_total(Response::json_stream(200, list, list_stream::RETAINED_BYTES), total))
         }
-        Err(error) if is_unencodable(&error) => Ok(with_total(
-            Response::raw_json(200, b"[]".as_slice()),
-            query.window.map(|_| 0),
-        )),
+        Err(error) if is_unencodable(&error) => {
+            Ok(with_total(Response::raw_json(200, b"[]".as_slice()), query.window.map(|_| 0)))
+        }
         Err(error) => Err(to_api_error(&error, &Answer::Listed(query.clone()))),
     }
 }
@@ -238,7 +241,12 @@ fn to_api_error(error: &DbError, answer: &Answer) -> ApiError {
         return refused_value(answer, "string_unencodable", message, |text| !text.is_ascii());
     }
     if is_code(SqlState::CHECK_VIOLATION) {
-        return refused_value(answer, "check_violation", "Value is refused by a rule of the database", |_| true);
+        return refused_value(
+            answer,
+            "check_violation",
+            "Value is refused by a rule of the database",
+            |_| true,
+        );
     }
     if is_code(SqlState::FOREIGN_KEY_VIOLATION) {
         return AuthError::Invalid("its user does not exist").into();
@@ -280,7 +288,8 @@ fn refused_value(
 /// The length in PostgreSQL's "value too long for type character varying(100)".
 fn column_length(error: &DbError) -> usize {
     let message = error.server().map_or("", |said| said.message());
-    let digits = message.rsplit_once('(').and_then(|(_, rest)| rest.split_once(')')).map_or("", |(digits, _)| digits);
+    let digits =
+        message.rsplit_once('(').and_then(|(_, rest)| rest.split_once(')')).map_or("", |(digits, _)| digits);
     digits.parse().unwrap_or(0)
 }
 
@@ -291,7 +300,9 @@ mod tests {
     #[test]
     fn value_when_refused_by_the_database_names_the_field() {
         let answer = |body: &str| Answer::Created(NewTask::parse(body).unwrap());
-        let loc = |answer: &Answer, is_wrong: fn(&str) -> bool| match refused_value(answer, "kind", "why", is_wrong) {
+        let loc = |answer: &Answer, is_wrong: fn(&str) -> bool| match refused_value(
+            answer, "kind", "why", is_wrong,
+        ) {
             ApiError::Validation(errors) => errors[0].loc.join("."),
             other => panic!("{other:?}"),
         };

@@ -142,7 +142,8 @@ struct RawTaskBody {
 
 impl RawTaskBody {
     fn parse(body: &str) -> Result<Self, ApiError> {
-        let invalid = |kind, message: String| ApiError::Validation(vec![FieldError::new(&["body"], kind, message)]);
+        let invalid =
+            |kind, message: String| ApiError::Validation(vec![FieldError::new(&["body"], kind, message)]);
         let malformed = |error: serde_json::Error| invalid("json_invalid", format!("Invalid JSON: {error}"));
         if is_object(body.as_bytes()) {
             return serde_json::from_str(body).map_err(malformed);
@@ -341,7 +342,9 @@ mod tests {
         for (text, id) in [("1", 1), ("007", 7), ("9223372036854775807", i64::MAX)] {
             assert_eq!(TaskId::parse(text).unwrap().get(), id, "{text}");
         }
-        for text in ["0", "-0", "-1", "9223372036854775808", "-9223372036854775809", "123456789012345678901234567890"] {
+        for text in
+            ["0", "-0", "-1", "9223372036854775808", "-9223372036854775809", "123456789012345678901234567890"]
+        {
             assert_eq!(TaskId::parse(text), Err(ApiError::TaskNotFound), "{text}");
         }
         for text in ["abc", "1.0", "+1", "1e3", "-", "--1", "0x1", " 1", "%31", "١", "1a"] {
