@@ -18,12 +18,10 @@ pub fn read(database: &Database) -> Result<Option<Vec<Value>>, String> {
         let result = database.execute(&[&Statement::read(sql, Vec::new())]).pop();
         result.unwrap_or(Err(DbError::Unavailable)).map_err(|error| explain(&error))
     };
-    let columns: Vec<String> =
-        rows(COLUMNS.to_owned())?.iter().filter_map(|row| row.try_get(0).ok()).collect();
+    let columns: Vec<String> = rows(COLUMNS.to_owned())?.iter().filter_map(|row| row.try_get(0).ok()).collect();
     let Some(sql) = keys_sql(&columns) else { return Ok(None) };
     let key = |row: &tokio_postgres::Row| {
-        let (kid, jwk, alg): (String, String, Option<String>) =
-            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let (kid, jwk, alg): (String, String, Option<String>) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         let mut jwk: Value = serde_json::from_str(&jwk).unwrap_or_default(); // null is rejected as a key, by name
         if let Some(members) = jwk.as_object_mut() {
             members.insert("kid".to_owned(), kid.into());
@@ -49,8 +47,7 @@ fn explain(error: &DbError) -> String {
 /// The columns are named as Better Auth's own migrations have it, or as Drizzle does; `alg` came later. Private keys are not
 /// read. Better Auth itself publishes a key for 30 days after it signs no more.
 fn keys_sql(columns: &[String]) -> Option<String> {
-    let column =
-        |names: &[&'static str]| names.iter().copied().find(|name| columns.iter().any(|own| own == name));
+    let column = |names: &[&'static str]| names.iter().copied().find(|name| columns.iter().any(|own| own == name));
     let public_key = column(&["publicKey", "public_key"])?;
     let created_at = column(&["createdAt", "created_at"])?;
     let expires_at = column(&["expiresAt", "expires_at"])

@@ -152,13 +152,8 @@ impl Verifier {
     fn verify_with_secret(&self, jws: &Jws) -> Result<(), AuthError> {
         let holds = |secret| {
             let Jws { signing_input, encoded_signature, .. } = jws;
-            jsonwebtoken::crypto::verify(
-                encoded_signature,
-                signing_input,
-                secret,
-                jsonwebtoken::Algorithm::HS256,
-            )
-            .unwrap_or(false)
+            jsonwebtoken::crypto::verify(encoded_signature, signing_input, secret, jsonwebtoken::Algorithm::HS256)
+                .unwrap_or(false)
         };
         if self.secrets.iter().any(holds) {
             self.has_good_signature.store(true, Ordering::Relaxed);

@@ -72,8 +72,7 @@ impl Availability {
             return;
         }
         state.unreachable_since.get_or_insert(began_at);
-        let problem =
-            if is_refusal { "the database refused the connection" } else { "the database is unreachable" };
+        let problem = if is_refusal { "the database refused the connection" } else { "the database is unreachable" };
         Self::log_down(state, problem, why);
     }
 
@@ -129,8 +128,7 @@ impl Availability {
 
     /// A statement that was prepared in this generation no longer holds. Several may notice the same alteration.
     pub fn schema_changed(&self, before: u64) {
-        let _ =
-            self.schema_generation.compare_exchange(before, before + 1, Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.schema_generation.compare_exchange(before, before + 1, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Whether to use a connection that last answered at this time.

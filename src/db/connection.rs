@@ -127,8 +127,7 @@ impl Connection {
         check: bool,
     ) -> Vec<Result<Vec<Row>, DbError>> {
         self.begin(check);
-        let mut plans =
-            statements.iter().map(|statement| self.plan(statement, next_deadline())).collect::<Vec<_>>();
+        let mut plans = statements.iter().map(|statement| self.plan(statement, next_deadline())).collect::<Vec<_>>();
         let at_once = if self.is_pooled() { 1 } else { statements.len().max(1) };
         let mut answers = Vec::with_capacity(statements.len());
         for statements in statements.chunks(at_once) {
@@ -145,11 +144,7 @@ impl Connection {
     }
 
     /// Runs statements in one transaction and one round trip. Behind a pooler nothing is done.
-    pub fn transaction(
-        &mut self,
-        statements: &[&Statement],
-        next_deadline: impl Fn() -> Instant,
-    ) -> BatchOutcome {
+    pub fn transaction(&mut self, statements: &[&Statement], next_deadline: impl Fn() -> Instant) -> BatchOutcome {
         if self.is_pooled() {
             return BatchOutcome::RolledBack;
         }
@@ -182,16 +177,13 @@ impl Connection {
             // Before the commit is answered an ERROR or FATAL means that it does nothing. Without the begin there is no
             // transaction; a FATAL in place of the commit's answer may come after it is on the disk.
             Some(at)
-                if answers[at].as_ref().is_err_and(|error| {
-                    error.is_refusal() && at > 0 || error.is_fatal() && at + 1 < all.len()
-                }) =>
+                if answers[at]
+                    .as_ref()
+                    .is_err_and(|error| error.is_refusal() && at > 0 || error.is_fatal() && at + 1 < all.len()) =>
             {
                 log::debug!("a transaction of {} writes was rolled back", statements.len());
                 // Each is tried again alone; then it is seen what the failure says of the database.
-                answers
-                    .iter()
-                    .filter_map(|answer| answer.as_ref().err())
-                    .for_each(|error| self.forget_plans(error));
+                answers.iter().filter_map(|answer| answer.as_ref().err()).for_each(|error| self.forget_plans(error));
                 BatchOutcome::RolledBack
             }
             _ => {
@@ -239,9 +231,7 @@ impl Connection {
     pub fn simple(&mut self, sql: &str, deadline: Instant) -> Result<Vec<TextRow>, DbError> {
         let messages = self.drive(async |client| timeout_at(deadline.into(), client.simple_query(sql)).await);
         let texts = |message| match message {
-            SimpleQueryMessage::Row(row) => {
-                Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect())
-            }
+            SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect()),
             _ => None,
         };
         Ok(messages.map_err(|_| DbError::Timeout)??.into_iter().filter_map(texts).collect())
@@ -281,15 +271,12 @@ impl Connection {
             return Ok(Some(plan.clone()));
         }
         let types: Vec<Type> = statement.params.iter().map(|(_, kind)| kind.clone()).collect();
-        let prepare = async |client: &Client| {
-            timeout_at(deadline.into(), client.prepare_typed(&statement.sql, &types)).await
-        };
+        let prepare =
+            async |client: &Client| timeout_at(deadline.into(), client.prepare_typed(&statement.sql, &types)).await;
         let plan = self.drive(prepare).map_err(|_| DbError::Timeout)?.map_err(DbError::from);
         match plan {
             Ok(plan) => {
-                self.prepared
-                    .iter_mut()
-                    .for_each(|all| drop(all.insert(statement.sql.clone(), plan.clone())));
+                self.prepared.iter_mut().for_each(|all| drop(all.insert(statement.sql.clone(), plan.clone())));
                 Ok(Some(plan))
             }
             Err(error) if error.is_disconnect() => Err(DbError::NotSent),
@@ -305,9 +292,10 @@ impl Connection {
         next_deadline: &impl Fn() -> Instant,
     ) -> Vec<Result<Vec<Row>, DbError>> {
         self.drive(async |client| {
-            let queries = statements.iter().zip(plans).map(|(statement, plan)| async move {
-                Ok(query(client, plan, statement).await?.try_collect().await?)
-            });
+            let queries = statements
+                .iter()
+                .zip(plans)
+                .map(|(statement, plan)| async move { Ok(query(client, plan, statement).await?.try_collect().await?) });
             in_order(queries, next_deadline).await
         })
     }
@@ -325,8 +313,7 @@ impl Connection {
     /// Draws from answers what they say of this connection and of the database.
     fn observe<T>(&mut self, answers: &[Result<T, DbError>]) {
         let errors = || answers.iter().filter_map(|answer| answer.as_ref().err());
-        let was_answered =
-            answers.iter().any(|answer| answer.as_ref().err().is_none_or(|error| !error.is_transient()));
+        let was_answered = answers.iter().any(|answer| answer.as_ref().err().is_none_or(|error| !error.is_transient()));
         for error in errors() {
             let is_former_primary = error.is_read_only() && self.opened_at.elapsed() > READ_ONLY_GRACE;
             self.must_close |= error.ends_connection() || is_former_primary;
@@ -366,17 +353,11 @@ fn poll_wire(wire: &mut Option<Wire>, cx: &mut Context<'_>) {
     }
 }
 
-async fn query(
-    client: &Client,
-    plan: Result<Plan, DbError>,
-    statement: &Statement,
-) -> Result<RowStream, DbError> {
+async fn query(client: &Client, plan: Result<Plan, DbError>, statement: &Statement) -> Result<RowStream, DbError> {
     let Statement { sql, params, .. } = statement;
     Ok(match plan? {
         Some(prepared) => client.query_raw(&prepared, params.iter().map(value)).await?,
-        None => {
-            client.query_typed_raw(sql, params.iter().map(|param| (value(param), param.1.clone()))).await?
-        }
+        None => client.query_typed_raw(sql, params.iter().map(|param| (value(param), param.1.clone()))).await?,
     })
 }
 
@@ -386,10 +367,7 @@ fn value((value, _): &Param) -> &(dyn ToSql + Sync) {
 
 /// Starts all futures in order, so that everything is sent at once; then awaits each until its deadline. Ends early when one
 /// is not done by then.
-async fn in_order<F: Future>(
-    futures: impl Iterator<Item = F>,
-    next_deadline: &impl Fn() -> Instant,
-) -> Vec<F::Output> {
+async fn in_order<F: Future>(futures: impl Iterator<Item = F>, next_deadline: &impl Fn() -> Instant) -> Vec<F::Output> {
     let mut started: Vec<_> = futures.map(|future| Box::pin(maybe_done(future))).collect();
     poll_fn(|cx| {
         for future in &mut started {

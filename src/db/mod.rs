@@ -247,8 +247,7 @@ impl Database {
         }
         let until = Instant::now() + PING_TIMEOUT;
         // A connection that ended while idle says nothing of the database: the next one does.
-        let ready =
-            (0..2).any(|_| self.checkout(until).is_ok_and(|mut connection| connection.ping().is_ok()));
+        let ready = (0..2).any(|_| self.checkout(until).is_ok_and(|mut connection| connection.ping().is_ok()));
         lock().ready = ready;
         ready
     }

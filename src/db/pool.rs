@@ -49,12 +49,7 @@ struct Attempts {
 impl ConnectionManager {
     /// For this database. What is learned of it is recorded in `availability`. `applies_schema`: the first connection creates the
     /// table, or checks it.
-    pub fn new(
-        url: DatabaseUrl,
-        limits: Limits,
-        availability: Arc<Availability>,
-        applies_schema: bool,
-    ) -> Self {
+    pub fn new(url: DatabaseUrl, limits: Limits, availability: Arc<Availability>, applies_schema: bool) -> Self {
         Self {
             url,
             limits,
@@ -118,10 +113,8 @@ impl ConnectionManager {
         let (connection, sent_options) = self.connect(host, with_tls, &session, deadline)?;
         let mut connection = connection;
         // In one round trip: the time zone that `now()` has in a column without one, and whether our option arrived.
-        let rows = connection.simple(
-            &format!("set time zone 'UTC'; select current_setting('{SESSION_SETTING}', true)"),
-            deadline,
-        )?;
+        let rows = connection
+            .simple(&format!("set time zone 'UTC'; select current_setting('{SESSION_SETTING}', true)"), deadline)?;
         if sent_options && rows.first().and_then(|row| row.first()?.as_deref()) == Some(&*session) {
             connection.enable_prepared_statements();
         }
@@ -150,9 +143,7 @@ impl ConnectionManager {
             let mut with_options = config.clone();
             with_options.options(self.options(config.get_options().unwrap_or_default(), session));
             match open(&with_options) {
-                Err(error) if error.is_unsupported_option() => {
-                    self.refuses_options.store(true, Ordering::Relaxed)
-                }
+                Err(error) if error.is_unsupported_option() => self.refuses_options.store(true, Ordering::Relaxed),
                 result => return Ok((result?, true)),
             }
         }

@@ -48,11 +48,7 @@ enum Kind {
 
 const TIME: Kind = Kind::OneOf(&["timestamp with time zone", "timestamp without time zone"]);
 const REQUIRED: [RequiredColumn; 7] = [
-    RequiredColumn {
-        name: "id",
-        kind: Kind::OneOf(&["bigint", "integer", "smallint"]),
-        must_allow_null: false,
-    },
+    RequiredColumn { name: "id", kind: Kind::OneOf(&["bigint", "integer", "smallint"]), must_allow_null: false },
     RequiredColumn { name: "user_id", kind: Kind::Text, must_allow_null: false },
     RequiredColumn { name: "title", kind: Kind::Text, must_allow_null: false },
     RequiredColumn { name: "description", kind: Kind::Text, must_allow_null: true },
@@ -146,9 +142,7 @@ pub fn read_columns(rows: &[TextRow]) -> Vec<Column> {
 pub fn incompatibilities(columns: &[Column]) -> Vec<String> {
     if let Some(column) = columns.first().filter(|_| !is_ordinary_table(columns)) {
         let relation = relation_name(&column.relation);
-        return vec![format!(
-            "it is {relation}, and only an ordinary table has `xmin`, which ETags are made of"
-        )];
+        return vec![format!("it is {relation}, and only an ordinary table has `xmin`, which ETags are made of")];
     }
     let mut lines = Vec::new();
     for RequiredColumn { name, kind, must_allow_null } in &REQUIRED {

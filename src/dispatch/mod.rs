@@ -4,9 +4,6 @@
 //! however busy the workers or the database are. Everything else becomes a job of a known user and class
 //! ([`scheduler`]), which a worker runs ([`worker`]).
 
-#[cfg(test)]
-#[path = "../../tests/support/random.rs"]
-mod random;
 pub mod scheduler;
 mod worker;
 
@@ -23,9 +20,7 @@ use crate::auth::{AuthConfig, AuthError, Identity, JwksCache, KeySource, UserId,
 use crate::db::Database;
 use crate::http::error::ApiError;
 use crate::http::router::{PublicRoute, Target};
-use crate::http::{
-    Response, cors, is_preflight, path_and_query, request_id, router, single_value, trace_context,
-};
+use crate::http::{Response, cors, is_preflight, path_and_query, request_id, router, single_value, trace_context};
 use crate::ops::access_log::{AccessLogEntry, UserPseudonyms};
 use crate::ops::admin::{self, Snapshot};
 use crate::ops::docs;
@@ -136,8 +131,7 @@ impl Dispatcher {
             Target::Public(route) => return public_admission(route?, path, request),
             Target::Api(found) => found,
         };
-        let verdict =
-            log.auth.measure(|| self.verifier.authenticate(authorization(request)?, now_seconds()))?;
+        let verdict = log.auth.measure(|| self.verifier.authenticate(authorization(request)?, now_seconds()))?;
         let call = found.and_then(|(route, id)| TaskCall::parse(route, id, query));
         Ok(match verdict {
             Verdict::NeedsKey { kid } => Admission::Verify { kid, call },
@@ -152,8 +146,7 @@ impl Dispatcher {
     fn submit_task(&self, pending: PendingRequest, user: UserId, call: TaskCall) {
         let class = batch_class(&call);
         let deadline = Instant::now() + QUEUE_TIMEOUT;
-        let job =
-            TaskJob { pending, owner: self.owner(&user), user, call, deadline, plan: None, first_page: None };
+        let job = TaskJob { pending, owner: self.owner(&user), user, call, deadline, plan: None, first_page: None };
         self.submit(job.owner, class, Job::Task(Box::new(job)));
     }
 
@@ -249,9 +242,7 @@ fn batch_class(call: &TaskCall) -> BatchClass {
         TaskCall::Read(_) => BatchClass::Read,
         TaskCall::List(query) if query.is_batchable() => BatchClass::List,
         TaskCall::List(_) => BatchClass::Slow,
-        TaskCall::Create | TaskCall::Update(_) | TaskCall::Complete(_) | TaskCall::Delete(_) => {
-            BatchClass::Write
-        }
+        TaskCall::Create | TaskCall::Update(_) | TaskCall::Complete(_) | TaskCall::Delete(_) => BatchClass::Write,
     }
 }
 
@@ -272,3 +263,7 @@ fn fault_point(stage: &str, request_id: &str) {
         panic!("a fault was injected in {stage}");
     }
 }
+
+#[cfg(test)]
+#[path = "../../tests/support/random.rs"]
+mod random;

@@ -30,8 +30,7 @@ fn jobs<T>(batch: Option<Batch<T>>) -> Option<Vec<T>> {
 #[test]
 fn batch_when_taken_is_of_one_class_and_half_of_what_reads() {
     use BatchClass::{List, Read, Slow, Write};
-    let all =
-        [(Read, 20), (Write, 10), (Slow, 1), (Read, 21), (Write, 11), (Slow, 2), (Read, 22), (List, 30)];
+    let all = [(Read, 20), (Write, 10), (Slow, 1), (Read, 21), (Write, 11), (Slow, 2), (Read, 22), (List, 30)];
     let users = (1..).map(Owner::User);
     let mut scheduler = scheduler(20, users.zip(all).map(|(owner, (class, job))| (owner, class, job)));
     let mut next = || jobs(scheduler.take(true));
@@ -179,10 +178,7 @@ fn scheduler_when_driven_at_random_keeps_its_invariants() {
                         assert!(eligible.is_empty(), "nothing was taken though something may run");
                         continue;
                     };
-                    assert!(
-                        eligible.iter().all(|(_, class)| *class != 0)
-                            || batch.class == BatchClass::RetriedWrite
-                    );
+                    assert!(eligible.iter().all(|(_, class)| *class != 0) || batch.class == BatchClass::RetriedWrite);
                     assert!(!batch.jobs.is_empty() && batch.jobs.len() <= MAX_BATCH);
                     for (owner, class, number) in &batch.jobs {
                         assert_eq!(*class, batch.class, "classes never mix");

@@ -112,9 +112,7 @@ impl Dispatcher {
         let (kid, has_waited) = (job.kid.clone(), job.has_waited);
         match self.jwks.find(&kid, job, has_waited, Instant::now()) {
             Lookup::Waiting => {}
-            Lookup::Unavailable(job) => {
-                self.respond(job.pending, ApiError::from(AuthError::KeysUnavailable).into())
-            }
+            Lookup::Unavailable(job) => self.respond(job.pending, ApiError::from(AuthError::KeysUnavailable).into()),
             Lookup::Found(keys, VerifyJob { mut pending, call, .. }) => {
                 let verify = || {
                     let header = authorization(&pending.request)?;
@@ -208,12 +206,7 @@ impl Dispatcher {
     }
 
     /// Answers a request with what its statement returned.
-    fn finish(
-        &self,
-        planned: Planned,
-        result: Result<Vec<tokio_postgres::Row>, DbError>,
-        duration: Duration,
-    ) {
+    fn finish(&self, planned: Planned, result: Result<Vec<tokio_postgres::Row>, DbError>, duration: Duration) {
         let (mut job, plan) = planned;
         job.pending.log.database.add(duration);
         let scope = enter_request(Arc::clone(&job.pending.id));
@@ -260,8 +253,7 @@ mod tests {
 
     #[test]
     fn transaction_when_writes_share_rows_changes_each_row_once_and_in_order() {
-        let writes =
-            vec![(1, Some(7)), (2, None), (3, Some(3)), (4, Some(7)), (5, None), (6, Some(3)), (7, Some(9))];
+        let writes = vec![(1, Some(7)), (2, None), (3, Some(3)), (4, Some(7)), (5, None), (6, Some(3)), (7, Some(9))];
         let (together, later) = split_row_conflicts(writes, |(_, row)| *row);
         assert_eq!(together.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [3, 1, 7, 2, 5]);
         assert_eq!(later.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [6, 4]);

@@ -102,9 +102,7 @@ impl ApiError {
             ApiError::Unauthenticated(error) => error.to_string(),
             ApiError::RouteNotFound => "Not Found".to_owned(),
             ApiError::TaskNotFound => "Task not found".to_owned(),
-            ApiError::PreconditionFailed => {
-                "The task is not in the state that the request expects".to_owned()
-            }
+            ApiError::PreconditionFailed => "The task is not in the state that the request expects".to_owned(),
             ApiError::MethodNotAllowed(allow) => format!("Method not allowed; allowed: {allow}"),
             ApiError::NotAcceptable => "This file is sent with Content-Encoding: gzip only".to_owned(),
             ApiError::UnsupportedMediaType => {
@@ -160,11 +158,7 @@ mod tests {
         assert_eq!(json["detail"], json["message"]);
         assert_eq!(json["error_code"], "RESOURCE_NOT_FOUND");
 
-        let json = body(&ApiError::Validation(vec![FieldError::new(
-            &["body", "title"],
-            "missing",
-            "Field required",
-        )]));
+        let json = body(&ApiError::Validation(vec![FieldError::new(&["body", "title"], "missing", "Field required")]));
         assert_eq!(
             json["detail"],
             serde_json::json!([{"loc": ["body", "title"], "msg": "Field required", "type": "missing"}])

@@ -31,9 +31,7 @@ pub fn run(out: &mut dyn Write) -> io::Result<bool> {
     }
     report.ok("secret", &format!("{} configured", config.auth.secrets.len()), "")?;
     report.addresses(&config)?;
-    for Finding { name, ok, message, hint } in
-        check_database::inspect(&config.database, &config.database_limits)
-    {
+    for Finding { name, ok, message, hint } in check_database::inspect(&config.database, &config.database_limits) {
         if ok { report.ok(name, &message, &hint)? } else { report.fail(name, &message, &hint)? }
     }
     let has_url = config.jwks_url.is_some();

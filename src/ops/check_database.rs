@@ -63,11 +63,7 @@ pub fn inspect(url: &DatabaseUrl, limits: &Limits) -> Vec<Finding> {
     let (hosts, tls, timeout) = (url.hosts().to_vec(), url.tls().clone(), limits.statement_timeout);
     let inspect = move || drop(sender.send(inspect_hosts(&hosts, &tls, timeout.as_millis())));
     if let Err(error) = thread::Builder::new().name("check".to_owned()).spawn(inspect) {
-        return vec![Finding::fail(
-            "database",
-            format!("cannot start a thread: {error}"),
-            "free some memory",
-        )];
+        return vec![Finding::fail("database", format!("cannot start a thread: {error}"), "free some memory")];
     }
     // The client has no deadline for an answer: whoever asks has one.
     let deadline = limits.connect_timeout + 4 * limits.statement_timeout;
@@ -118,20 +114,12 @@ fn connect(
         && tls.allows_fallback()
     {
         let hint = "give the certificate as DATABASE_CA_FILE, or sslmode=require to insist on TLS";
-        findings.push(Finding::note(
-            "TLS",
-            format!("not used, because it failed: {}", describe(error)),
-            hint,
-        ));
+        findings.push(Finding::note("TLS", format!("not used, because it failed: {}", describe(error)), hint));
         config.ssl_mode(SslMode::Disable);
         result = open(&config);
     } else if config.get_ssl_mode() == SslMode::Disable {
         let hint = "add ?sslmode=require to NEON_DATABASE_URL, unless the database is on this machine";
-        findings.push(Finding::note(
-            "TLS",
-            "off: everything, the password too, is readable on the way",
-            hint,
-        ));
+        findings.push(Finding::note("TLS", "off: everything, the password too, is readable on the way", hint));
     }
     match &result {
         Err(error) if error.code() == Some(&SqlState::PROTOCOL_VIOLATION) => {
@@ -149,11 +137,7 @@ fn describe(error: &PgError) -> String {
 
 /// A text of the first row; empty where there is none.
 fn text(client: &mut Client, sql: &str) -> Result<String, PgError> {
-    Ok(texts(client, sql)?
-        .into_iter()
-        .next()
-        .and_then(|row| row.into_iter().next().flatten())
-        .unwrap_or_default())
+    Ok(texts(client, sql)?.into_iter().next().and_then(|row| row.into_iter().next().flatten()).unwrap_or_default())
 }
 
 /// All rows as texts, by the simple protocol, which every pooler understands.
@@ -174,11 +158,7 @@ fn inspect_client(client: &mut Client, findings: &mut Vec<Finding>) -> Result<()
     });
     let version = text(client, "show server_version")?;
     findings.push(if text(client, "show transaction_read_only")? == "on" {
-        Finding::fail(
-            "server",
-            format!("PostgreSQL {version} takes no writes"),
-            "give the address of the primary",
-        )
+        Finding::fail("server", format!("PostgreSQL {version} takes no writes"), "give the address of the primary")
     } else {
         Finding::ok("server", format!("PostgreSQL {version}"))
     });
@@ -301,15 +281,15 @@ fn insert(
 /// What a statement that failed means for requests, and what mends it.
 fn explain(name: &'static str, error: &PgError) -> Finding {
     let said = error.as_db_error();
-    let message =
-        said.map_or_else(|| error.to_string(), |said| format!("{} ({})", said.message(), said.code().code()));
+    let message = said.map_or_else(|| error.to_string(), |said| format!("{} ({})", said.message(), said.code().code()));
     let is_code = |code: &SqlState| error.code() == Some(code);
     if is_code(&SqlState::FOREIGN_KEY_VIOLATION) {
         let message = format!("only users in the referenced table can have tasks, others get 401: {message}");
         return Finding::ok(name, message);
     }
     let hint = if is_code(&SqlState::UNIQUE_VIOLATION) {
-        "the sequence is behind: select setval(pg_get_serial_sequence('tasks', 'id'), (select max(id) from tasks))".to_owned()
+        "the sequence is behind: select setval(pg_get_serial_sequence('tasks', 'id'), (select max(id) from tasks))"
+            .to_owned()
     } else if is_code(&SqlState::SEQUENCE_GENERATOR_LIMIT_EXCEEDED) {
         "the sequence is at its end: make `id` bigint, and the sequence too".to_owned()
     } else if message.contains("row-level security") {

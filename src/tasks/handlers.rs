@@ -85,12 +85,7 @@ pub enum Rendered {
 ///
 /// # Errors
 /// When its body is invalid.
-pub fn plan(
-    user: &UserId,
-    call: &TaskCall,
-    body: &str,
-    preconditions: Preconditions,
-) -> Result<TaskPlan, ApiError> {
+pub fn plan(user: &UserId, call: &TaskCall, body: &str, preconditions: Preconditions) -> Result<TaskPlan, ApiError> {
     let (statement, answer) = match call {
         TaskCall::List(query) => {
             let statement = sql::first_page(user, query, SHORT_LIST_TASKS + 1);
@@ -117,11 +112,7 @@ pub fn plan(
 ///
 /// # Errors
 /// When there is no such task, a precondition failed, or the statement did.
-pub fn render(
-    user: &UserId,
-    plan: &TaskPlan,
-    result: Result<Vec<Row>, DbError>,
-) -> Result<Rendered, ApiError> {
+pub fn render(user: &UserId, plan: &TaskPlan, result: Result<Vec<Row>, DbError>) -> Result<Rendered, ApiError> {
     let answer = &plan.answer;
     let rows = match result {
         Ok(rows) => rows,
@@ -130,8 +121,8 @@ pub fn render(
         Err(error) => return Err(to_api_error(&error, answer)),
     };
     if let Answer::Listed(query) = answer {
-        let page = Page::from_rows(&rows, user, query, SHORT_LIST_TASKS)
-            .map_err(|error| to_api_error(&error, answer))?;
+        let page =
+            Page::from_rows(&rows, user, query, SHORT_LIST_TASKS).map_err(|error| to_api_error(&error, answer))?;
         return Ok(match page.cursor {
             None => Rendered::Response(list_response(page)),
             Some(_) => Rendered::LongList(page),
@@ -139,15 +130,12 @@ pub fn render(
     }
     let row = rows.first().ok_or(ApiError::TaskNotFound)?;
     let mut reader = RowReader::new(row);
-    let read =
-        reader.task(user).and_then(|task| Ok((task, reader.next::<Option<&str>>()?.unwrap_or_default())));
+    let read = reader.task(user).and_then(|task| Ok((task, reader.next::<Option<&str>>()?.unwrap_or_default())));
     let (task, tag) = read.map_err(|error| to_api_error(&error, answer))?;
     // The statement returned a row of nulls.
     let task = task.ok_or(ApiError::PreconditionFailed)?;
     let response = match answer {
-        Answer::Created(_) => {
-            task_response(201, &task, tag).with_header("Location", format!("/api/tasks/{}", task.id))
-        }
+        Answer::Created(_) => task_response(201, &task, tag).with_header("Location", format!("/api/tasks/{}", task.id)),
         Answer::Found(preconditions) if preconditions.fails_if_match(tag) => {
             return Err(ApiError::PreconditionFailed);
         }
@@ -177,9 +165,7 @@ pub fn read_long_list(
 ) -> Result<Response, ApiError> {
     let TaskCall::List(query) = call else { return Err(ApiError::RouteNotFound) };
     let read = match first {
-        Some(Page { json, cursor: Some(cursor), .. }) => {
-            Page::read_next(database, user, query, &cursor, &json)
-        }
+        Some(Page { json, cursor: Some(cursor), .. }) => Page::read_next(database, user, query, &cursor, &json),
         _ => Page::read_first(database, user, query),
     };
     match read {
@@ -241,12 +227,7 @@ fn to_api_error(error: &DbError, answer: &Answer) -> ApiError {
         return refused_value(answer, "string_unencodable", message, |text| !text.is_ascii());
     }
     if is_code(SqlState::CHECK_VIOLATION) {
-        return refused_value(
-            answer,
-            "check_violation",
-            "Value is refused by a rule of the database",
-            |_| true,
-        );
+        return refused_value(answer, "check_violation", "Value is refused by a rule of the database", |_| true);
     }
     if is_code(SqlState::FOREIGN_KEY_VIOLATION) {
         return AuthError::Invalid("its user does not exist").into();
@@ -267,12 +248,7 @@ fn to_api_error(error: &DbError, answer: &Answer) -> ApiError {
 }
 
 /// A 422 on the one text field of the request that `is_wrong` holds for; on the body where it is not clear which.
-fn refused_value(
-    answer: &Answer,
-    kind: &'static str,
-    message: &str,
-    is_wrong: impl Fn(&str) -> bool,
-) -> ApiError {
+fn refused_value(answer: &Answer, kind: &'static str, message: &str, is_wrong: impl Fn(&str) -> bool) -> ApiError {
     let (title, description) = match answer {
         Answer::Created(task) => (Some(&task.title), task.description.as_ref()),
         Answer::Changed(patch) => (patch.title.as_ref(), patch.description.as_ref().and_then(Option::as_ref)),
@@ -288,8 +264,7 @@ fn refused_value(
 /// The length in PostgreSQL's "value too long for type character varying(100)".
 fn column_length(error: &DbError) -> usize {
     let message = error.server().map_or("", |said| said.message());
-    let digits =
-        message.rsplit_once('(').and_then(|(_, rest)| rest.split_once(')')).map_or("", |(digits, _)| digits);
+    let digits = message.rsplit_once('(').and_then(|(_, rest)| rest.split_once(')')).map_or("", |(digits, _)| digits);
     digits.parse().unwrap_or(0)
 }
 
@@ -300,9 +275,7 @@ mod tests {
     #[test]
     fn value_when_refused_by_the_database_names_the_field() {
         let answer = |body: &str| Answer::Created(NewTask::parse(body).unwrap());
-        let loc = |answer: &Answer, is_wrong: fn(&str) -> bool| match refused_value(
-            answer, "kind", "why", is_wrong,
-        ) {
+        let loc = |answer: &Answer, is_wrong: fn(&str) -> bool| match refused_value(answer, "kind", "why", is_wrong) {
             ApiError::Validation(errors) => errors[0].loc.join("."),
             other => panic!("{other:?}"),
         };

@@ -57,9 +57,8 @@ impl ListQuery {
 
     /// Whether its first [`SHORT_LIST_TASKS`] are read in index order, with none read in vain: such lists go in batches.
     pub fn is_batchable(&self) -> bool {
-        let is_short = |window: Window| {
-            window.limit.is_some_and(|limit| limit.saturating_add(window.offset) <= SHORT_LIST_TASKS)
-        };
+        let is_short =
+            |window: Window| window.limit.is_some_and(|limit| limit.saturating_add(window.offset) <= SHORT_LIST_TASKS);
         self.window.is_none_or(is_short) && self.sort == Sort::CreatedAt && !self.is_filtered()
     }
 
@@ -70,16 +69,14 @@ impl ListQuery {
     /// [`ApiError::Validation`] with everything that is wrong with it.
     pub fn parse(query: &str) -> Result<Self, ApiError> {
         let pairs: Vec<(Cow<str>, Cow<str>)> = form_urlencoded::parse(query.as_bytes()).collect();
-        let last =
-            |name: &str| pairs.iter().rev().find(|(own, _)| own == name).map(|(_, value)| value.as_ref());
+        let last = |name: &str| pairs.iter().rev().find(|(own, _)| own == name).map(|(_, value)| value.as_ref());
         let either = |name: &'static str, alias: &'static str| {
             last(name).map(|value| (name, value)).or_else(|| last(alias).map(|value| (alias, value)))
         };
         let (mut errors, number) = (Vec::new(), |field: Option<(&'static str, &str)>, least, most| {
             field.map(|(name, value)| parse_number(name, value, least, most)).transpose()
         });
-        let mut check =
-            |parsed: Result<Option<i64>, FieldError>| parsed.map_err(|error| errors.push(error)).ok()?;
+        let mut check = |parsed: Result<Option<i64>, FieldError>| parsed.map_err(|error| errors.push(error)).ok()?;
         let limit = check(number(last("limit").map(|value| ("limit", value)), 1, MAX_LIMIT));
         let offset = check(number(either("offset", "skip"), 0, i64::MAX));
         let search = either("search", "q").filter(|(_, value)| !value.is_empty());
@@ -94,14 +91,11 @@ impl ListQuery {
         let sort = either("sort", "sort_by").map_or(Sort::default(), |(_, value)| Sort::parse(value));
         let descending = either("order", "sort_order").and_then(|(_, value)| parse_order(value));
         Ok(Self {
-            completed: last("status")
-                .and_then(parse_status)
-                .or_else(|| last("completed").and_then(parse_flag)),
+            completed: last("status").and_then(parse_status).or_else(|| last("completed").and_then(parse_flag)),
             search: search.map(|(_, value)| value.to_owned()),
             sort,
             descending: descending.unwrap_or(sort != Sort::Title),
-            window: (limit.is_some() || offset.is_some())
-                .then(|| Window { limit, offset: offset.unwrap_or_default() }),
+            window: (limit.is_some() || offset.is_some()).then(|| Window { limit, offset: offset.unwrap_or_default() }),
         })
     }
 }
@@ -178,18 +172,9 @@ mod tests {
             ("sort=created&order=asc", ListQuery { descending: false, ..ListQuery::default() }),
             ("sort=title", ListQuery { sort: Sort::Title, descending: false, ..ListQuery::default() }),
             ("sort=title&order=desc", ListQuery { sort: Sort::Title, ..ListQuery::default() }),
-            (
-                "search=50%25+off%5F",
-                ListQuery { search: Some("50% off_".to_owned()), ..ListQuery::default() },
-            ),
-            (
-                "limit=1000",
-                ListQuery { window: Some(Window { limit: Some(1000), offset: 0 }), ..ListQuery::default() },
-            ),
-            (
-                "offset=5",
-                ListQuery { window: Some(Window { limit: None, offset: 5 }), ..ListQuery::default() },
-            ),
+            ("search=50%25+off%5F", ListQuery { search: Some("50% off_".to_owned()), ..ListQuery::default() }),
+            ("limit=1000", ListQuery { window: Some(Window { limit: Some(1000), offset: 0 }), ..ListQuery::default() }),
+            ("offset=5", ListQuery { window: Some(Window { limit: None, offset: 5 }), ..ListQuery::default() }),
             ("q=milk", ListQuery { search: Some("milk".to_owned()), ..ListQuery::default() }),
             ("search=a&q=b", ListQuery { search: Some("a".to_owned()), ..ListQuery::default() }),
             ("sort_by=updated_at", ListQuery { sort: Sort::UpdatedAt, ..ListQuery::default() }),
@@ -197,10 +182,7 @@ mod tests {
             ("sort_order=asc", ListQuery { descending: false, ..ListQuery::default() }),
             ("order=desc&sort_order=asc", ListQuery::default()),
             ("skip=5", ListQuery { window: Some(Window { limit: None, offset: 5 }), ..ListQuery::default() }),
-            (
-                "offset=1&skip=5",
-                ListQuery { window: Some(Window { limit: None, offset: 1 }), ..ListQuery::default() },
-            ),
+            ("offset=1&skip=5", ListQuery { window: Some(Window { limit: None, offset: 1 }), ..ListQuery::default() }),
             (
                 "limit=x&limit=2",
                 ListQuery { window: Some(Window { limit: Some(2), offset: 0 }), ..ListQuery::default() },
@@ -223,9 +205,7 @@ mod tests {
             ("search=%00", vec!["string_nul"]),
             ("skip=x&q=%00", vec!["int_parsing", "string_nul"]),
         ] {
-            let Err(ApiError::Validation(errors)) = ListQuery::parse(query) else {
-                panic!("{query} was taken")
-            };
+            let Err(ApiError::Validation(errors)) = ListQuery::parse(query) else { panic!("{query} was taken") };
             assert_eq!(errors.iter().map(|error| error.kind).collect::<Vec<_>>(), kinds, "{query}");
         }
     }

@@ -62,12 +62,7 @@ impl Page {
     ///
     /// # Errors
     /// When a row is not what its statement returns, or another user's.
-    pub fn from_rows(
-        rows: &[Row],
-        user: &UserId,
-        query: &ListQuery,
-        max_tasks: i64,
-    ) -> Result<Self, DbError> {
+    pub fn from_rows(rows: &[Row], user: &UserId, query: &ListQuery, max_tasks: i64) -> Result<Self, DbError> {
         let mut page = Self::first(query);
         rows.iter().try_for_each(|row| page.add(row, user, query, max_tasks))?;
         Ok(page.finish(query.window.and_then(|window| window.limit)))

@@ -127,12 +127,7 @@ pub fn update(user: &UserId, id: TaskId, patch: &TaskPatch, preconditions: &Prec
 }
 
 /// Sets or toggles whether a task is completed.
-pub fn complete(
-    user: &UserId,
-    id: TaskId,
-    completion: Completion,
-    preconditions: &Preconditions,
-) -> Statement {
+pub fn complete(user: &UserId, id: TaskId, completion: Completion, preconditions: &Preconditions) -> Statement {
     match completion {
         Completion::Set(value) => change(user, id, &SET_COMPLETED, [boolean(Some(value))], preconditions),
         Completion::Toggle => change(user, id, &TOGGLE_COMPLETED, [], preconditions),
@@ -254,19 +249,14 @@ mod tests {
     /// Every text there is, with its name.
     fn all() -> Vec<(String, String)> {
         let mut all = vec![("READ".to_owned(), READ.to_owned()), ("INSERT".to_owned(), INSERT.to_owned())];
-        for (name, Change { plain, conditional }) in [
-            ("UPDATE", UPDATE),
-            ("SET_COMPLETED", SET_COMPLETED),
-            ("TOGGLE", TOGGLE_COMPLETED),
-            ("DELETE", DELETE),
-        ] {
+        for (name, Change { plain, conditional }) in
+            [("UPDATE", UPDATE), ("SET_COMPLETED", SET_COMPLETED), ("TOGGLE", TOGGLE_COMPLETED), ("DELETE", DELETE)]
+        {
             all.push((name.to_owned(), plain.to_owned()));
             all.push((format!("{name} under preconditions"), conditional.to_owned()));
         }
         for sort in Sort::ALL {
-            for (descending, completed) in
-                [(false, None), (false, Some(true)), (true, None), (true, Some(true))]
-            {
+            for (descending, completed) in [(false, None), (false, Some(true)), (true, None), (true, Some(true))] {
                 let query = ListQuery { sort, descending, completed, ..ListQuery::default() };
                 let lists = [
                     first_page_sql(&query, 101),
@@ -293,10 +283,7 @@ mod tests {
             let inserts = sql.starts_with("insert into tasks (user_id, ") && sql.contains("values ($1, ");
             let bound = sql.matches("user_id = $1").count() + usize::from(inserts);
             assert!(bound > 0 && bound == uses(&sql), "{name} is not bound to the user: {sql}");
-            assert!(
-                !sql.contains("$1 or ") && !sql.contains(" or user_id") && !sql.contains("$10"),
-                "{name}"
-            );
+            assert!(!sql.contains("$1 or ") && !sql.contains(" or user_id") && !sql.contains("$10"), "{name}");
             // Nothing that follows can widen it: `or` only occurs inside further parentheses.
             let (mut depth, mut from) = (0, 0);
             for (at, character) in sql.char_indices() {

@@ -142,8 +142,7 @@ struct RawTaskBody {
 
 impl RawTaskBody {
     fn parse(body: &str) -> Result<Self, ApiError> {
-        let invalid =
-            |kind, message: String| ApiError::Validation(vec![FieldError::new(&["body"], kind, message)]);
+        let invalid = |kind, message: String| ApiError::Validation(vec![FieldError::new(&["body"], kind, message)]);
         let malformed = |error: serde_json::Error| invalid("json_invalid", format!("Invalid JSON: {error}"));
         if is_object(body.as_bytes()) {
             return serde_json::from_str(body).map_err(malformed);
@@ -201,11 +200,7 @@ impl FieldErrors {
     }
 
     /// A field that need not be sent; `None` when it was not.
-    fn optional<T>(
-        &mut self,
-        field: JsonValue,
-        parse: impl FnOnce(JsonValue) -> Result<T, FieldError>,
-    ) -> Option<T> {
+    fn optional<T>(&mut self, field: JsonValue, parse: impl FnOnce(JsonValue) -> Result<T, FieldError>) -> Option<T> {
         if field == JsonValue::Absent { None } else { self.check(parse(field)) }
     }
 
@@ -314,8 +309,7 @@ mod tests {
     #[test]
     fn task_when_serialized_is_the_json_of_the_specification() {
         let moment = |microseconds: i64| {
-            Timestamp::from_sql(&Type::TIMESTAMPTZ, &microseconds.to_be_bytes())
-                .expect("a moment of the calendar")
+            Timestamp::from_sql(&Type::TIMESTAMPTZ, &microseconds.to_be_bytes()).expect("a moment of the calendar")
         };
         let mut task = Task {
             id: 7,
@@ -342,9 +336,7 @@ mod tests {
         for (text, id) in [("1", 1), ("007", 7), ("9223372036854775807", i64::MAX)] {
             assert_eq!(TaskId::parse(text).unwrap().get(), id, "{text}");
         }
-        for text in
-            ["0", "-0", "-1", "9223372036854775808", "-9223372036854775809", "123456789012345678901234567890"]
-        {
+        for text in ["0", "-0", "-1", "9223372036854775808", "-9223372036854775809", "123456789012345678901234567890"] {
             assert_eq!(TaskId::parse(text), Err(ApiError::TaskNotFound), "{text}");
         }
         for text in ["abc", "1.0", "+1", "1e3", "-", "--1", "0x1", " 1", "%31", "١", "1a"] {
@@ -368,10 +360,7 @@ mod tests {
         let task = NewTask::parse(r#"{"title":"a","priority":"high","user_id":"eve"}"#).unwrap();
         assert_eq!((task.title.as_str(), task.description, task.completed), ("a", None, false));
         let task = NewTask::parse(r#"{"title":"a","title":"b","description":"","completed":true}"#).unwrap();
-        assert_eq!(
-            (task.title.as_str(), task.description.unwrap().as_str(), task.completed),
-            ("b", "", true)
-        );
+        assert_eq!((task.title.as_str(), task.description.unwrap().as_str(), task.completed), ("b", "", true));
         assert!(NewTask::parse(r#"{"title":"a","description":null}"#).unwrap().description.is_none());
     }
 
@@ -406,10 +395,7 @@ mod tests {
     #[test]
     fn body_when_deeply_nested_is_parsed() {
         let (open, close) = ("[".repeat(500_000), "]".repeat(500_000));
-        assert_eq!(
-            kinds(NewTask::parse(&format!("{open}{close}"))),
-            [("body".to_owned(), "model_attributes_type")]
-        );
+        assert_eq!(kinds(NewTask::parse(&format!("{open}{close}"))), [("body".to_owned(), "model_attributes_type")]);
         let in_title = format!("{{\"title\":{open}{close}}}");
         assert_eq!(kinds(NewTask::parse(&in_title)), [("body.title".to_owned(), "string_type")]);
         assert!(NewTask::parse(&format!("{{\"title\":\"a\",\"tags\":{open}{close}}}")).is_ok());
