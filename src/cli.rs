@@ -149,14 +149,9 @@ mod tests {
             assert!(help.contains(&format!("{title}: {} ", group[0].name)), "{title}");
         }
         for setting in settings::all() {
-            assert!(
-                help.contains(&format!("{} {}", setting.name, setting.description())),
-                "{}",
-                setting.name
-            );
+            assert!(help.contains(&format!("{} {}", setting.name, setting.description())), "{}", setting.name);
         }
-        for part in ["[1 to 128; default: 8]", "[required; or NEON_DATABASE_URL_FILE]", "[default: 0.0.0.0]"]
-        {
+        for part in ["[1 to 128; default: 8]", "[required; or NEON_DATABASE_URL_FILE]", "[default: 0.0.0.0]"] {
             assert!(help.contains(part), "{part}");
         }
     }

@@ -122,11 +122,7 @@ fn reject(rejection: &Rejection, cors: &cors::Policy) -> ResponseBox {
 fn accept(dispatcher: &Dispatcher, server: &Server) {
     let mut last_shed_at = Instant::now();
     loop {
-        let received = if dispatcher.is_idle() {
-            server.recv().map(Some)
-        } else {
-            server.recv_timeout(SHED_INTERVAL)
-        };
+        let received = if dispatcher.is_idle() { server.recv().map(Some) } else { server.recv_timeout(SHED_INTERVAL) };
         match received {
             // The engine answers a request that is dropped.
             Ok(Some(request)) => drop(catch_unwind(AssertUnwindSafe(|| dispatcher.admit(request)))),

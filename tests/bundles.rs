@@ -140,10 +140,8 @@ fn each_of_several_may_be_slow() {
 #[test]
 fn what_the_server_says_besides_is_no_answer() {
     // A notice longer than what is received at once, and a parameter of the session that changes.
-    let mut stage = Stage::set(
-        "raise notice '%', repeat('n', 70000); perform set_config('application_name', title, false)",
-        &[],
-    );
+    let mut stage =
+        Stage::set("raise notice '%', repeat('n', 70000); perform set_config('application_name', title, false)", &[]);
     let (_, answers) = stage.ask("/api/tasks?limit=5");
     assert_own(answers.iter().enumerate());
     let log = stage.log(1 + READS);

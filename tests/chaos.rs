@@ -88,10 +88,7 @@ fn no_acknowledged_write_is_lost_and_none_is_done_twice() {
             .collect();
         for (id, states) in known.tasks {
             let row = rows.remove(&id).flatten();
-            assert!(
-                states.contains(&row),
-                "task {id} of user-{number} is {row:?}, and can only be one of {states:?}"
-            );
+            assert!(states.contains(&row), "task {id} of user-{number} is {row:?}, and can only be one of {states:?}");
         }
         for (id, state) in rows {
             let (title, completed) = state.unwrap();
@@ -122,8 +119,7 @@ fn keep_writing(user: &str, port: &AtomicU16, over: &AtomicBool, answers: &Atomi
         }
         let send = |method: &str, target: &str, body: &Value| {
             let body = body.to_string();
-            let answer =
-                try_request_on(port.load(Ordering::SeqCst), method, target, Some(&token), Some(&body)).ok();
+            let answer = try_request_on(port.load(Ordering::SeqCst), method, target, Some(&token), Some(&body)).ok();
             match &answer {
                 Some(answer) if answer.status < 500 => answers.fetch_add(1, Ordering::SeqCst),
                 _ => {
@@ -179,15 +175,9 @@ fn keep_writing(user: &str, port: &AtomicU16, over: &AtomicBool, answers: &Atomi
                     (task["title"].as_str().unwrap().to_owned(), task["completed"].as_bool().unwrap())
                 });
                 if answer.status == 404 {
-                    assert!(
-                        before.contains(&None),
-                        "task {id} of {user} was lost; it can only be one of {before:?}"
-                    );
+                    assert!(before.contains(&None), "task {id} of {user} was lost; it can only be one of {before:?}");
                 }
-                assert!(
-                    after.contains(&told),
-                    "task {id} of {user} is told to be {told:?}, not one of {after:?}"
-                );
+                assert!(after.contains(&told), "task {id} of {user} is told to be {told:?}, not one of {after:?}");
                 BTreeSet::from([told])
             }
         };

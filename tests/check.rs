@@ -21,11 +21,7 @@ fn findings(url: &str) -> Vec<Finding> {
 }
 
 fn named<'f>(findings: &'f [Finding], name: &str) -> Vec<(bool, &'f str)> {
-    findings
-        .iter()
-        .filter(|finding| finding.name == name)
-        .map(|finding| (finding.ok, finding.what.as_str()))
-        .collect()
+    findings.iter().filter(|finding| finding.name == name).map(|finding| (finding.ok, finding.what.as_str())).collect()
 }
 
 #[test]

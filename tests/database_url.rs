@@ -55,8 +55,7 @@ fn serve(stream: &mut TcpStream) -> Seen {
         let Some(next) = read_message(stream, false) else { return seen };
         startup = next;
     }
-    let texts: Vec<_> =
-        startup[4..].split(|byte| *byte == 0).map(|text| String::from_utf8_lossy(text)).collect();
+    let texts: Vec<_> = startup[4..].split(|byte| *byte == 0).map(|text| String::from_utf8_lossy(text)).collect();
     let value = |name: &str| {
         let pairs = texts.chunks(2).find(|pair| pair[0] == name);
         pairs.map(|pair| pair[1].clone().into_owned()).unwrap_or_default()
@@ -79,10 +78,7 @@ fn ask_psql(url: &str, listener: &TcpListener) -> Option<Seen> {
     for name in ["PGHOST", "PGDATABASE", "PGSSLMODE", "PGSERVICE", "PGOPTIONS"] {
         psql.env_remove(name);
     }
-    psql.env("PGHOSTADDR", "127.0.0.1")
-        .env("PGPORT", &port)
-        .env("PGUSER", DEFAULT_USER)
-        .env("HOME", "/nowhere");
+    psql.env("PGHOSTADDR", "127.0.0.1").env("PGPORT", &port).env("PGUSER", DEFAULT_USER).env("HOME", "/nowhere");
     psql.env("PGPASSWORD", DEFAULT_PASSWORD).env("PGGSSENCMODE", "disable").env("PGCONNECT_TIMEOUT", "10");
     psql.args(["-X", "-w", "-d", url, "-c", r"\echo :HOST", "-c", r"\echo :PORT"]);
     let (sender, receiver) = mpsc::channel();
@@ -129,10 +125,7 @@ fn expected(config: &Config, listener: &TcpListener) -> Seen {
         port,
         dbname: text(config.get_dbname(), &user),
         user,
-        password: text(
-            config.get_password().map(|password| str::from_utf8(password).unwrap()),
-            DEFAULT_PASSWORD,
-        ),
+        password: text(config.get_password().map(|password| str::from_utf8(password).unwrap()), DEFAULT_PASSWORD),
         options: text(config.get_options(), ""),
         asks_for_tls: config.get_ssl_mode() != SslMode::Disable,
     }
@@ -140,12 +133,10 @@ fn expected(config: &Config, listener: &TcpListener) -> Seen {
 
 /// A URL as somebody may write it who does not think of percent-encoding.
 fn random_url(random: &mut Random, port: u16) -> String {
-    const RAW: &[&str] = &[
-        "?", "@", "#", "/", "%", "&", ":", "=", "%41", "%3F", "%40", "a", "b", "1", "2", "[", "+", ";", "$",
-    ];
-    let mut word = |longest: usize| -> String {
-        (0..random.below(longest + 1)).map(|_| *random.pick(RAW)).collect::<String>()
-    };
+    const RAW: &[&str] =
+        &["?", "@", "#", "/", "%", "&", ":", "=", "%41", "%3F", "%40", "a", "b", "1", "2", "[", "+", ";", "$"];
+    let mut word =
+        |longest: usize| -> String { (0..random.below(longest + 1)).map(|_| *random.pick(RAW)).collect::<String>() };
     let (password, odd) = (word(5), word(2));
     let credentials = match random.below(8) {
         0 => String::new(),
@@ -310,12 +301,8 @@ fn url_in_each_form_reaches_a_real_database() {
     let password = "p@s/s?#&:= %'\\";
     let rules = "local all all trust\nhost all todo all trust\nhost all all all scram-sha-256\n";
     let listens = ["listen_addresses=127.0.0.1,::1"];
-    let cluster =
-        Cluster::start_with(&listens, |data| Cluster::write_private(&data.join("pg_hba.conf"), rules));
-    let roles = format!(
-        "create role \"a@b/c\" login password {}",
-        postgres_protocol::escape::escape_literal(password)
-    );
+    let cluster = Cluster::start_with(&listens, |data| Cluster::write_private(&data.join("pg_hba.conf"), rules));
+    let roles = format!("create role \"a@b/c\" login password {}", quote_literal(password));
     cluster.client().batch_execute(&roles).unwrap();
     cluster.client().batch_execute("create schema \"My schema\"; create schema own").unwrap();
     let sockets = "select inet_server_addr() is null and current_user = 'todo'";
@@ -327,21 +314,9 @@ fn url_in_each_form_reaches_a_real_database() {
         (format!("postgresql:///postgres?host={folder}&port={port}&user=todo"), sockets, "true"),
         (format!("postgresql://todo@{encoded}:{port}/postgres?sslmode=require"), sockets, "true"),
         (format!("postgresql://todo@:{port}/postgres?host={folder}"), sockets, "true"),
-        (
-            format!("postgresql://todo@127.0.0.1:{closed},localhost:{port}/postgres"),
-            "select inet_server_port()",
-            "",
-        ),
-        (
-            format!("postgresql://todo@/postgres?host=/nowhere,127.0.0.1&port={port}"),
-            "select inet_server_port()",
-            "",
-        ),
-        (
-            format!("postgresql://todo@db.example:{port}/postgres?hostaddr=127.0.0.1"),
-            "select inet_server_port()",
-            "",
-        ),
+        (format!("postgresql://todo@127.0.0.1:{closed},localhost:{port}/postgres"), "select inet_server_port()", ""),
+        (format!("postgresql://todo@/postgres?host=/nowhere,127.0.0.1&port={port}"), "select inet_server_port()", ""),
+        (format!("postgresql://todo@db.example:{port}/postgres?hostaddr=127.0.0.1"), "select inet_server_port()", ""),
         (
             format!("postgresql://a%40b%2Fc:p%40s%2Fs%3F%23%26%3A%3D%20%25'%5C@127.0.0.1:{port}/postgres"),
             "select current_user",
@@ -369,8 +344,7 @@ fn url_in_each_form_reaches_a_real_database() {
     ] {
         let sql = format!(
             "select ({})::text",
-            sql.replacen("show ", "select current_setting('", 1)
-                + if sql.starts_with("show ") { "')" } else { "" }
+            sql.replacen("show ", "select current_setting('", 1) + if sql.starts_with("show ") { "')" } else { "" }
         );
         let expected = if expected.is_empty() { port.to_string() } else { expected.to_owned() };
         assert_eq!(query(&url, &sql), Ok(expected), "{url}");
@@ -412,4 +386,9 @@ fn direct_tls_begins_with_a_client_hello_that_names_the_protocol() {
     let hello = server.join().unwrap();
     assert_eq!(hello[0], 0x16, "a TLS handshake");
     assert!(hello.windows(11).any(|window| window == b"\x0apostgresql"), "ALPN");
+}
+
+/// A text as an SQL literal; `standard_conforming_strings` is on.
+fn quote_literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }

@@ -124,8 +124,7 @@ fn pages_of_long_lists_and_requests_of_one_user_leave_connections_to_the_others(
 #[test]
 fn who_waits_for_too_long_is_told_so() {
     let cluster = Cluster::start();
-    let server =
-        Server::start_with(&cluster.url(), &[("DB_POOL_SIZE", "2"), ("DB_STATEMENT_TIMEOUT_MS", "3000")]);
+    let server = Server::start_with(&cluster.url(), &[("DB_POOL_SIZE", "2"), ("DB_STATEMENT_TIMEOUT_MS", "3000")]);
     let created = server.request("POST", "/api/tasks", Some(&token("ada")), Some(r#"{"title":"a"}"#));
     let id = created.json()["id"].as_i64().unwrap();
     let mut locker = cluster.client();

@@ -29,9 +29,8 @@ fn nobody_learns_or_changes_anything_of_anothers_tasks() {
 
     for number in 0..REQUESTS {
         let who = random.below(2);
-        let send = |method: &str, target: &str, body: Option<&str>| {
-            server.request(method, target, Some(&tokens[who]), body)
-        };
+        let send =
+            |method: &str, target: &str, body: Option<&str>| server.request(method, target, Some(&tokens[who]), body);
         let every_id: Vec<i64> = model[0].keys().chain(model[1].keys()).copied().chain([999_999]).collect();
         let id = *random.pick(&every_id);
         let path = format!("/api/tasks/{id}");
@@ -67,11 +66,7 @@ fn nobody_learns_or_changes_anything_of_anothers_tasks() {
                 let absent = target.replacen(&id.to_string(), "2147483647", 1);
                 let nobody = send(method, &absent, body.as_deref());
                 assert_eq!(answer.status, 404, "{method} {target}: {answer:?}");
-                assert_eq!(
-                    normal(answer),
-                    normal(nobody),
-                    "{method} {target} can be told from an absent task"
-                );
+                assert_eq!(normal(answer), normal(nobody), "{method} {target} can be told from an absent task");
             }
             Some(task) => {
                 expect(task, method, body.as_deref());
@@ -88,9 +83,7 @@ fn nobody_learns_or_changes_anything_of_anothers_tasks() {
     for who in 0..2 {
         check_list(&server.request("GET", "/api/tasks", Some(&tokens[who]), None), USERS[who], &model[who]);
     }
-    println!(
-        "{REQUESTS} requests, {foreign} of them for a task that is not the user's: none told, none changed"
-    );
+    println!("{REQUESTS} requests, {foreign} of them for a task that is not the user's: none told, none changed");
     assert!(foreign > REQUESTS / 10, "only {foreign} requests tried another's task");
 }
 

@@ -63,12 +63,9 @@ fn list(server: &Server, query: &str) -> Answer {
 
 /// What the database itself says of a list: id, title and the moments of each task.
 fn expected(cluster: &Cluster, tail: &str) -> Vec<String> {
-    let moment =
-        |column| format!("to_char({column} at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')");
+    let moment = |column| format!("to_char({column} at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')");
     let (created, updated) = (moment("created_at"), moment("updated_at"));
-    let sql = format!(
-        "select concat_ws('|', id, title, {created}, {updated}) from tasks where user_id = 'ada' {tail}"
-    );
+    let sql = format!("select concat_ws('|', id, title, {created}, {updated}) from tasks where user_id = 'ada' {tail}");
     cluster.client().query(&sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
 }
 
@@ -143,14 +140,9 @@ fn every_order_filter_and_part_is_as_the_database_has_it() {
 #[test]
 fn a_list_may_end_with_a_page() {
     let (cluster, server) = start(999);
-    for (more, is_whole) in
-        [(0, true), (1, true), (1, false), (998, false), (1, false), (1, false), (499, false)]
-    {
+    for (more, is_whole) in [(0, true), (1, true), (1, false), (998, false), (1, false), (1, false), (499, false)] {
         for _ in 0..more {
-            cluster
-                .client()
-                .batch_execute("insert into tasks (user_id, title) values ('ada', 'one more')")
-                .unwrap();
+            cluster.client().batch_execute("insert into tasks (user_id, title) values ('ada', 'one more')").unwrap();
         }
         let expected = expected(&cluster, "order by created_at desc, id desc");
         let answer = list(&server, "");
@@ -177,8 +169,7 @@ fn behind_a_pooler_it_is_the_same() {
 #[test]
 fn on_a_table_without_time_zones_it_is_the_same() {
     let cluster = Cluster::start();
-    let table =
-        "create table tasks (id serial primary key, user_id varchar not null, title varchar(200) not null,
+    let table = "create table tasks (id serial primary key, user_id varchar not null, title varchar(200) not null,
                  description varchar(1000), completed boolean not null,
                  created_at timestamp not null, updated_at timestamp not null)";
     cluster.client().batch_execute(&format!("set time zone 'UTC'; {table}")).unwrap();
@@ -280,8 +271,7 @@ fn stall(cluster: &Cluster, server: &Server, readers: usize) -> (Vec<TcpStream>,
         stream.peek(&mut [0]).unwrap(); // its answer has begun
     }
     wait_until("every thread that reads to be done", || reading(server) == 0);
-    let busy =
-        "select count(*) from pg_stat_activity where application_name = 'todo-backend' and state <> 'idle'";
+    let busy = "select count(*) from pg_stat_activity where application_name = 'todo-backend' and state <> 'idle'";
     assert_eq!(cluster.client().query_one(busy, &[]).unwrap().get::<_, i64>(0), 0, "a connection is held");
     for _ in 0..20 {
         let asked = Instant::now();
@@ -312,7 +302,8 @@ fn readers_that_stall_hold_nobody_and_little_memory() {
 
 /// Every character takes six bytes in JSON.
 fn make_longest(cluster: &Cluster) {
-    let longest = "update tasks set title = repeat(chr(1), 255), description = repeat(chr(1), 10000) where user_id = 'ada'";
+    let longest =
+        "update tasks set title = repeat(chr(1), 255), description = repeat(chr(1), 10000) where user_id = 'ada'";
     cluster.client().batch_execute(longest).unwrap();
 }
 
@@ -392,8 +383,7 @@ fn however_many_lists_are_read_connections_are_free() {
     let mut holder = cluster.client();
     let lock = lock_tasks(&mut holder);
     std::thread::scope(|scope| {
-        let readers: Vec<_> =
-            stalled.into_iter().map(|stream| scope.spawn(|| Answer::read(stream))).collect();
+        let readers: Vec<_> = stalled.into_iter().map(|stream| scope.spawn(|| Answer::read(stream))).collect();
         let mut watcher = cluster.client();
         wait_until_blocked(&mut watcher, "a page to wait for the lock", 1);
         for _ in 0..5 {

@@ -33,8 +33,7 @@ fn names(value: &Value) -> BTreeSet<String> {
 fn operations(document: &Value) -> Vec<(&str, &str, &Value)> {
     let paths = document["paths"].as_object().unwrap().iter();
     let all = paths.flat_map(|(path, item)| {
-        let methods =
-            item.as_object().unwrap().iter().filter(|(_, operation)| operation.get("responses").is_some());
+        let methods = item.as_object().unwrap().iter().filter(|(_, operation)| operation.get("responses").is_some());
         methods.map(move |(method, operation)| (path.as_str(), method.as_str(), operation))
     });
     all.collect()
@@ -43,10 +42,8 @@ fn operations(document: &Value) -> Vec<(&str, &str, &Value)> {
 #[test]
 fn operations_are_those_of_the_router() {
     let document = document();
-    let documented: Pairs = operations(&document)
-        .iter()
-        .map(|(path, method, _)| ((*path).to_owned(), (*method).to_owned()))
-        .collect();
+    let documented: Pairs =
+        operations(&document).iter().map(|(path, method, _)| ((*path).to_owned(), (*method).to_owned())).collect();
     let allowed = |allow: &str| allow.split(", ").map(str::to_ascii_lowercase).collect::<Vec<_>>();
     let routed = ROUTES
         .iter()
@@ -59,8 +56,7 @@ fn operation_when_under_api_requires_a_token() {
     let document = document();
     assert_eq!(document["security"], serde_json::json!([{"bearerAuth": []}]));
     for (path, method, operation) in operations(&document) {
-        let is_public =
-            operation.get("security").is_some_and(|security| security.as_array().unwrap().is_empty());
+        let is_public = operation.get("security").is_some_and(|security| security.as_array().unwrap().is_empty());
         let can_be_401 = operation["responses"].get("401").is_some();
         let is_api = path.starts_with("/api");
         assert_eq!((is_public, can_be_401), (!is_api, is_api), "{method} {path}");
@@ -157,8 +153,7 @@ fn documented_errors(document: &Value) -> Pairs {
             let pointer = response["$ref"].as_str().unwrap().strip_prefix('#').unwrap();
             let examples = &document.pointer(pointer).unwrap()["content"]["application/json"]["examples"];
             for example in examples.as_object().into_iter().flat_map(|examples| examples.values()) {
-                documented
-                    .insert((status.clone(), example["value"]["error_code"].as_str().unwrap().to_owned()));
+                documented.insert((status.clone(), example["value"]["error_code"].as_str().unwrap().to_owned()));
             }
         }
     }

@@ -43,10 +43,8 @@ fn a_slow_database_fills_a_bounded_queue_and_the_rest_is_shed_at_once() {
     assert_eq!(server.request("GET", "/health", None, None).status, 200);
     assert!(health.elapsed() < Duration::from_millis(500), "/health took {:?}", health.elapsed());
     let mut answers: Vec<(Answer, Duration)> = thread::scope(|scope| {
-        let reading: Vec<_> = streams
-            .into_iter()
-            .map(|stream| scope.spawn(move || (Answer::read(stream), begun.elapsed())))
-            .collect();
+        let reading: Vec<_> =
+            streams.into_iter().map(|stream| scope.spawn(move || (Answer::read(stream), begun.elapsed()))).collect();
         while begun.elapsed() < Duration::from_secs(4) {
             assert_eq!(server.request("GET", "/health", None, None).status, 200);
             thread::sleep(Duration::from_millis(50));
@@ -59,9 +57,7 @@ fn a_slow_database_fills_a_bounded_queue_and_the_rest_is_shed_at_once() {
     }
     let shed = answers.iter().filter(|(_, took)| *took < Duration::from_secs(4)).count();
     let last = answers.last().unwrap().1;
-    println!(
-        "{REQUESTS} requests sent in {sent:?}: {shed} shed at once, the last one answered after {last:?}"
-    );
+    println!("{REQUESTS} requests sent in {sent:?}: {shed} shed at once, the last one answered after {last:?}");
     assert!(shed >= REQUESTS - QUEUE - 2 * WORKERS, "{shed} were shed at once");
     assert!(last < Duration::from_secs(13), "took {last:?}");
 
@@ -114,11 +110,7 @@ fn a_preflight_that_nobody_has_time_for_still_lets_the_page_ask() {
     let mut preflight = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
     preflight.write_all(request.as_bytes()).unwrap();
     let answer = Answer::read(preflight);
-    assert_eq!(
-        (answer.status, answer.header("access-control-allow-origin")),
-        (204, Some(page)),
-        "{answer:?}"
-    );
+    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (204, Some(page)), "{answer:?}");
     lock.rollback().unwrap();
     assert_eq!(Answer::read(list).status, 200);
 }

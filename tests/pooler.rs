@@ -23,10 +23,7 @@ fn no_request_fails_behind_a_pooler_without_named_statements() {
             scope.spawn(move || keep_tasks(server, &format!("user-{client}"), REQUESTS_PER_CLIENT));
         }
     });
-    println!(
-        "{CLIENTS} clients, {BACKENDS} backends, {} requests: none failed",
-        CLIENTS * REQUESTS_PER_CLIENT
-    );
+    println!("{CLIENTS} clients, {BACKENDS} backends, {} requests: none failed", CLIENTS * REQUESTS_PER_CLIENT);
 }
 
 /// There a connection has one backend for itself, and PgBouncer still announces a number of its own: nothing is prepared,
@@ -68,10 +65,7 @@ fn keep_tasks(server: &Server, user: &str, requests: usize) {
     for round in 0..requests / 5 {
         let title = format!("{user}, {round}");
         let created = send("POST", "/api/tasks", Some(&json!({ "title": title }).to_string()), 201).json();
-        assert_eq!(
-            (created["title"].as_str(), created["user_id"].as_str()),
-            (Some(title.as_str()), Some(user))
-        );
+        assert_eq!((created["title"].as_str(), created["user_id"].as_str()), (Some(title.as_str()), Some(user)));
         let path = format!("/api/tasks/{}", created["id"]);
         assert_eq!(send("GET", &path, None, 200).json(), created);
         assert_eq!(send("PATCH", &format!("{path}/complete"), None, 200).json()["completed"], true);

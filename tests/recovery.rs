@@ -55,17 +55,14 @@ fn a_network_that_is_cut_in_silence_holds_nobody_and_is_used_again_within_a_seco
     let cluster = Cluster::start();
     let proxy = Proxy::start(Way::To(cluster.port));
     let log = cluster.server_log();
-    let settings =
-        [("RUST_LOG", "info"), ("DB_STATEMENT_TIMEOUT_MS", "1000"), ("DB_CHECKOUT_TIMEOUT_MS", "3000")];
+    let settings = [("RUST_LOG", "info"), ("DB_STATEMENT_TIMEOUT_MS", "1000"), ("DB_CHECKOUT_TIMEOUT_MS", "3000")];
     let server = Server::start_telling(log.create(), &proxy.url(), &settings);
     // Waiting for a worker, for a connection, for an answer.
     let deadline = Duration::from_secs(5 + 3 + 2);
     // So long that an attempt to connect is well on its way, or has just begun, or has failed, when the cut ends.
     let cuts = [6_000, 7_300, 9_100].map(Duration::from_millis);
     for cut in cuts {
-        thread::scope(|scope| {
-            (0..16).for_each(|_| drop(scope.spawn(|| assert_eq!(list(&server).status, 200))))
-        });
+        thread::scope(|scope| (0..16).for_each(|_| drop(scope.spawn(|| assert_eq!(list(&server).status, 200)))));
         let begun = Instant::now();
         proxy.cut();
         thread::scope(|scope| {
@@ -93,10 +90,7 @@ fn a_network_that_is_cut_in_silence_holds_nobody_and_is_used_again_within_a_seco
         list(&server).status == 503 && asked.elapsed() < INSTANT
     });
     let took = all_unavailable(&server, 64);
-    assert!(
-        took < Duration::from_secs(1),
-        "64 requests while the database is known to be away took {took:?}"
-    );
+    assert!(took < Duration::from_secs(1), "64 requests while the database is known to be away took {took:?}");
     proxy.lead(Way::To(cluster.port));
     assert_recovers(&server);
 
@@ -172,8 +166,7 @@ fn a_server_that_has_become_a_replica_is_left() {
         let answer = create(&server, "butter");
         assert!([201, 503].contains(&answer.status), "{answer:?}");
         // The first ones may still reach the old one before it has read its settings.
-        (list(&server).json()[0]["title"] == "butter" && list(&server).json()[1]["title"] == "bread")
-            .then_some(answer)
+        (list(&server).json()[0]["title"] == "butter" && list(&server).json()[1]["title"] == "bread").then_some(answer)
     });
     assert_eq!(created.status, 201);
 }
@@ -279,14 +272,9 @@ fn a_table_that_is_altered_is_served_on() {
     ] {
         cluster.client().batch_execute(change).unwrap();
         let answer = list(&server);
-        assert_eq!(
-            (answer.status, &answer.json()[0]["title"]),
-            (200, &"milk".into()),
-            "{change}: {answer:?}"
-        );
+        assert_eq!((answer.status, &answer.json()[0]["title"]), (200, &"milk".into()), "{change}: {answer:?}");
         let id = answer.json()[0]["id"].to_string();
-        let toggled =
-            server.request("PATCH", &format!("/api/tasks/{id}/complete"), Some(&token("ada")), None);
+        let toggled = server.request("PATCH", &format!("/api/tasks/{id}/complete"), Some(&token("ada")), None);
         assert_eq!(toggled.status, 200, "{change}: {toggled:?}");
     }
     assert_eq!(create(&server, "bread").status, 201);

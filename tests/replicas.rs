@@ -40,10 +40,8 @@ struct HaProxy {
 impl HaProxy {
     fn start(servers: &[&Server]) -> Self {
         let port = free_port();
-        let servers: String = servers
-            .iter()
-            .map(|server| format!("  server s{0} 127.0.0.1:{0} check\n", server.port))
-            .collect();
+        let servers: String =
+            servers.iter().map(|server| format!("  server s{0} 127.0.0.1:{0} check\n", server.port)).collect();
         let settings = format!(
             "defaults\n  mode http\n  timeout connect 2s\n  timeout client 20s\n  timeout server 20s\n  retries 3\n  \
              option redispatch 1\n  option httpchk GET /ready\n  default-server inter 100ms fall 1 rise 1\n\
@@ -55,8 +53,7 @@ impl HaProxy {
         command.arg("-f").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
         let process = command.spawn().expect("HAProxy is installed: ./dev test sees to that");
         let proxy = Self { process, file, port };
-        let ready =
-            || try_request_on(port, "GET", "/ready", None, None).is_ok_and(|answer| answer.status == 200);
+        let ready = || try_request_on(port, "GET", "/ready", None, None).is_ok_and(|answer| answer.status == 200);
         wait_until("HAProxy", ready);
         proxy
     }

@@ -129,8 +129,7 @@ fn count_round_trips(port: u16) {
     let mut database = postgres::Client::connect(&url, postgres::NoTls).unwrap();
     let fill = "insert into tasks (user_id, title) select 'ada', n::text \
                 from generate_series(1, 1000 - (select count(*) from tasks where user_id = 'ada')) as n";
-    for (more, expected) in [(fill, 1), ("insert into tasks (user_id, title) values ('ada', 'one more')", 2)]
-    {
+    for (more, expected) in [(fill, 1), ("insert into tasks (user_id, title) values ('ada', 'one more')", 2)] {
         database.batch_execute(more).unwrap();
         for query in ["", "?status=all&sort=title", "?sort=updated_at", "?offset=0"] {
             let list = || drop(send("GET", &format!("/api/tasks{query}"), None, 200));

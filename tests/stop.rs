@@ -80,11 +80,9 @@ fn under_load_it_answers_what_it_has_accepted_and_ends_well() {
 #[test]
 fn a_request_that_never_ends_holds_it_up_for_the_drain_time_or_until_a_second_signal() {
     let head = "POST /api/tasks HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n";
-    for (drain_ms, second, code, range) in [
-        ("1000", None, 0, 900..4_000),
-        ("60000", Some("TERM"), 1, 300..4_000),
-        ("60000", Some("INT"), 1, 300..4_000),
-    ] {
+    for (drain_ms, second, code, range) in
+        [("1000", None, 0, 900..4_000), ("60000", Some("TERM"), 1, 300..4_000), ("60000", Some("INT"), 1, 300..4_000)]
+    {
         let mut server = start(&[("DRAIN_TIMEOUT_MS", drain_ms), ("REQUEST_TIMEOUT_MS", "60000")]);
         let mut unfinished = connect(&server);
         unfinished.write_all(head.as_bytes()).expect("the server reads");

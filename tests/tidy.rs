@@ -133,10 +133,7 @@ fn files(endings: &[&str]) -> Vec<File> {
                 folders.extend(is_ours.then_some(path));
             } else if endings.iter().any(|ending| name.ends_with(ending)) {
                 let text = fs::read_to_string(&path).unwrap();
-                files.push(File {
-                    path: path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned(),
-                    text,
-                });
+                files.push(File { path: path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned(), text });
             }
         }
     }
@@ -265,11 +262,7 @@ fn files_name_only_what_architecture_allows() {
 #[test]
 fn files_do_not_import_each_other_in_a_cycle() {
     let graph = imports::graph(&sources());
-    assert!(
-        graph["src/main.rs"].is_empty(),
-        "main.rs imports through the crate's name: {:?}",
-        graph["src/main.rs"]
-    );
+    assert!(graph["src/main.rs"].is_empty(), "main.rs imports through the crate's name: {:?}", graph["src/main.rs"]);
     let edges: usize = graph.values().map(BTreeSet::len).sum();
     assert!(edges > graph.len(), "{edges} imports between {} files: too few were found", graph.len());
     let cycles: Vec<_> = graph.keys().filter_map(|file| imports::shortest_cycle(&graph, file)).collect();
@@ -285,8 +278,7 @@ fn files_do_not_import_each_other_in_a_cycle() {
 
 #[test]
 fn imports_when_nested_and_relative_are_all_found() {
-    let code =
-        "use crate::a::{self, b::{C, d}};\nuse super::super::e::F;\nfn f() { crate::g::h(); my_crate::x(); }";
+    let code = "use crate::a::{self, b::{C, d}};\nuse super::super::e::F;\nfn f() { crate::g::h(); my_crate::x(); }";
     let found: Vec<String> = imports::of_code(&["m", "n"], code).iter().map(|path| path.join("::")).collect();
     assert_eq!(found, ["a::self", "a::b::C", "a::b::d", "g::h", "e::F"]);
 }

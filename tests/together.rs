@@ -109,8 +109,7 @@ fn what_is_slow_holds_up_nobody_elses_turn() {
     let distance = Distance::start(cluster.port);
     let server = Server::start_with(&distance.url(), &[("DB_POOL_SIZE", "2")]);
     let near = Server::start(&cluster.url());
-    let [carol, dave, eve, ada] =
-        ["carol", "dave", "eve", "ada"].map(|user| near.create(user, &format!("of {user}")));
+    let [carol, dave, eve, ada] = ["carol", "dave", "eve", "ada"].map(|user| near.create(user, &format!("of {user}")));
     let (mut first, mut second, mut watcher) = (cluster.client(), cluster.client(), cluster.client());
     let lock_row = "select from tasks where user_id = any(string_to_array($1, ',')) for update";
     let mut both = first.transaction().unwrap();
@@ -174,9 +173,7 @@ fn what_cannot_be_prepared_together_fails_one_by_one() {
     // A view has no `xmin`, so that lists can be read from it and single tasks cannot.
     let mut owner = cluster.client();
     owner.batch_execute(include_str!("../schema.sql")).unwrap();
-    owner
-        .batch_execute("alter table tasks rename to things; create view tasks as select * from things")
-        .unwrap();
+    owner.batch_execute("alter table tasks rename to things; create view tasks as select * from things").unwrap();
     let log = cluster.server_log();
     let settings = [("DB_POOL_SIZE", "1"), ("RUST_LOG", "info")];
     let server = Server::start_telling(log.create(), &cluster.url(), &settings);
@@ -199,8 +196,7 @@ fn what_cannot_be_prepared_together_fails_one_by_one() {
     for stream in lists {
         assert_eq!(Answer::read(stream).status, 200);
     }
-    let log =
-        log.wait_until("the lines in the log", |log| log.matches("a statement failed").count() == READS);
+    let log = log.wait_until("the lines in the log", |log| log.matches("a statement failed").count() == READS);
     for number in 0..READS {
         let whose = format!("request_id=of-user-{number}");
         let lines = log.lines().filter(|line| line.contains("a statement failed") && line.ends_with(&whose));

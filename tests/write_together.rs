@@ -85,10 +85,7 @@ fn writes_that_wait_share_a_transaction_and_each_gets_its_own() {
     // Some go alone while there are few.
     assert!(sent >= writes / MOST && sent <= writes / 2, "{sent}");
     assert_eq!(count(&cluster, "select count(*) from tasks where title = 'doomed' or title = 'stale'"), 0);
-    assert_eq!(
-        count(&cluster, "select count(*) from tasks where title = 'first' and completed"),
-        USERS as i64
-    );
+    assert_eq!(count(&cluster, "select count(*) from tasks where title = 'first' and completed"), USERS as i64);
     let created = "from tasks where title = 'second' and description = 'of mine'";
     assert_eq!(count(&cluster, &format!("select count(*) {created}")), USERS as i64);
     let transactions = count(&cluster, &format!("select count(distinct xmin::text) {created}"));
@@ -149,8 +146,7 @@ fn who_waits_for_a_lock_holds_up_nobody_else() {
     let begun = Instant::now();
     let mut others = vec![toggle("ada", ids[0]), toggle("bob", ids[1])];
     let of_eve = toggle("eve", ids[3]);
-    others
-        .extend(users.iter().zip(ids).filter(|(user, _)| **user != "eve").map(|(user, id)| toggle(user, id)));
+    others.extend(users.iter().zip(ids).filter(|(user, _)| **user != "eve").map(|(user, id)| toggle(user, id)));
     for stream in others {
         assert_eq!(Answer::read(stream).status, 200);
     }
@@ -289,8 +285,7 @@ fn what_is_slow_is_slow_beside_the_others_and_not_before_them() {
     server.create("ada", "so that there is a table");
     slow_down(&cluster, 0.5, "insert on tasks for each row");
     let begun = Instant::now();
-    let post =
-        |user| server.send_json("POST", "/api/tasks", &token(&format!("user-{user}")), r#"{"title":"slow"}"#);
+    let post = |user| server.send_json("POST", "/api/tasks", &token(&format!("user-{user}")), r#"{"title":"slow"}"#);
     let sent: Vec<_> = (0..USERS).map(post).collect();
     for stream in sent {
         assert_eq!(Answer::read(stream).status, 201);
@@ -351,10 +346,7 @@ fn what_somebody_cancels_is_not_done_twice() {
                         let body = format!(r#"{{"title":"{client} {number}"}}"#);
                         server.request("POST", "/api/tasks", Some(&token), Some(&body)).status == 201
                     };
-                    (0..)
-                        .take_while(|_| !is_over.load(Ordering::SeqCst))
-                        .filter(|number| post(*number))
-                        .count()
+                    (0..).take_while(|_| !is_over.load(Ordering::SeqCst)).filter(|number| post(*number)).count()
                 })
             })
             .collect();
@@ -380,8 +372,7 @@ fn what_may_be_on_the_disk_when_postgresql_panics_is_not_done_again() {
     let (armed, database) = (Arc::clone(&is_armed), cluster.port);
     let port = listen(move |server| {
         let database = TcpStream::connect(("127.0.0.1", database)).unwrap();
-        let (answers, client, armed) =
-            (database.try_clone().unwrap(), server.try_clone().unwrap(), Arc::clone(&armed));
+        let (answers, client, armed) = (database.try_clone().unwrap(), server.try_clone().unwrap(), Arc::clone(&armed));
         thread::spawn(move || {
             for_each_piece(answers, |piece| {
                 // The answer to a `commit`, of which nothing is known but that PostgreSQL has said something else.

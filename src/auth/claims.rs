@@ -60,12 +60,7 @@ struct SessionClaims {
 impl Claims<'_> {
     /// Checks time, issuer, audience and purpose, in this order, and then reads the identity. `jws` is what these
     /// claims were read from.
-    pub(super) fn validate(
-        self,
-        expected: &ExpectedClaims,
-        jws: &Jws,
-        now: f64,
-    ) -> Result<Identity, AuthError> {
+    pub(super) fn validate(self, expected: &ExpectedClaims, jws: &Jws, now: f64) -> Result<Identity, AuthError> {
         self.validate_time(now)?;
         if expected.issuer.as_ref().is_some_and(|issuer| !is_text(&self.iss, issuer)) {
             return Err(AuthError::Invalid("`iss` is not the expected issuer"));
@@ -118,8 +113,7 @@ fn has_audience(aud: Option<&RawValue>, expected: &str) -> bool {
     let json = aud.map_or("null", RawValue::get);
     let is_expected = |claim: JsonValue| is_text(&claim, expected);
     serde_json::from_str(json).is_ok_and(is_expected)
-        || serde_json::from_str::<Vec<JsonValue>>(json)
-            .is_ok_and(|audiences| audiences.into_iter().any(is_expected))
+        || serde_json::from_str::<Vec<JsonValue>>(json).is_ok_and(|audiences| audiences.into_iter().any(is_expected))
 }
 
 /// Whether these are the claims of the token that Better Auth mails to verify an address. It is signed with the same

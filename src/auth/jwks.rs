@@ -134,8 +134,7 @@ fn read_key(jwk: &Value) -> Result<Vec<(Algorithm, ParsedPublicKey)>, &'static s
     if member("use").is_some_and(|purpose| purpose != "sig") {
         return Err("its `use` is not `sig`");
     }
-    if member("key_ops").is_some_and(|ops| !ops.as_array().is_some_and(|ops| ops.contains(&"verify".into())))
-    {
+    if member("key_ops").is_some_and(|ops| !ops.as_array().is_some_and(|ops| ops.contains(&"verify".into()))) {
         return Err("its `key_ops` does not contain `verify`");
     }
     let mut keys = match (text(jwk, "kty"), text(jwk, "crv")) {

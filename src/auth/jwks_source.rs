@@ -179,10 +179,7 @@ mod tests {
             ("", "timed out after 5 s"),
             ("HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{", "timed out after 5 s"),
             ("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "the issuer answered 404 Not Found"),
-            (
-                "HTTP/1.1 307 Moved\r\nLocation: /\r\nContent-Length: 0\r\n\r\n",
-                "answered 307 Temporary Redirect",
-            ),
+            ("HTTP/1.1 307 Moved\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", "answered 307 Temporary Redirect"),
             ("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", "the response is not JSON"),
             ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "the response has no array `keys`"),
             (&too_long, "the key set is longer than 65536 bytes"),

@@ -99,9 +99,7 @@ impl Header {
 pub(super) fn split_jws(token: &str) -> Result<[&str; 3], AuthError> {
     let parts: Vec<&str> = token.splitn(4, '.').collect();
     match parts[..] {
-        [header, payload, signature] if parts.iter().all(|part| !part.is_empty()) => {
-            Ok([header, payload, signature])
-        }
+        [header, payload, signature] if parts.iter().all(|part| !part.is_empty()) => Ok([header, payload, signature]),
         [_] => Err(AuthError::Invalid(
             "an opaque session token is not accepted: expected a JWT, which Better Auth issues at /api/auth/token",
         )),

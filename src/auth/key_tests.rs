@@ -82,9 +82,7 @@ fn token_signed_with_a_key_is_refused_with_the_cause() {
     assert!(with(&KeySet::absent(), "RS256", "a").contains("this server has no key set"));
     assert!(with(&keys, "RS256", "b").contains("`kid` names no key"));
     assert!(with(&keys, "PS256", "a").contains("`alg` is not the algorithm of the key"));
-    assert!(
-        with(&key_set(&[&Signer::new("a", "RS256")]), "RS256", "a").contains("signature verification failed")
-    );
+    assert!(with(&key_set(&[&Signer::new("a", "RS256")]), "RS256", "a").contains("signature verification failed"));
 }
 
 #[test]

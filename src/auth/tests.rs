@@ -105,9 +105,7 @@ fn malformed_jws_is_refused() {
 #[test]
 fn header_or_claims_that_are_not_an_object_are_refused() {
     let claims = format!(r#"{{"sub":"ada","exp":{}}}"#, NOW + 60.0);
-    for header in
-        ["[]", "null", "\"HS256\"", "[\"HS256\",null,null]", "{}", r#"{"alg":null}"#, r#"{"alg":"HS256""#]
-    {
+    for header in ["[]", "null", "\"HS256\"", "[\"HS256\",null,null]", "{}", r#"{"alg":null}"#, r#"{"alg":"HS256""#] {
         assert!(refused(verify(&sign(SECRET, header, &claims))), "{header}");
     }
     for claims in ["[]", "null", "\"x\"", "1", "{", "{} {}"] {
@@ -118,9 +116,7 @@ fn header_or_claims_that_are_not_an_object_are_refused() {
 #[test]
 fn header_accepts_only_known_alg_and_typ_and_no_crit() {
     let claims = json!({"sub": "ada", "exp": NOW + 60.0}).to_string();
-    for header in
-        [r#"{"alg":"HS256"}"#, r#"{"alg":"HS256","typ":"jwt"}"#, r#"{"alg":"HS256","typ":"JWT","kid":"1"}"#]
-    {
+    for header in [r#"{"alg":"HS256"}"#, r#"{"alg":"HS256","typ":"jwt"}"#, r#"{"alg":"HS256","typ":"JWT","kid":"1"}"#] {
         assert!(verify(&sign(SECRET, header, &claims)).is_ok(), "{header}");
     }
     for header in [
@@ -165,14 +161,9 @@ fn exp_is_required_and_has_no_leeway() {
     assert_eq!(at(json!(NOW as i64 - 1)), Err(AuthError::Expired));
     assert_eq!(at(json!(-1)), Err(AuthError::Expired));
     assert!(at(json!(253_402_300_799_i64)).is_ok());
-    for exp in [
-        json!(253_402_300_800_i64),
-        json!(NOW * 1000.0),
-        json!("1900000000"),
-        json!(null),
-        json!([1]),
-        json!(true),
-    ] {
+    for exp in
+        [json!(253_402_300_800_i64), json!(NOW * 1000.0), json!("1900000000"), json!(null), json!([1]), json!(true)]
+    {
         assert!(refused(at(exp.clone())), "{exp}");
     }
     assert!(refused(user(&json!({"sub": "ada"}))));
@@ -225,9 +216,7 @@ fn user_id_is_the_first_present_of_four_claims() {
 
 #[test]
 fn email_is_kept_only_if_it_is_a_string() {
-    let email = |email: Value| {
-        verify(&token(&json!({"sub": "ada", "exp": NOW + 60.0, "email": email}))).unwrap().email
-    };
+    let email = |email: Value| verify(&token(&json!({"sub": "ada", "exp": NOW + 60.0, "email": email}))).unwrap().email;
     assert_eq!(email(json!("ada@example.com")).as_deref(), Some("ada@example.com"));
     assert_eq!(email(json!(5)), None);
     assert_eq!(email(json!(null)), None);
@@ -235,9 +224,8 @@ fn email_is_kept_only_if_it_is_a_string() {
 
 #[test]
 fn session_token_needs_one_user_and_an_unexpired_session() {
-    let with = |session: Value, user_claim: Value| {
-        user(&json!({"session": session, "user": user_claim, "exp": NOW + 600.0}))
-    };
+    let with =
+        |session: Value, user_claim: Value| user(&json!({"session": session, "user": user_claim, "exp": NOW + 600.0}));
     let ahead = "2027-01-15T08:01:00.000Z"; // NOW is 08:00:00
     let behind = "2027-01-15T08:00:00.000Z";
     let ada = json!({"id": "ada", "email": "ada@example.com"});
@@ -267,10 +255,7 @@ fn email_verification_token_is_no_login() {
     assert!(refused(user(&json!({"sub": "ada", "requestType": "change-email-verification", "exp": exp}))));
     assert!(untyped(json!({"email": "ada@example.com", "userId": "ada", "name": "Ada", "exp": exp})).is_ok());
     assert!(untyped(json!({"userId": "ada", "iat": NOW, "exp": exp})).is_ok(), "no mail without an address");
-    assert!(
-        user(&json!({"email": "ada@example.com", "userId": "ada", "iat": NOW, "exp": exp})).is_ok(),
-        "typ JWT"
-    );
+    assert!(user(&json!({"email": "ada@example.com", "userId": "ada", "iat": NOW, "exp": exp})).is_ok(), "typ JWT");
 }
 
 #[test]

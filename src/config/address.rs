@@ -67,9 +67,7 @@ impl ListenAddress {
                 "a tool such as conda set HOST to the name of a platform: unset HOST, or set it to 0.0.0.0"
             }
             _ if self.settings.starts_with("ADMIN_ADDR") => "give an address of this machine",
-            _ => {
-                "give an address of this machine without quotes, scheme or port, such as 0.0.0.0, 127.0.0.1 or ::"
-            }
+            _ => "give an address of this machine without quotes, scheme or port, such as 0.0.0.0, 127.0.0.1 or ::",
         };
         format!("cannot {action} {}: {error}; {hint}", self.settings)
     }
@@ -127,10 +125,7 @@ mod tests {
         let listener = ListenAddress::new("127.0.0.1", 0).bind().unwrap();
         let taken = listener.local_addr().unwrap();
         for (address, name) in [
-            (
-                ListenAddress::new("127.0.0.1", taken.port()),
-                format!("HOST=`127.0.0.1` PORT={}", taken.port()),
-            ),
+            (ListenAddress::new("127.0.0.1", taken.port()), format!("HOST=`127.0.0.1` PORT={}", taken.port())),
             (ListenAddress::parse_admin(&taken.to_string()).unwrap(), format!("ADMIN_ADDR=`{taken}`")),
         ] {
             let message = address.bind().unwrap_err();

@@ -73,9 +73,9 @@ impl<'l> EnvReader<'l> {
         let Kind::Number(range) = &settings::get(name).kind else { return None };
         self.parse(name, |text| {
             let number = text.trim().parse().ok().filter(|number| range.contains(number));
-            number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| {
-                format!("is `{text}`: it must be an integer from {} to {}", range.start(), range.end())
-            })
+            number
+                .and_then(|number| T::try_from(number).ok())
+                .ok_or_else(|| format!("is `{text}`: it must be an integer from {} to {}", range.start(), range.end()))
         })
     }
 

@@ -193,9 +193,7 @@ fn parse_log_filter(filter: &str) -> Result<String, String> {
     let is_known = !is_word || filter.trim().parse::<LevelFilter>().is_ok() || LOG_TARGETS.contains(&filter);
     match env_filter::Builder::new().try_parse(filter) {
         Ok(_) if is_known => Ok(filter.to_owned()),
-        _ => Err(format!(
-            "is `{filter}`: it must be error, warn, info, debug, trace, off, or a filter of env_logger"
-        )),
+        _ => Err(format!("is `{filter}`: it must be error, warn, info, debug, trace, off, or a filter of env_logger")),
     }
 }
 

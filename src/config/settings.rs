@@ -158,10 +158,7 @@ mod tests {
             for Setting { name, kind, default, .. } in all() {
                 assert!(text.contains(&format!("`{name}`")), "{file} does not name {name}");
                 let with_file = format!("`{name}{FILE_SUFFIX}`");
-                assert!(
-                    *kind != Kind::Secret || text.contains(&with_file),
-                    "{file} does not name {with_file}"
-                );
+                assert!(*kind != Kind::Secret || text.contains(&with_file), "{file} does not name {with_file}");
                 // The defaults of limits are in limits.md, with separators.
                 if let (Kind::Text | Kind::List, Value(default)) = (kind, default) {
                     assert!(text.contains(&format!("`{default}`")), "{file} lacks the default of {name}");

@@ -56,16 +56,11 @@ fn config_when_two_settings_are_set_is_valid() {
 #[test]
 fn config_errors_are_reported_together() {
     let errors = read(&[("PORT", "http"), ("ALLOWED_ORIGINS", "localhost")]).map(|_| ()).unwrap_err();
-    for (error, name) in
-        errors.0.iter().zip(["NEON_DATABASE_URL", "BETTER_AUTH_SECRET", "PORT", "ALLOWED_ORIGINS"])
-    {
+    for (error, name) in errors.0.iter().zip(["NEON_DATABASE_URL", "BETTER_AUTH_SECRET", "PORT", "ALLOWED_ORIGINS"]) {
         assert!(error.starts_with(&format!("{name} ")), "{errors}");
     }
     assert_eq!(errors.0.len(), 4, "{errors}");
-    assert!(
-        errors.to_string().starts_with("invalid configuration:\n  NEON_DATABASE_URL is not set"),
-        "{errors}"
-    );
+    assert!(errors.to_string().starts_with("invalid configuration:\n  NEON_DATABASE_URL is not set"), "{errors}");
 }
 
 #[test]
@@ -84,20 +79,14 @@ fn number_at_each_end_of_its_range_is_valid_and_beyond_is_not() {
             } else {
                 let limits = format!("must be an integer from {} to {}", range.start(), range.end());
                 let error = only_error(result);
-                assert!(
-                    error.starts_with(&format!("{name} is `{number}`: ")) && error.contains(&limits),
-                    "{error}"
-                );
+                assert!(error.starts_with(&format!("{name} is `{number}`: ")) && error.contains(&limits), "{error}");
             }
         }
         assert!(only_error(read_with(&[(name, "1MB")])).starts_with(&format!("{name} is `1MB`: ")));
         assert!(read_with(&[(name, "")]).is_ok(), "{name}");
     }
     let limits = read_with(&[("REQUEST_TIMEOUT_MS", " 1500 ")]).unwrap().limits;
-    assert_eq!(
-        (limits.head_timeout, limits.body_timeout),
-        (Duration::from_millis(1500), Duration::from_millis(1500))
-    );
+    assert_eq!((limits.head_timeout, limits.body_timeout), (Duration::from_millis(1500), Duration::from_millis(1500)));
 }
 
 #[test]
@@ -216,17 +205,9 @@ fn list_of_secrets_is_read_as_better_auth_reads_it() {
     assert_eq!(with("2:short", SECRET).unwrap().warnings.len(), 1);
     assert!(with("2:0123456789abcdef0123456789abcdef", "").unwrap().warnings.is_empty());
     let many: Vec<_> = (0..17).map(|version| format!("{version}:x")).collect();
-    for bad in [
-        "s3cr3t",
-        "2:",
-        "2: ,1:e",
-        "x:s3cr3t",
-        "-1:s3cr3t",
-        ":s3cr3t",
-        "1:s3cr3t,1:old",
-        "1:a,",
-        &many.join(","),
-    ] {
+    for bad in
+        ["s3cr3t", "2:", "2: ,1:e", "x:s3cr3t", "-1:s3cr3t", ":s3cr3t", "1:s3cr3t,1:old", "1:a,", &many.join(",")]
+    {
         let error = only_error(with(bad, old));
         assert!(error.starts_with("BETTER_AUTH_SECRETS ") && !error.contains("s3cr3t"), "{error}");
     }
@@ -248,9 +229,7 @@ fn jwks_url_is_set_or_derived_from_the_url_of_better_auth() {
 fn secret_that_is_short_is_a_warning_and_an_empty_one_an_error() {
     let warnings = read_with(&[("BETTER_AUTH_SECRET", "short")]).unwrap().warnings;
     assert!(warnings.len() == 1 && warnings[0].starts_with("BETTER_AUTH_SECRET has 5 bytes"), "{warnings:?}");
-    assert!(
-        only_error(read_with(&[("BETTER_AUTH_SECRET", "")])).starts_with("BETTER_AUTH_SECRET is not set")
-    );
+    assert!(only_error(read_with(&[("BETTER_AUTH_SECRET", "")])).starts_with("BETTER_AUTH_SECRET is not set"));
 }
 
 #[test]
@@ -268,8 +247,7 @@ fn value_that_is_unusual_is_a_warning_and_used_as_it_is() {
         assert!(warning.starts_with(&format!("{label} ")) && warning.contains("is in quotes"), "{warning}");
         assert!(!warning.contains(SECRET), "{warning}");
         let AuthConfig { secrets, issuer, audience } = config.auth;
-        let used =
-            [&secrets[0], issuer.as_ref().unwrap_or(&secrets[0]), audience.as_ref().unwrap_or(&secrets[0])];
+        let used = [&secrets[0], issuer.as_ref().unwrap_or(&secrets[0]), audience.as_ref().unwrap_or(&secrets[0])];
         assert!(used.iter().any(|used| value.ends_with(*used)), "{name}");
     }
 }

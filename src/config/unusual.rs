@@ -22,10 +22,7 @@ pub fn unusual_traits(name: &str, value: &str) -> Vec<&'static str> {
         (opens && !closes, "begins with a quote"),
         (!opens && closes, "ends with a quote"),
         (text.ends_with([',', ';']), "ends with a comma or semicolon"),
-        (
-            ["\\n", "\\r", "\\t"].iter().any(|end| inner.ends_with(end)),
-            "ends with a written `\\n`, `\\r` or `\\t`",
-        ),
+        (["\\n", "\\r", "\\t"].iter().any(|end| inner.ends_with(end)), "ends with a written `\\n`, `\\r` or `\\t`"),
         (is_assignment(name, inner), "looks like NAME=value"),
         (has_comment(text), "contains a comment (`#`)"),
         (PLACEHOLDERS.iter().any(is_placeholder) || is_variable(inner), "looks like a placeholder"),
@@ -87,10 +84,7 @@ mod tests {
             ("secret\r", &["ends with a line end"]),
             ("\n secret \r\n", &["begins with white space", "ends with a line end"]),
             ("\u{feff}secret", &["begins with a byte-order mark"]),
-            (
-                "\u{feff}\"secret\" ",
-                &["begins with a byte-order mark", "ends with white space", "is in quotes"],
-            ),
+            ("\u{feff}\"secret\" ", &["begins with a byte-order mark", "ends with white space", "is in quotes"]),
             ("BETTER_AUTH_SECRET=secret", &["looks like NAME=value"]),
             ("better_auth_secret = secret", &["looks like NAME=value"]),
             ("BETTER_AUTH_SECRET: secret", &["looks like NAME=value"]),

@@ -144,11 +144,7 @@ impl Connection {
     }
 
     /// Runs statements in one transaction and one round trip. Behind a pooler nothing is done.
-    pub fn transaction(
-        &mut self,
-        statements: &[&Statement],
-        next_deadline: impl Fn() -> Instant,
-    ) -> BatchOutcome {
+    pub fn transaction(&mut self, statements: &[&Statement], next_deadline: impl Fn() -> Instant) -> BatchOutcome {
         if self.is_pooled() {
             return BatchOutcome::RolledBack;
         }
@@ -180,9 +176,10 @@ impl Connection {
             }
             // Before the commit is answered an ERROR or FATAL means that it does nothing. Without the begin there is no
             // transaction; a FATAL in place of the commit's answer may come after it is on the disk.
-            Some(at) if answers[at].as_ref().is_err_and(|error| {
-                error.is_refusal() && at > 0 || error.is_fatal() && at + 1 < all.len()
-            }) =>
+            Some(at)
+                if answers[at]
+                    .as_ref()
+                    .is_err_and(|error| error.is_refusal() && at > 0 || error.is_fatal() && at + 1 < all.len()) =>
             {
                 log::debug!("a transaction of {} writes was rolled back", statements.len());
                 // Each is tried again alone; then it is seen what the failure says of the database.
@@ -295,9 +292,10 @@ impl Connection {
         next_deadline: &impl Fn() -> Instant,
     ) -> Vec<Result<Vec<Row>, DbError>> {
         self.drive(async |client| {
-            let queries = statements.iter().zip(plans).map(|(statement, plan)| async move {
-                Ok(query(client, plan, statement).await?.try_collect().await?)
-            });
+            let queries = statements
+                .iter()
+                .zip(plans)
+                .map(|(statement, plan)| async move { Ok(query(client, plan, statement).await?.try_collect().await?) });
             in_order(queries, next_deadline).await
         })
     }
@@ -369,10 +367,7 @@ fn value((value, _): &Param) -> &(dyn ToSql + Sync) {
 
 /// Starts all futures in order, so that everything is sent at once; then awaits each until its deadline. Ends early when one
 /// is not done by then.
-async fn in_order<F: Future>(
-    futures: impl Iterator<Item = F>,
-    next_deadline: &impl Fn() -> Instant,
-) -> Vec<F::Output> {
+async fn in_order<F: Future>(futures: impl Iterator<Item = F>, next_deadline: &impl Fn() -> Instant) -> Vec<F::Output> {
     let mut started: Vec<_> = futures.map(|future| Box::pin(maybe_done(future))).collect();
     poll_fn(|cx| {
         for future in &mut started {

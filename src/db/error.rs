@@ -174,7 +174,9 @@ impl fmt::Display for DbError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
             Self::Postgres(error) => match (error.as_db_error(), tls::explain(error)) {
-                (Some(said), _) => format!("{}: {} ({})", said.severity(), said.message(), said.code().code()),
+                (Some(said), _) => {
+                    format!("{}: {} ({})", said.severity(), said.message(), said.code().code())
+                }
                 (None, Some(explanation)) => explanation,
                 (None, None) => sources(error).map(ToString::to_string).collect::<Vec<_>>().join(": "),
             },

@@ -21,8 +21,8 @@ use r2d2::{NopErrorHandler, Pool, PooledConnection};
 use tokio_postgres::Row;
 
 use availability::{Availability, DOWN_AFTER};
-pub use connection::{BatchOutcome, Connection};
 use connection::PING_TIMEOUT;
+pub use connection::{BatchOutcome, Connection};
 pub use error::DbError;
 use pool::ConnectionManager;
 pub use statement::Statement;

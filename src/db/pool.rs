@@ -113,10 +113,8 @@ impl ConnectionManager {
         let (connection, sent_options) = self.connect(host, with_tls, &session, deadline)?;
         let mut connection = connection;
         // In one round trip: the time zone that `now()` has in a column without one, and whether our option arrived.
-        let rows = connection.simple(
-            &format!("set time zone 'UTC'; select current_setting('{SESSION_SETTING}', true)"),
-            deadline,
-        )?;
+        let rows = connection
+            .simple(&format!("set time zone 'UTC'; select current_setting('{SESSION_SETTING}', true)"), deadline)?;
         if sent_options && rows.first().and_then(|row| row.first()?.as_deref()) == Some(&*session) {
             connection.enable_prepared_statements();
         }

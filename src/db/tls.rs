@@ -39,9 +39,7 @@ impl Tls {
             roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         }
         for certificate in &given {
-            roots
-                .add(certificate.clone())
-                .map_err(|error| format!("has a CA that cannot be used: {error}"))?;
+            roots.add(certificate.clone()).map_err(|error| format!("has a CA that cannot be used: {error}"))?;
         }
         let provider = Arc::new(aws_lc_rs::default_provider());
         let algorithms = provider.signature_verification_algorithms;
@@ -150,16 +148,14 @@ fn verify_time(certificate: &Certificate, now: UnixTime) -> Result<(), Certifica
 fn has_common_name(certificate: &Certificate, name: &ServerName<'_>) -> bool {
     let certificate = &certificate.tbs_certificate;
     let mut subject = certificate.subject.0.iter().flat_map(|part| part.0.iter());
-    let is_named = subject.any(|part| {
-        part.oid == COMMON_NAME && part.value.value().eq_ignore_ascii_case(name.to_str().as_bytes())
-    });
+    let is_named = subject
+        .any(|part| part.oid == COMMON_NAME && part.value.value().eq_ignore_ascii_case(name.to_str().as_bytes()));
     is_named && matches!(certificate.get::<SubjectAltName>(), Ok(None))
 }
 
 fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     // The source of an `io::Error` is that of the error in it: look at that itself.
-    let inner =
-        error.downcast_ref().and_then(io::Error::get_ref).map(|inner| inner as &(dyn Error + 'static));
+    let inner = error.downcast_ref().and_then(io::Error::get_ref).map(|inner| inner as &(dyn Error + 'static));
     error.downcast_ref().or_else(|| tls_error(inner.or_else(|| error.source())?))
 }
 

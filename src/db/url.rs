@@ -99,18 +99,15 @@ fn read_address<'a>(text: &'a str, parameters: &mut Parameters) -> Result<&'a st
     let (hosts, dbname) = address.split_once('/').unwrap_or((address, ""));
     let has_space = text.contains(|c: char| c.is_whitespace() || c.is_control());
     if has_space || user.contains('?') || rest.contains('@') || dbname.contains(['&', '=']) {
-        return Err(
-            "has an ambiguous character: percent-encode those in user, password, database and values \
+        return Err("has an ambiguous character: percent-encode those in user, password, database and values \
                     (`@` as %40, `/` %2F, `?` %3F, `&` %26, `=` %3D, `:` %3A, `%` %25, a space %20)"
-                .to_owned(),
-        );
+            .to_owned());
     }
     let hosts: Option<Vec<_>> = hosts.split(',').map(split_port).collect();
     let hosts = hosts.ok_or("has an IPv6 address that is not of the form [address]:port")?;
     let (hosts, ports): (Vec<_>, Vec<_>) = hosts.into_iter().unzip();
     let (hosts, ports) = (hosts.join(","), ports.join(","));
-    for (key, part) in
-        [("user", user), ("password", password), ("host", &hosts), ("port", &ports), ("dbname", dbname)]
+    for (key, part) in [("user", user), ("password", password), ("host", &hosts), ("port", &ports), ("dbname", dbname)]
     {
         parameters.add_part(key, part);
     }
@@ -130,8 +127,7 @@ fn is_postgresql(scheme: &str) -> bool {
     let scheme = scheme.to_ascii_lowercase();
     let (scheme, driver) = scheme.split_once('+').unwrap_or((&scheme, ""));
     let scheme = scheme.strip_prefix("jdbc:").unwrap_or(scheme);
-    ["postgresql", "postgres"].contains(&scheme)
-        && driver.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    ["postgresql", "postgres"].contains(&scheme) && driver.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 /// Host and port of one host.
@@ -160,8 +156,7 @@ fn tls(parameters: &mut Parameters, ca_pem: Option<&[u8]>) -> Result<Tls, String
     let mut certificates = Vec::new();
     if let Some(pem) = ca_pem {
         let given = read_certificates(pem);
-        certificates
-            .extend(given.map_err(|why| format!("cannot be used: the file of DATABASE_CA_FILE {why}"))?);
+        certificates.extend(given.map_err(|why| format!("cannot be used: the file of DATABASE_CA_FILE {why}"))?);
     }
     if !["", "system"].contains(&root.as_str()) {
         let given = std::fs::read(root).map_err(|error| format!("cannot be read: {error}"));

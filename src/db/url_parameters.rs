@@ -39,8 +39,7 @@ impl Parameters {
                 self.mistakes.push("has a parameter without `=`".to_owned());
                 continue;
             };
-            let is_plain =
-                |name: &String| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.[]".contains(&b));
+            let is_plain = |name: &String| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.[]".contains(&b));
             let name = decode(name).filter(is_plain).unwrap_or_default();
             match decode(raw).filter(|_| !raw.contains('=')) {
                 Some(value) => self.add(&name, value),
@@ -94,8 +93,7 @@ impl Parameters {
     /// Records that the value of a parameter is wrong.
     pub fn refuse(&mut self, key: &str) {
         let name = self.values.get(key).map_or("", |(name, _)| name);
-        let (name, text) =
-            (if name.is_empty() { key } else { name }, find(key).map_or("", |(_, _, text)| text));
+        let (name, text) = (if name.is_empty() { key } else { name }, find(key).map_or("", |(_, _, text)| text));
         self.mistakes.push(format!("has an invalid `{name}`: give {text}"));
     }
 }
@@ -176,10 +174,7 @@ mod tests {
         let lines = TABLE.lines().filter(|line| line.starts_with('|')).count();
         assert_eq!(rows().count() + 2, lines, "each row is read");
         for (names, handling, text) in rows() {
-            assert!(
-                ["used", "ignored", "refused"].contains(&handling) || handling.starts_with("only `"),
-                "{handling}"
-            );
+            assert!(["used", "ignored", "refused"].contains(&handling) || handling.starts_with("only `"), "{handling}");
             assert!(!text.is_empty());
             for name in &names {
                 assert_eq!(find(name).map(|(key, ..)| key), Some(names[0]), "{name} stands in one row");

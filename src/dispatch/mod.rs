@@ -4,9 +4,6 @@
 //! however busy the workers or the database are. Everything else becomes a job of a known user and class
 //! ([`scheduler`]), which a worker runs ([`worker`]).
 
-#[cfg(test)]
-#[path = "../../tests/support/random.rs"]
-mod random;
 pub mod scheduler;
 mod worker;
 
@@ -26,10 +23,10 @@ use crate::http::router::{PublicRoute, Target};
 use crate::http::{Response, cors, is_preflight, path_and_query, request_id, router, single_value, trace_context};
 use crate::ops::access_log::{AccessLogEntry, UserPseudonyms};
 use crate::ops::admin::{self, Snapshot};
+use crate::ops::docs;
 use crate::ops::log::enter_request;
 use crate::ops::metrics::Metrics;
-use crate::ops::origin_log::RefusedOrigins;
-use crate::ops::docs;
+use crate::ops::origin_log::{RefusedOrigins, is_same_origin};
 use crate::tasks::handlers::TaskCall;
 use scheduler::{BatchClass, JobQueue, Owner, QUEUE_TIMEOUT};
 use worker::{Job, TaskJob, VerifyJob};
@@ -205,7 +202,8 @@ impl Dispatcher {
     fn allowed_origin<'r>(&self, request: &'r Request) -> Option<&'r str> {
         let origin = single_value(request.header_values("Origin")).unwrap_or_default()?;
         let allowed = self.cors.allowed_origin(Some(origin));
-        if allowed.is_none() {
+        let host = || single_value(request.header_values("Host")).unwrap_or_default();
+        if allowed.is_none() && !is_same_origin(origin, host()) {
             self.refused_origins.note(origin, Instant::now());
         }
         allowed
@@ -265,3 +263,7 @@ fn fault_point(stage: &str, request_id: &str) {
         panic!("a fault was injected in {stage}");
     }
 }
+
+#[cfg(test)]
+#[path = "../../tests/support/random.rs"]
+mod random;

@@ -133,8 +133,7 @@ impl<T> Scheduler<T> {
             queued: 0,
             running: 0,
         });
-        let is_full =
-            self.queued.iter().sum::<usize>() >= MAX_QUEUED || queue.queued >= MAX_QUEUED_PER_USER;
+        let is_full = self.queued.iter().sum::<usize>() >= MAX_QUEUED || queue.queued >= MAX_QUEUED_PER_USER;
         if is_full && class != BatchClass::RetriedWrite {
             self.remove_if_unused(owner);
             return Err(job);
@@ -162,8 +161,7 @@ impl<T> Scheduler<T> {
             let Some(queue) = self.owners.get_mut(&owner) else { continue };
             let is_new = !owners.contains(&owner);
             let may_run = !is_new || queue.running < self.per_owner_limit;
-            let Some(QueuedJob { job, .. }) =
-                may_run.then(|| queue.queues[class as usize].pop_front()).flatten()
+            let Some(QueuedJob { job, .. }) = may_run.then(|| queue.queues[class as usize].pop_front()).flatten()
             else {
                 skipped.push(owner);
                 continue;
@@ -186,9 +184,7 @@ impl<T> Scheduler<T> {
 
     /// The class of the next batch: a retried write, or else the oldest job of the first owner in the ring who may run one.
     fn next_class(&self) -> Option<BatchClass> {
-        let may_run = |owner: &&Owner| {
-            self.owners.get(owner).is_some_and(|queue| queue.running < self.per_owner_limit)
-        };
+        let may_run = |owner: &&Owner| self.owners.get(owner).is_some_and(|queue| queue.running < self.per_owner_limit);
         let eligible = || self.ring.iter().filter(may_run).filter_map(|owner| self.owners.get(owner));
         if self.queued[BatchClass::RetriedWrite as usize] > 0
             && eligible().any(|queue| !queue.queues[BatchClass::RetriedWrite as usize].is_empty())

@@ -253,8 +253,7 @@ mod tests {
 
     #[test]
     fn transaction_when_writes_share_rows_changes_each_row_once_and_in_order() {
-        let writes =
-            vec![(1, Some(7)), (2, None), (3, Some(3)), (4, Some(7)), (5, None), (6, Some(3)), (7, Some(9))];
+        let writes = vec![(1, Some(7)), (2, None), (3, Some(3)), (4, Some(7)), (5, None), (6, Some(3)), (7, Some(9))];
         let (together, later) = split_row_conflicts(writes, |(_, row)| *row);
         assert_eq!(together.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [3, 1, 7, 2, 5]);
         assert_eq!(later.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [6, 4]);

@@ -129,9 +129,8 @@ fn is_scheme(scheme: &str) -> bool {
 /// A host, or an IPv6 address in brackets, and a port if there is one.
 fn is_authority(authority: &str) -> bool {
     let is_address = |address: &str| address.parse::<Ipv6Addr>().is_ok();
-    let is_name = |name: &str| {
-        !name.is_empty() && name.bytes().all(|byte| is_label_byte(byte) || b"._*".contains(&byte))
-    };
+    let is_name =
+        |name: &str| !name.is_empty() && name.bytes().all(|byte| is_label_byte(byte) || b"._*".contains(&byte));
     let (is_host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, port)) => (is_address(address), port),
         None => {
@@ -191,8 +190,7 @@ fn allowed_headers(asked: &str) -> String {
 
 /// A `token` of RFC 9110, section 5.6.2.
 fn is_header_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 #[cfg(test)]
@@ -271,10 +269,7 @@ mod tests {
     #[test]
     fn a_preflight_echoes_what_was_asked_for_and_only_header_names() {
         let headers = |asked| {
-            preflight(Some("http://a"), asked)
-                .header("Access-Control-Allow-Headers")
-                .map(str::to_owned)
-                .unwrap()
+            preflight(Some("http://a"), asked).header("Access-Control-Allow-Headers").map(str::to_owned).unwrap()
         };
         let always = REQUEST_HEADERS.join(", ");
         assert_eq!(headers(None), always);
@@ -282,11 +277,7 @@ mod tests {
         assert_eq!(headers(Some("x y, z:\u{7f}, ,ok")), format!("{always}, ok"));
         let asked: Vec<_> = (0..=MAX_ASKED_HEADERS).map(|number| format!("x-{number}")).collect();
         let echoed = asked[..MAX_ASKED_HEADERS].join(", ");
-        assert_eq!(
-            headers(Some(&asked.join(","))),
-            format!("{always}, {echoed}"),
-            "the last is one too many"
-        );
+        assert_eq!(headers(Some(&asked.join(","))), format!("{always}, {echoed}"), "the last is one too many");
         assert_eq!(preflight(None, Some("x")).header("Access-Control-Allow-Headers"), None);
     }
 

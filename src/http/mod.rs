@@ -155,9 +155,7 @@ impl From<ApiError> for Response {
 }
 
 /// The value of a header that may occur once; `Err` when it occurs more often, or is not ASCII.
-pub fn single_value<'h>(
-    mut values: impl Iterator<Item = &'h [u8]>,
-) -> Result<Option<&'h str>, AmbiguousHeader> {
+pub fn single_value<'h>(mut values: impl Iterator<Item = &'h [u8]>) -> Result<Option<&'h str>, AmbiguousHeader> {
     match (values.next(), values.next()) {
         (Some(value), None) if value.is_ascii() => str::from_utf8(value).map(Some).map_err(|_| AmbiguousHeader),
         (None, _) => Ok(None),
@@ -171,8 +169,7 @@ pub struct AmbiguousHeader;
 
 /// Whether this is a CORS preflight: `OPTIONS` with `Access-Control-Request-Method` (Fetch standard, "CORS-preflight request").
 pub fn is_preflight(request: &Request) -> bool {
-    *request.method() == Method::Options
-        && request.header_values("Access-Control-Request-Method").next().is_some()
+    *request.method() == Method::Options && request.header_values("Access-Control-Request-Method").next().is_some()
 }
 
 /// The preconditions of a request. Each header is a list and may occur more than once.
@@ -223,7 +220,10 @@ mod tests {
     #[test]
     fn header_when_single_and_ascii_is_accepted() {
         let single_value = |values: &[&'static [u8]]| single_value(values.iter().copied());
-        assert_eq!((single_value(&[]), single_value(&[b""]), single_value(&[b"a b"])), (Ok(None), Ok(Some("")), Ok(Some("a b"))));
+        assert_eq!(
+            (single_value(&[]), single_value(&[b""]), single_value(&[b"a b"])),
+            (Ok(None), Ok(Some("")), Ok(Some("a b")))
+        );
         for ambiguous in [[b"a".as_slice(), b"a"].as_slice(), &["a\u{a0}b".as_bytes()], &[b"a\xff"]] {
             assert_eq!(single_value(ambiguous), Err(AmbiguousHeader), "{ambiguous:?}");
         }

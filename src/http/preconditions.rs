@@ -77,9 +77,7 @@ impl EntityTags<'_> {
     fn strong(self) -> Vec<String> {
         match self {
             EntityTags::Any => Vec::new(),
-            EntityTags::Of(tags) => {
-                tags.into_iter().filter(|(weak, _)| !weak).map(|(_, tag)| tag.to_owned()).collect()
-            }
+            EntityTags::Of(tags) => tags.into_iter().filter(|(weak, _)| !weak).map(|(_, tag)| tag.to_owned()).collect(),
         }
     }
 }
@@ -158,8 +156,7 @@ mod tests {
             (Some("\"x\""), Some("\"1-2\""), true, true, true),
         ] {
             let parsed = Preconditions::parse(if_match, if_none_match).unwrap();
-            let found =
-                (parsed.fails_if_match("1-2"), parsed.fails_if_none_match("1-2"), parsed.for_write().is_some());
+            let found = (parsed.fails_if_match("1-2"), parsed.fails_if_none_match("1-2"), parsed.for_write().is_some());
             assert_eq!(found, (fails_first, fails_second, decides), "{if_match:?} {if_none_match:?}");
         }
         assert!(matches!(Preconditions::parse(Some("x"), None), Err(ApiError::BadRequest(_))));

@@ -28,8 +28,7 @@ fn is_well_formed(id: &str) -> bool {
 /// 16 hexadecimal digits: a counter, mixed one to one (SplitMix64), so that no two requests of a process have the same. It
 /// begins anywhere, so that two processes hardly have one in common.
 fn generate() -> String {
-    static NEXT: LazyLock<AtomicU64> =
-        LazyLock::new(|| AtomicU64::new(RandomState::new().build_hasher().finish()));
+    static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(RandomState::new().build_hasher().finish()));
     let mut id = NEXT.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
     id = (id ^ (id >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     id = (id ^ (id >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -59,7 +58,9 @@ mod tests {
             let made = from_header_or_new(Ok(Some(id)));
             assert!(&*made != id && made.len() == 16 && is_well_formed(&made), "{id:?}: {made}");
         }
-        assert!(is_well_formed(&from_header_or_new(Ok(None))) && is_well_formed(&from_header_or_new(Err(AmbiguousHeader))));
+        assert!(
+            is_well_formed(&from_header_or_new(Ok(None))) && is_well_formed(&from_header_or_new(Err(AmbiguousHeader)))
+        );
     }
 
     #[test]

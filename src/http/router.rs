@@ -61,10 +61,7 @@ pub const ROUTES: &[PathRoutes] = &[
     PathRoutes {
         pattern: "/api/tasks",
         allow: "GET, HEAD, POST",
-        methods: &[
-            (Method::Get, Route::Api(ApiRoute::ListTasks)),
-            (Method::Post, Route::Api(ApiRoute::CreateTask)),
-        ],
+        methods: &[(Method::Get, Route::Api(ApiRoute::ListTasks)), (Method::Post, Route::Api(ApiRoute::CreateTask))],
     },
     PathRoutes {
         pattern: "/api/tasks/{id}",

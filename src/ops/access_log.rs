@@ -89,8 +89,7 @@ impl AccessLogEntry {
             let Some(duration) = duration else { continue };
             let separator = if timing.is_empty() { "" } else { ", " };
             let tenths = duration.as_micros() / 100;
-            write!(timing, "{separator}{name};dur={}.{}", tenths / 10, tenths % 10)
-                .expect("a String accepts all text");
+            write!(timing, "{separator}{name};dur={}.{}", tenths / 10, tenths % 10).expect("a String accepts all text");
         }
         timing
     }
@@ -164,10 +163,7 @@ mod tests {
         let pseudonyms = UserPseudonyms::new(&secrets);
         assert_eq!(pseudonyms.pseudonym("ada"), "f1b5193bb425715b");
         assert_ne!(pseudonyms.pseudonym("ada"), pseudonyms.pseudonym("eve"));
-        assert_ne!(
-            pseudonyms.pseudonym("ada"),
-            UserPseudonyms::new(&["another".to_owned()]).pseudonym("ada")
-        );
+        assert_ne!(pseudonyms.pseudonym("ada"), UserPseudonyms::new(&["another".to_owned()]).pseudonym("ada"));
     }
 
     #[test]

@@ -59,12 +59,11 @@ fn limits() -> Limits {
 }
 
 fn respond(method: &Method, target: &str, metrics: impl Fn() -> String) -> ResponseBox {
-    let header =
-        |name, value| Header::from_bytes(name, value).expect("a token and visible ASCII make a header");
+    let header = |name, value| Header::from_bytes(name, value).expect("a token and visible ASCII make a header");
     match (method, path_and_query(target).0) {
-        (Method::Get | Method::Head, "/metrics") => Response::from_string(metrics())
-            .with_header(header("Content-Type", prometheus_text::CONTENT_TYPE))
-            .boxed(),
+        (Method::Get | Method::Head, "/metrics") => {
+            Response::from_string(metrics()).with_header(header("Content-Type", prometheus_text::CONTENT_TYPE)).boxed()
+        }
         (_, "/metrics") => Response::empty(405).with_header(header("Allow", "GET, HEAD")).boxed(),
         _ => Response::from_string("Not found. Metrics are at /metrics.\n").with_status_code(404).boxed(),
     }
@@ -105,8 +104,7 @@ pub fn render(metrics: &Metrics, snapshot: Snapshot) -> String {
 
 fn register_gauges(registry: &mut Registry, snapshot: &Snapshot) {
     let Snapshot { http, database, keys, .. } = snapshot;
-    let mut gauge =
-        |name: &str, help: &str, value: u64| registry.register(name, help, ConstGauge::new(value));
+    let mut gauge = |name: &str, help: &str, value: u64| registry.register(name, help, ConstGauge::new(value));
     gauge("http_requests_queued", "Requests that wait for a worker", snapshot.queued as u64);
     gauge("http_connections", "Open connections", http.connections as u64);
     gauge("http_buffered_bytes", "Unfinished requests in memory", http.buffered_bytes as u64);

@@ -175,6 +175,12 @@ fn inspect_client(client: &mut Client, findings: &mut Vec<Finding>) -> Result<()
     let incompatible = schema::incompatibilities(&columns);
     let hint = "change the table, see specs/database/schema.md";
     findings.extend(incompatible.iter().map(|line| Finding::fail("table", line.as_str(), hint)));
+    if schema::is_ordinary_table(&columns) {
+        findings.push(match text(client, INDEX)?.as_str() {
+            "" => Finding::note("index", "none begins with user_id: slower with every task", CREATE_INDEX),
+            name => Finding::ok("index", format!("`{name}` begins with user_id")),
+        });
+    }
     if !incompatible.is_empty() {
         return Ok(());
     }
@@ -187,12 +193,7 @@ fn inspect_client(client: &mut Client, findings: &mut Vec<Finding>) -> Result<()
     }
     let mut transaction = client.transaction()?;
     probe(&mut transaction, findings)?;
-    transaction.rollback()?;
-    findings.push(match text(client, INDEX)?.as_str() {
-        "" => Finding::note("index", "none begins with user_id: slower with every task", CREATE_INDEX),
-        name => Finding::ok("index", format!("`{name}` begins with user_id")),
-    });
-    Ok(())
+    transaction.rollback()
 }
 
 fn missing_table(client: &mut Client) -> Result<Finding, PgError> {
@@ -250,7 +251,9 @@ fn probe(transaction: &mut Transaction, findings: &mut Vec<Finding>) -> Result<(
             Ok(_) => Finding::ok(name, "tried, and rolled back"),
             Err(error) => explain(name, &error),
         });
-        savepoint.commit().or_else(|error| if findings.last().is_some_and(|last| last.ok) { Err(error) } else { Ok(()) })?;
+        savepoint
+            .commit()
+            .or_else(|error| if findings.last().is_some_and(|last| last.ok) { Err(error) } else { Ok(()) })?;
     }
     findings.push(Finding::ok("insert", "tried, and rolled back"));
     Ok(())
@@ -267,7 +270,11 @@ fn insert(
     let params: [(&(dyn ToSql + Sync), Type); 4] =
         [(&user, Type::TEXT), (&title, Type::TEXT), (&description, Type::TEXT), (&false, Type::BOOL)];
     let created = savepoint.query_typed_one(sql::INSERT, &params);
-    if created.is_ok() { savepoint.commit()? } else { savepoint.rollback()? }
+    if created.is_ok() {
+        savepoint.commit()?
+    } else {
+        savepoint.rollback()?
+    }
     Ok(created)
 }
 
@@ -281,7 +288,8 @@ fn explain(name: &'static str, error: &PgError) -> Finding {
         return Finding::ok(name, message);
     }
     let hint = if is_code(&SqlState::UNIQUE_VIOLATION) {
-        "the sequence is behind: select setval(pg_get_serial_sequence('tasks', 'id'), (select max(id) from tasks))".to_owned()
+        "the sequence is behind: select setval(pg_get_serial_sequence('tasks', 'id'), (select max(id) from tasks))"
+            .to_owned()
     } else if is_code(&SqlState::SEQUENCE_GENERATOR_LIMIT_EXCEEDED) {
         "the sequence is at its end: make `id` bigint, and the sequence too".to_owned()
     } else if message.contains("row-level security") {

@@ -41,11 +41,7 @@ fn find(path: &str) -> Option<&'static Asset> {
 ///
 /// # Errors
 /// [`ApiError::RouteNotFound`], or [`ApiError::NotAcceptable`] for a compressed file where gzip is not accepted.
-pub fn response(
-    path: &str,
-    accept_encoding: Option<&str>,
-    if_none_match: Option<&str>,
-) -> Result<Response, ApiError> {
+pub fn response(path: &str, accept_encoding: Option<&str>, if_none_match: Option<&str>) -> Result<Response, ApiError> {
     let asset = find(path).ok_or(ApiError::RouteNotFound)?;
     if asset.is_gzip && !accepts_gzip(accept_encoding) {
         return Err(ApiError::NotAcceptable);
@@ -61,10 +57,7 @@ pub fn response(
         asset.is_immutable.then_some(("Cache-Control", "public, max-age=31536000, immutable")),
         asset.csp.map(|policy| ("Content-Security-Policy", policy)),
     ];
-    Ok(headers
-        .into_iter()
-        .flatten()
-        .fold(response, |response, (name, value)| response.with_header(name, value)))
+    Ok(headers.into_iter().flatten().fold(response, |response, (name, value)| response.with_header(name, value)))
 }
 
 /// Whether a client that sends this `Accept-Encoding` can read gzip (RFC 9110, section 12.5.3).
@@ -96,10 +89,7 @@ mod tests {
             let links: Vec<_> = links.map(|rest| rest.split('"').next().unwrap()).collect();
             assert_eq!(links.len(), 4, "{page}");
             for link in links {
-                assert!(
-                    find(&format!("{folder}{}", link.trim_start_matches("./"))).is_some(),
-                    "{path}: {link}"
-                );
+                assert!(find(&format!("{folder}{}", link.trim_start_matches("./"))).is_some(), "{path}: {link}");
             }
         }
         for path in ["", "/", "/docs/none", "/docs/init.js/", "/Docs", "docs"] {
@@ -112,11 +102,7 @@ mod tests {
         let (path, _) = ASSETS.iter().find(|(path, _)| path.ends_with("bundle.js")).unwrap();
         for accepted in ["gzip", "gzip, deflate, br", "br;q=1, GZIP; q=0.5", "*", "identity;q=0, *;q=0.1"] {
             let response = response(path, Some(accepted), None).unwrap();
-            assert_eq!(
-                (response.status(), response.header("Content-Encoding")),
-                (200, Some("gzip")),
-                "{accepted}"
-            );
+            assert_eq!((response.status(), response.header("Content-Encoding")), (200, Some("gzip")), "{accepted}");
         }
         for refused in ["", "identity", "br", "gzip;q=0", "gzip;q=0.0, *", "*;q=0"] {
             assert_eq!(response(path, Some(refused), None).err(), Some(ApiError::NotAcceptable), "{refused}");

@@ -103,12 +103,11 @@ mod tests {
     fn refused_origins_when_there_are_many_are_bounded_in_number_and_length() {
         let (origins, start) = (RefusedOrigins::default(), Instant::now());
         let long = "x".repeat(100_000);
-        let notes: Vec<_> =
-            (0..1_000).map(|number| origins.classify(&format!("{number}{long}"), start)).collect();
+        let notes: Vec<_> = (0..1_000).map(|number| origins.classify(&format!("{number}{long}"), start)).collect();
         assert!(
-            notes[..MAX_ORIGINS].iter().all(
-                |note| matches!(note, Note::Origin(origin) if origin.chars().count() == MAX_ORIGIN_CHARS)
-            )
+            notes[..MAX_ORIGINS]
+                .iter()
+                .all(|note| matches!(note, Note::Origin(origin) if origin.chars().count() == MAX_ORIGIN_CHARS))
         );
         assert_eq!(notes[MAX_ORIGINS], Note::TooMany);
         assert!(notes[MAX_ORIGINS + 1..].iter().all(|note| *note == Note::Nothing));

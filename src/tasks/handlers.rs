@@ -85,12 +85,7 @@ pub enum Rendered {
 ///
 /// # Errors
 /// When its body is invalid.
-pub fn plan(
-    user: &UserId,
-    call: &TaskCall,
-    body: &str,
-    preconditions: Preconditions,
-) -> Result<TaskPlan, ApiError> {
+pub fn plan(user: &UserId, call: &TaskCall, body: &str, preconditions: Preconditions) -> Result<TaskPlan, ApiError> {
     let (statement, answer) = match call {
         TaskCall::List(query) => {
             let statement = sql::first_page(user, query, SHORT_LIST_TASKS + 1);
@@ -117,11 +112,7 @@ pub fn plan(
 ///
 /// # Errors
 /// When there is no such task, a precondition failed, or the statement did.
-pub fn render(
-    user: &UserId,
-    plan: &TaskPlan,
-    result: Result<Vec<Row>, DbError>,
-) -> Result<Rendered, ApiError> {
+pub fn render(user: &UserId, plan: &TaskPlan, result: Result<Vec<Row>, DbError>) -> Result<Rendered, ApiError> {
     let answer = &plan.answer;
     let rows = match result {
         Ok(rows) => rows,
@@ -130,7 +121,8 @@ pub fn render(
         Err(error) => return Err(to_api_error(&error, answer)),
     };
     if let Answer::Listed(query) = answer {
-        let page = Page::from_rows(&rows, user, query, SHORT_LIST_TASKS).map_err(|error| to_api_error(&error, answer))?;
+        let page =
+            Page::from_rows(&rows, user, query, SHORT_LIST_TASKS).map_err(|error| to_api_error(&error, answer))?;
         return Ok(match page.cursor {
             None => Rendered::Response(list_response(page)),
             Some(_) => Rendered::LongList(page),
@@ -143,9 +135,7 @@ pub fn render(
     // The statement returned a row of nulls.
     let task = task.ok_or(ApiError::PreconditionFailed)?;
     let response = match answer {
-        Answer::Created(_) => {
-            task_response(201, &task, tag).with_header("Location", format!("/api/tasks/{}", task.id))
-        }
+        Answer::Created(_) => task_response(201, &task, tag).with_header("Location", format!("/api/tasks/{}", task.id)),
         Answer::Found(preconditions) if preconditions.fails_if_match(tag) => {
             return Err(ApiError::PreconditionFailed);
         }
@@ -185,10 +175,9 @@ pub fn read_long_list(
             let list = TaskListStream::new(database, user, query, page);
             Ok(with_total(Response::json_stream(200, list, list_stream::RETAINED_BYTES), total))
         }
-        Err(error) if is_unencodable(&error) => Ok(with_total(
-            Response::raw_json(200, b"[]".as_slice()),
-            query.window.map(|_| 0),
-        )),
+        Err(error) if is_unencodable(&error) => {
+            Ok(with_total(Response::raw_json(200, b"[]".as_slice()), query.window.map(|_| 0)))
+        }
         Err(error) => Err(to_api_error(&error, &Answer::Listed(query.clone()))),
     }
 }
@@ -259,12 +248,7 @@ fn to_api_error(error: &DbError, answer: &Answer) -> ApiError {
 }
 
 /// A 422 on the one text field of the request that `is_wrong` holds for; on the body where it is not clear which.
-fn refused_value(
-    answer: &Answer,
-    kind: &'static str,
-    message: &str,
-    is_wrong: impl Fn(&str) -> bool,
-) -> ApiError {
+fn refused_value(answer: &Answer, kind: &'static str, message: &str, is_wrong: impl Fn(&str) -> bool) -> ApiError {
     let (title, description) = match answer {
         Answer::Created(task) => (Some(&task.title), task.description.as_ref()),
         Answer::Changed(patch) => (patch.title.as_ref(), patch.description.as_ref().and_then(Option::as_ref)),

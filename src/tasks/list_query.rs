@@ -57,9 +57,8 @@ impl ListQuery {
 
     /// Whether its first [`SHORT_LIST_TASKS`] are read in index order, with none read in vain: such lists go in batches.
     pub fn is_batchable(&self) -> bool {
-        let is_short = |window: Window| {
-            window.limit.is_some_and(|limit| limit.saturating_add(window.offset) <= SHORT_LIST_TASKS)
-        };
+        let is_short =
+            |window: Window| window.limit.is_some_and(|limit| limit.saturating_add(window.offset) <= SHORT_LIST_TASKS);
         self.window.is_none_or(is_short) && self.sort == Sort::CreatedAt && !self.is_filtered()
     }
 
@@ -96,8 +95,7 @@ impl ListQuery {
             search: search.map(|(_, value)| value.to_owned()),
             sort,
             descending: descending.unwrap_or(sort != Sort::Title),
-            window: (limit.is_some() || offset.is_some())
-                .then(|| Window { limit, offset: offset.unwrap_or_default() }),
+            window: (limit.is_some() || offset.is_some()).then(|| Window { limit, offset: offset.unwrap_or_default() }),
         })
     }
 }
@@ -175,10 +173,7 @@ mod tests {
             ("sort=title", ListQuery { sort: Sort::Title, descending: false, ..ListQuery::default() }),
             ("sort=title&order=desc", ListQuery { sort: Sort::Title, ..ListQuery::default() }),
             ("search=50%25+off%5F", ListQuery { search: Some("50% off_".to_owned()), ..ListQuery::default() }),
-            (
-                "limit=1000",
-                ListQuery { window: Some(Window { limit: Some(1000), offset: 0 }), ..ListQuery::default() },
-            ),
+            ("limit=1000", ListQuery { window: Some(Window { limit: Some(1000), offset: 0 }), ..ListQuery::default() }),
             ("offset=5", ListQuery { window: Some(Window { limit: None, offset: 5 }), ..ListQuery::default() }),
             ("q=milk", ListQuery { search: Some("milk".to_owned()), ..ListQuery::default() }),
             ("search=a&q=b", ListQuery { search: Some("a".to_owned()), ..ListQuery::default() }),
@@ -186,14 +181,8 @@ mod tests {
             ("sort=created_at&sort_by=title", ListQuery::default()),
             ("sort_order=asc", ListQuery { descending: false, ..ListQuery::default() }),
             ("order=desc&sort_order=asc", ListQuery::default()),
-            (
-                "skip=5",
-                ListQuery { window: Some(Window { limit: None, offset: 5 }), ..ListQuery::default() },
-            ),
-            (
-                "offset=1&skip=5",
-                ListQuery { window: Some(Window { limit: None, offset: 1 }), ..ListQuery::default() },
-            ),
+            ("skip=5", ListQuery { window: Some(Window { limit: None, offset: 5 }), ..ListQuery::default() }),
+            ("offset=1&skip=5", ListQuery { window: Some(Window { limit: None, offset: 1 }), ..ListQuery::default() }),
             (
                 "limit=x&limit=2",
                 ListQuery { window: Some(Window { limit: Some(2), offset: 0 }), ..ListQuery::default() },
@@ -217,11 +206,7 @@ mod tests {
             ("skip=x&q=%00", vec!["int_parsing", "string_nul"]),
         ] {
             let Err(ApiError::Validation(errors)) = ListQuery::parse(query) else { panic!("{query} was taken") };
-            assert_eq!(
-                errors.iter().map(|error| error.kind).collect::<Vec<_>>(),
-                kinds,
-                "{query}"
-            );
+            assert_eq!(errors.iter().map(|error| error.kind).collect::<Vec<_>>(), kinds, "{query}");
         }
     }
 

@@ -200,11 +200,7 @@ impl FieldErrors {
     }
 
     /// A field that need not be sent; `None` when it was not.
-    fn optional<T>(
-        &mut self,
-        field: JsonValue,
-        parse: impl FnOnce(JsonValue) -> Result<T, FieldError>,
-    ) -> Option<T> {
+    fn optional<T>(&mut self, field: JsonValue, parse: impl FnOnce(JsonValue) -> Result<T, FieldError>) -> Option<T> {
         if field == JsonValue::Absent { None } else { self.check(parse(field)) }
     }
 
@@ -313,8 +309,7 @@ mod tests {
     #[test]
     fn task_when_serialized_is_the_json_of_the_specification() {
         let moment = |microseconds: i64| {
-            Timestamp::from_sql(&Type::TIMESTAMPTZ, &microseconds.to_be_bytes())
-                .expect("a moment of the calendar")
+            Timestamp::from_sql(&Type::TIMESTAMPTZ, &microseconds.to_be_bytes()).expect("a moment of the calendar")
         };
         let mut task = Task {
             id: 7,
@@ -365,10 +360,7 @@ mod tests {
         let task = NewTask::parse(r#"{"title":"a","priority":"high","user_id":"eve"}"#).unwrap();
         assert_eq!((task.title.as_str(), task.description, task.completed), ("a", None, false));
         let task = NewTask::parse(r#"{"title":"a","title":"b","description":"","completed":true}"#).unwrap();
-        assert_eq!(
-            (task.title.as_str(), task.description.unwrap().as_str(), task.completed),
-            ("b", "", true)
-        );
+        assert_eq!((task.title.as_str(), task.description.unwrap().as_str(), task.completed), ("b", "", true));
         assert!(NewTask::parse(r#"{"title":"a","description":null}"#).unwrap().description.is_none());
     }
 
@@ -403,10 +395,7 @@ mod tests {
     #[test]
     fn body_when_deeply_nested_is_parsed() {
         let (open, close) = ("[".repeat(500_000), "]".repeat(500_000));
-        assert_eq!(
-            kinds(NewTask::parse(&format!("{open}{close}"))),
-            [("body".to_owned(), "model_attributes_type")]
-        );
+        assert_eq!(kinds(NewTask::parse(&format!("{open}{close}"))), [("body".to_owned(), "model_attributes_type")]);
         let in_title = format!("{{\"title\":{open}{close}}}");
         assert_eq!(kinds(NewTask::parse(&in_title)), [("body.title".to_owned(), "string_type")]);
         assert!(NewTask::parse(&format!("{{\"title\":\"a\",\"tags\":{open}{close}}}")).is_ok());

@@ -97,14 +97,7 @@ impl Cluster {
         let mut cluster = Self { folder, port: free_port(), postgres: None, settings };
         let data = cluster.data();
         let mut initdb = postgres_command("initdb");
-        initdb.args([
-            "--auth=trust",
-            "--username=todo",
-            "--encoding=UTF8",
-            "--locale=C.UTF-8",
-            "--no-sync",
-            "-D",
-        ]);
+        initdb.args(["--auth=trust", "--username=todo", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "-D"]);
         let made = initdb.arg(&data).output().unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
         prepare(&data);
@@ -198,8 +191,7 @@ impl Cluster {
 
     /// Ends every connection that the program has; how many there were.
     pub fn end_connections(&self) -> usize {
-        let end =
-            "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'todo-backend'";
+        let end = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'todo-backend'";
         self.client().query(end, &[]).unwrap().len()
     }
 }
@@ -229,25 +221,19 @@ fn postgres_command(program: &str) -> Command {
 fn postgres_folder() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let newest = versions
-        .filter_map(|entry| {
-            Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path().join("bin")))
-        })
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path().join("bin"))))
         .filter(|(_, folder)| folder.join("initdb").exists())
         .max();
     let from_path = || {
         let path = std::env::var_os("PATH")?;
         std::env::split_paths(&path).find(|folder| folder.join("initdb").exists())
     };
-    newest
-        .map(|(_, folder)| folder)
-        .or_else(from_path)
-        .expect("PostgreSQL is installed: ./dev test sees to that")
+    newest.map(|(_, folder)| folder).or_else(from_path).expect("PostgreSQL is installed: ./dev test sees to that")
 }
 
 /// The user that PostgreSQL's programs run as, where we are root.
 pub fn postgres_user() -> Option<(u32, u32)> {
-    let we_are_root =
-        fs::metadata("/proc/self").ok().map(|own| std::os::unix::fs::MetadataExt::uid(&own))? == 0;
+    let we_are_root = fs::metadata("/proc/self").ok().map(|own| std::os::unix::fs::MetadataExt::uid(&own))? == 0;
     let users = fs::read_to_string("/etc/passwd").ok().filter(|_| we_are_root)?;
     let ids = |name: &str| {
         let line = users.lines().find(|line| line.split(':').next() == Some(name))?;

@@ -20,8 +20,7 @@ impl PgBouncer {
     /// In front of this cluster; `mode` is `transaction`, `session` or `statement`.
     pub fn start(cluster: &Cluster, mode: &str) -> Self {
         let port = free_port();
-        let folder =
-            std::env::temp_dir().join(format!("todo-backend-pgbouncer-{}-{port}", std::process::id()));
+        let folder = std::env::temp_dir().join(format!("todo-backend-pgbouncer-{}-{port}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let settings = format!(
             "[databases]\n* = user=todo host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\

@@ -10,8 +10,7 @@ impl Random {
     /// From the variable `SEED`, or the clock; the test prints it.
     pub fn from_env() -> Self {
         let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = seed
-            .unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 | 1);
+        let seed = seed.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 | 1);
         println!("SEED={seed}");
         Self(seed)
     }

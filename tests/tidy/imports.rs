@@ -66,13 +66,11 @@ pub fn graph(sources: &[File]) -> BTreeMap<String, BTreeSet<String>> {
         let module = module_of(&file.path);
         let code: String = file.code().map(|(_, line)| format!("{line}\n")).collect();
         let children = modules.keys().filter_map(|other| other.strip_prefix(&format!("{module}::")));
-        let own = children
-            .filter(|child| code.contains(&format!("use {child}::")))
-            .map(|child| format!("{module}::{child}"));
+        let own =
+            children.filter(|child| code.contains(&format!("use {child}::"))).map(|child| format!("{module}::{child}"));
         let parts: Vec<&str> = module.split("::").collect();
-        let of_file = |path: Vec<String>| {
-            (1..=path.len()).rev().find_map(|length| modules.get(&path[..length].join("::")))
-        };
+        let of_file =
+            |path: Vec<String>| (1..=path.len()).rev().find_map(|length| modules.get(&path[..length].join("::")));
         let imported = of_code(&parts, &code).into_iter().filter_map(of_file).cloned();
         let all = imported.chain(own.filter_map(|module| modules.get(&module).cloned()));
         all.filter(|other| *other != file.path).collect()

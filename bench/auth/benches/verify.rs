@@ -28,9 +28,7 @@ fn verify(criterion: &mut Criterion) {
         criterion.bench_function(name, |bencher| {
             bencher.iter(|| match verifier.authenticate(Some(&header), NOW).unwrap() {
                 Verdict::Verified(identity) => identity,
-                Verdict::NeedsKey { .. } => {
-                    verifier.authenticate_with_keys(Some(&header), &keys, NOW).unwrap()
-                }
+                Verdict::NeedsKey { .. } => verifier.authenticate_with_keys(Some(&header), &keys, NOW).unwrap(),
             });
         });
     }

@@ -75,8 +75,7 @@ macro_rules! serve_tiny_http {
                         for request in server.incoming_requests() {
                             let header = $tiny_http::Header::from_bytes("Content-Type", "application/json")
                                 .expect("a proper header");
-                            let _ =
-                                request.respond($tiny_http::Response::from_data(json()).with_header(header));
+                            let _ = request.respond($tiny_http::Response::from_data(json()).with_header(header));
                         }
                     })
                 })
@@ -220,7 +219,6 @@ fn cpu_seconds(process: u32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
     // The name in parentheses may contain spaces. User and system time are the 12th and 13th words after it.
     let after_name = stat.rsplit_once(')').ok_or("no name in stat")?.1;
-    let words: Vec<f64> =
-        after_name.split_whitespace().skip(11).take(2).filter_map(|word| word.parse().ok()).collect();
+    let words: Vec<f64> = after_name.split_whitespace().skip(11).take(2).filter_map(|word| word.parse().ok()).collect();
     Ok(words.iter().sum::<f64>() / TICKS)
 }

@@ -98,13 +98,9 @@ impl ChunkedDecoder {
             (Position::DataCr, b'\r') => Ok(Position::DataLf),
             (Position::DataLf, b'\n') => Ok(Position::Size),
             (Position::TrailerStart, b'\r') => Ok(Position::EndLf),
-            (Position::TrailerStart, byte) if crate::message::is_token(&[byte]) => {
-                self.extra(Position::TrailerName)
-            }
+            (Position::TrailerStart, byte) if crate::message::is_token(&[byte]) => self.extra(Position::TrailerName),
             (Position::TrailerName, b':') => self.extra(Position::TrailerValue),
-            (Position::TrailerName, byte) if crate::message::is_token(&[byte]) => {
-                self.extra(Position::TrailerName)
-            }
+            (Position::TrailerName, byte) if crate::message::is_token(&[byte]) => self.extra(Position::TrailerName),
             (Position::TrailerValue, b'\r') => Ok(Position::TrailerLf),
             (Position::TrailerValue, b' '..=b'~' | b'\t' | 128..) => self.extra(Position::TrailerValue),
             (Position::TrailerLf, b'\n') => Ok(Position::TrailerStart),
@@ -174,11 +170,7 @@ mod tests {
         ] {
             let next = [input, b"GET"].concat();
             for step in 1..=next.len() {
-                assert_eq!(
-                    decode(&next, step),
-                    Ok(Some((content.to_vec(), input.len()))),
-                    "{input:?} by {step}"
-                );
+                assert_eq!(decode(&next, step), Ok(Some((content.to_vec(), input.len()))), "{input:?} by {step}");
             }
             for end in 0..input.len() {
                 assert_eq!(decode(&input[..end], 1), Ok(None));

@@ -23,11 +23,7 @@ pub(crate) struct Clock {
 impl Clock {
     pub(crate) fn new() -> Clock {
         let seconds = unix_seconds();
-        Clock {
-            start: Instant::now(),
-            ticks: AtomicU64::new(1),
-            date: Mutex::new((seconds, http_date(seconds))),
-        }
+        Clock { start: Instant::now(), ticks: AtomicU64::new(1), date: Mutex::new((seconds, http_date(seconds))) }
     }
 
     /// Updates ticks and date.

@@ -31,8 +31,7 @@ const READS_PER_TURN: usize = 4;
 
 const TOO_SLOW: HttpError = HttpError::new(408, "The request took too long to arrive");
 const STOPPING: HttpError = HttpError::new(503, "The server is stopping");
-pub(crate) const OUT_OF_REQUEST_MEMORY: HttpError =
-    HttpError::new(503, "The server holds too many request bytes");
+pub(crate) const OUT_OF_REQUEST_MEMORY: HttpError = HttpError::new(503, "The server holds too many request bytes");
 pub(crate) const TOO_MANY_CONNECTIONS: HttpError = HttpError::new(503, "The server has too many connections");
 
 /// A complete request.

@@ -127,11 +127,7 @@ impl<T> ConnectionTable<T> {
     }
 
     /// The slots whose deadline, as adjusted by `deadline`, is not after tick `now`.
-    pub(crate) fn expired(
-        &self,
-        now: u64,
-        deadline: impl Fn(Waiting, u64) -> u64,
-    ) -> impl Iterator<Item = usize> {
+    pub(crate) fn expired(&self, now: u64, deadline: impl Fn(Waiting, u64) -> u64) -> impl Iterator<Item = usize> {
         let keys = self.slots.iter().map(|slot| decode(slot.eviction_key.load(Ordering::Relaxed)));
         keys.enumerate().filter_map(move |(index, found)| {
             found.is_some_and(|(waiting, tick)| deadline(waiting, tick) <= now).then_some(index)

@@ -145,8 +145,7 @@ impl Engine {
 
     /// Adds a complete request to the ready queue, or rejects it if the queue is full.
     pub(crate) fn enqueue(&self, request: Request) {
-        let pushed =
-            if self.stage() == Stage::Ended { Err(request) } else { self.ready_queue.push_request(request) };
+        let pushed = if self.stage() == Stage::Ended { Err(request) } else { self.ready_queue.push_request(request) };
         match pushed {
             Ok(()) => self.wake(),
             Err(request) => request.reject(OVERLOADED),

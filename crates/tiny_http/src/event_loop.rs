@@ -145,11 +145,7 @@ impl Engine {
         }
     }
 
-    fn wait<'e>(
-        &self,
-        events: &'e mut [MaybeUninit<epoll::Event>],
-        timeout: Option<Duration>,
-    ) -> &'e [epoll::Event] {
+    fn wait<'e>(&self, events: &'e mut [MaybeUninit<epoll::Event>], timeout: Option<Duration>) -> &'e [epoll::Event] {
         let timeout = timeout.map(|timeout| Timespec {
             tv_sec: timeout.as_secs().min(i32::MAX as u64) as i64,
             tv_nsec: timeout.subsec_nanos().into(),

@@ -51,8 +51,7 @@ impl Engine {
     pub(crate) fn reject_larger_request(self: &Arc<Self>, own_bytes: usize) -> bool {
         let largest = self.connections.lock_largest(own_bytes);
         // It may have advanced before it was locked.
-        let Some((id, mut connection)) = largest.filter(|(_, found)| found.unfinished_bytes() > own_bytes)
-        else {
+        let Some((id, mut connection)) = largest.filter(|(_, found)| found.unfinished_bytes() > own_bytes) else {
             return false;
         };
         let action = connection.drop_unfinished(self);
@@ -62,15 +61,10 @@ impl Engine {
 
     /// Closes the first connection in eviction order that `may_evict`, after `before_close`. Returns whether there
     /// was one.
-    fn close_first(
-        &self,
-        may_evict: impl Fn(Waiting, u64) -> bool,
-        before_close: impl Fn(&mut Connection),
-    ) -> bool {
+    fn close_first(&self, may_evict: impl Fn(Waiting, u64) -> bool, before_close: impl Fn(&mut Connection)) -> bool {
         let first = self.connections.lock_first(&may_evict);
         // It may have advanced before it was locked.
-        let first =
-            first.filter(|(_, found)| found.deadline().is_some_and(|(what, tick)| may_evict(what, tick)));
+        let first = first.filter(|(_, found)| found.deadline().is_some_and(|(what, tick)| may_evict(what, tick)));
         let Some((_, mut connection)) = first else {
             return false;
         };

@@ -183,10 +183,8 @@ fn build_head(request: &httparse::Request, bytes: &[u8]) -> Result<Head, HttpErr
         let start = part.as_ptr() as usize - bytes.as_ptr() as usize;
         start as u32..(start + part.len()) as u32
     };
-    let header = |header: &httparse::Header| HeaderSpan {
-        name: span(header.name.as_bytes()),
-        value: span(header.value),
-    };
+    let header =
+        |header: &httparse::Header| HeaderSpan { name: span(header.name.as_bytes()), value: span(header.value) };
     Ok(Head {
         bytes: bytes.to_vec(),
         target: span(request.path.unwrap_or_default().as_bytes()),

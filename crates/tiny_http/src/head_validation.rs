@@ -62,11 +62,9 @@ impl<'a> FramingHeaders<'a> {
                 }
                 Ok(())
             }
-            14 if is("content-length") => set_once(
-                &mut self.length,
-                parse_length(value)?,
-                "There is more than one Content-Length header",
-            ),
+            14 if is("content-length") => {
+                set_once(&mut self.length, parse_length(value)?, "There is more than one Content-Length header")
+            }
             17 if is("transfer-encoding") => {
                 set_once(&mut self.coding, value, "There is more than one Transfer-Encoding header")
             }
@@ -116,9 +114,7 @@ fn check_host(value: &[u8]) -> Result<(), HttpError> {
         Some(literal) => {
             let literal = literal.strip_suffix(b"]").ok_or(MALFORMED)?;
             return if !literal.is_empty()
-                && literal
-                    .iter()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b":.-_~!$&'()*+,;=".contains(byte))
+                && literal.iter().all(|byte| byte.is_ascii_alphanumeric() || b":.-_~!$&'()*+,;=".contains(byte))
                 && port.iter().all(u8::is_ascii_digit)
             {
                 Ok(())
@@ -160,8 +156,7 @@ mod tests {
     #[test]
     fn length_above_64_bits_becomes_the_maximum() {
         let digits = "9".repeat(30);
-        for (text, length) in
-            [("2147483648", 1 << 31), ("18446744073709551616", u64::MAX), (digits.as_str(), u64::MAX)]
+        for (text, length) in [("2147483648", 1 << 31), ("18446744073709551616", u64::MAX), (digits.as_str(), u64::MAX)]
         {
             assert_eq!(parse_length(text.as_bytes()), Ok(length));
         }

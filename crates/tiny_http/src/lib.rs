@@ -13,9 +13,7 @@
 //! exists and what it leaves out.
 
 #[cfg(not(target_os = "linux"))]
-compile_error!(
-    "this implementation of tiny_http's API is for Linux (epoll); elsewhere use the published crate"
-);
+compile_error!("this implementation of tiny_http's API is for Linux (epoll); elsewhere use the published crate");
 
 mod acceptor;
 mod body_pump;

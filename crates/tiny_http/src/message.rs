@@ -65,9 +65,7 @@ impl FromStr for Method {
             "OPTIONS" => Method::Options,
             "TRACE" => Method::Trace,
             "PATCH" => Method::Patch,
-            other if is_token(other.as_bytes()) => {
-                Method::NonStandard(AsciiString::from_ascii(other).map_err(|_| ())?)
-            }
+            other if is_token(other.as_bytes()) => Method::NonStandard(AsciiString::from_ascii(other).map_err(|_| ())?),
             _ => return Err(()),
         })
     }
@@ -83,9 +81,7 @@ impl fmt::Display for Method {
 pub(crate) fn is_token(bytes: &[u8]) -> bool {
     // Without an early return the compiler vectorizes this loop.
     !bytes.is_empty()
-        && bytes
-            .iter()
-            .fold(true, |valid, byte| valid & (byte.is_ascii_alphanumeric() | is_token_symbol(*byte)))
+        && bytes.iter().fold(true, |valid, byte| valid & (byte.is_ascii_alphanumeric() | is_token_symbol(*byte)))
 }
 
 /// Whether a token may contain this byte besides letters and digits.

@@ -172,8 +172,7 @@ mod tests {
         assert!(matches!(leader.become_leader(None, || true), Election::Woken));
         assert!(matches!(leader.become_leader(Some(Duration::ZERO), || false), Election::Woken));
         std::thread::scope(|scope| {
-            let next =
-                scope.spawn(|| while !matches!(leader.become_leader(None, || false), Election::Leader) {});
+            let next = scope.spawn(|| while !matches!(leader.become_leader(None, || false), Election::Leader) {});
             leader.step_down();
             next.join().unwrap();
         });

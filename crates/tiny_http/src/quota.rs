@@ -69,12 +69,7 @@ pub(crate) struct QuotaBuf {
 
 impl QuotaBuf {
     /// Appends `more`. The capacity grows by half, up to `max_capacity`, or to what `more` needs.
-    pub(crate) fn extend(
-        &mut self,
-        more: &[u8],
-        max_capacity: usize,
-        quota: &Arc<Quota>,
-    ) -> Result<(), QuotaExceeded> {
+    pub(crate) fn extend(&mut self, more: &[u8], max_capacity: usize, quota: &Arc<Quota>) -> Result<(), QuotaExceeded> {
         let length = self.bytes.len() + more.len();
         let capacity = self.bytes.capacity();
         if length > capacity {

@@ -33,8 +33,7 @@ pub(crate) struct ReadyQueue<R, C> {
 
 impl<R, C> ReadyQueue<R, C> {
     pub(crate) fn new(max_requests: usize) -> ReadyQueue<R, C> {
-        let items =
-            Items { requests: VecDeque::new(), resumes: VecDeque::new(), unblocks: 0, resume_next: false };
+        let items = Items { requests: VecDeque::new(), resumes: VecDeque::new(), unblocks: 0, resume_next: false };
         ReadyQueue { items: Mutex::new(items), max_requests }
     }
 
@@ -110,12 +109,7 @@ mod tests {
         let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
         assert_eq!(
             order,
-            [
-                (Ready::Resume('a'), 3),
-                (Ready::Request(1), 2),
-                (Ready::Resume('b'), 1),
-                (Ready::Request(2), 0),
-            ]
+            [(Ready::Resume('a'), 3), (Ready::Request(1), 2), (Ready::Resume('b'), 1), (Ready::Request(2), 0),]
         );
     }
 }

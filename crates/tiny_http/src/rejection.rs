@@ -55,8 +55,7 @@ impl Rejection {
         let (reason, code) = (self.reason(), self.error_code());
         let body = format!(r#"{{"detail":"{reason}","error_code":"{code}","message":"{reason}"}}"#);
         let length = body.len();
-        let header =
-            |name, value| Header::from_bytes(name, value).expect("a token and visible ASCII make a header");
+        let header = |name, value| Header::from_bytes(name, value).expect("a token and visible ASCII make a header");
         let mut headers = vec![header("Content-Type", "application/json")];
         if self.error.status == 503 {
             headers.push(header("Retry-After", "1"));

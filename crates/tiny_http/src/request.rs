@@ -51,12 +51,7 @@ impl Read for RequestBody {
 }
 
 impl Request {
-    pub(crate) fn new(
-        received: Received,
-        peer: SocketAddr,
-        engine: Arc<Engine>,
-        id: ConnectionId,
-    ) -> Request {
+    pub(crate) fn new(received: Received, peer: SocketAddr, engine: Arc<Engine>, id: ConnectionId) -> Request {
         Request(Box::new(Parts {
             head: received.head,
             headers: OnceCell::new(),

@@ -55,9 +55,7 @@ impl ResponseBody {
                 }
                 Ok(*left == 0)
             }
-            ResponseFraming::UntilClose => {
-                Ok(read_up_to(&mut self.reader, buffer, PIECE_BYTES)? < PIECE_BYTES)
-            }
+            ResponseFraming::UntilClose => Ok(read_up_to(&mut self.reader, buffer, PIECE_BYTES)? < PIECE_BYTES),
             ResponseFraming::Chunked => {
                 let start = buffer.len();
                 buffer.extend_from_slice(b"0000\r\n");

@@ -71,11 +71,7 @@ impl ResponseWriter {
     ///
     /// # Errors
     /// When a header cannot be sent, or the body fails or ends before its length.
-    pub(crate) fn new<R>(
-        response: Response<R>,
-        request: &RequestContext,
-        date: &HttpDate,
-    ) -> io::Result<ResponseWriter>
+    pub(crate) fn new<R>(response: Response<R>, request: &RequestContext, date: &HttpDate) -> io::Result<ResponseWriter>
     where
         R: Read + Send + 'static,
     {
@@ -214,10 +210,7 @@ fn write_status_line(buffer: &mut Vec<u8>, code: StatusCode) -> io::Result<()> {
 /// Checks the header again, because the fields of `Header` are public.
 fn write_header(buffer: &mut Vec<u8>, name: &str, value: &str, forbids_body: bool) -> io::Result<()> {
     if !is_token(name.as_bytes()) || !is_field_value(value.as_bytes()) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "a header contains a byte that is not allowed",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a header contains a byte that is not allowed"));
     }
     let describes_body = name.eq_ignore_ascii_case("content-type");
     if !(is_engine_header(name) || forbids_body && describes_body) {

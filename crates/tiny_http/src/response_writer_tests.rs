@@ -7,8 +7,7 @@ use crate::header::{Header, HeaderField};
 use crate::message::StatusCode;
 
 const DATE: &HttpDate = b"Sun, 06 Nov 1994 08:49:37 GMT";
-const HTTP_1_1: RequestContext =
-    RequestContext { version: HTTPVersion(1, 1), is_head: false, keep_alive: true };
+const HTTP_1_1: RequestContext = RequestContext { version: HTTPVersion(1, 1), is_head: false, keep_alive: true };
 
 /// The complete response as text, without the `Date` header.
 fn text<R: Read + Send + 'static>(response: Response<R>, exchange: &RequestContext) -> String {
@@ -32,10 +31,7 @@ fn response_framing_depends_on_the_request() {
     assert_eq!(text(known(), &HTTP_1_1), "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc");
     assert_eq!(text(known(), &head), "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n");
     assert_eq!(text(known(), &last), "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc");
-    assert_eq!(
-        text(known(), &http_1_0),
-        "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: keep-alive\r\n\r\nabc"
-    );
+    assert_eq!(text(known(), &http_1_0), "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: keep-alive\r\n\r\nabc");
     assert_eq!(
         text(unknown(), &HTTP_1_1),
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0003\r\nabc\r\n0\r\n\r\n"
@@ -74,10 +70,8 @@ fn response_when_invalid_or_incomplete_is_an_error() {
     assert!(ResponseWriter::new(Response::empty(101), &HTTP_1_1, DATE).is_err());
     assert!(ResponseWriter::new(Response::empty(1000), &HTTP_1_1, DATE).is_err());
     for (name, value) in [("X\r\nY", "a"), ("X", "a\r\nb")] {
-        let header = Header {
-            field: HeaderField::from_bytes(name).unwrap(),
-            value: AsciiString::from_ascii(value).unwrap(),
-        };
+        let header =
+            Header { field: HeaderField::from_bytes(name).unwrap(), value: AsciiString::from_ascii(value).unwrap() };
         assert!(ResponseWriter::new(Response::empty(200).with_header(header), &HTTP_1_1, DATE).is_err());
     }
 }

@@ -128,9 +128,7 @@ impl Server {
         let timer = thread::Builder::new()
             .name("http-timer".into())
             .spawn(move || timer_thread::run(&shared))
-            .map_err(|error| {
-                io::Error::new(error.kind(), format!("cannot start the thread `http-timer`: {error}"))
-            })?;
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot start the thread `http-timer`: {error}")))?;
         Ok(Server { engine, address, timer_thread: timer.thread().clone() })
     }
 

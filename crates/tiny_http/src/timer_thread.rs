@@ -64,9 +64,7 @@ fn expire_deadlines(engine: &Arc<Engine>) {
     let idle = ticks_in(engine.limits.idle_timeout);
     let draining = ticks_in(engine.limits.drain_idle_timeout);
     let deadline = |waiting, tick: u64| match (stage, waiting) {
-        (Stage::Draining, Waiting::Silent | Waiting::Idle) => {
-            tick.min((tick + draining).saturating_sub(idle))
-        }
+        (Stage::Draining, Waiting::Silent | Waiting::Idle) => tick.min((tick + draining).saturating_sub(idle)),
         (Stage::Ended, Waiting::Silent | Waiting::Idle | Waiting::Head | Waiting::Body) => 0,
         _ => tick,
     };

@@ -63,9 +63,7 @@ fn header_values_are_returned_as_received() {
     let (server, address) = start(Limits::default(), Rejection::to_response);
     let mut client = connect(address);
     client
-        .write_all(
-            b"GET / HTTP/1.1\r\nHost: h\r\nX-Name: \t a b \r\nX: 1\r\nx-name:\r\nX-NAME: \xe9\xff\r\n\r\n",
-        )
+        .write_all(b"GET / HTTP/1.1\r\nHost: h\r\nX-Name: \t a b \r\nX: 1\r\nx-name:\r\nX-NAME: \xe9\xff\r\n\r\n")
         .expect("the server reads");
     let request = server.recv().expect("a request arrives");
     let values = |name| request.header_values(name).collect::<Vec<_>>();
@@ -105,9 +103,7 @@ fn hook_when_it_fails_is_replaced_by_the_default() {
         400 => panic!("a defect of the hook"),
         _ => Response::empty(0).boxed(),
     });
-    for (request, code) in
-        [("nonsense\r\n\r\n", "BAD_REQUEST"), ("GET / HTTP/3.0\r\n\r\n", "VERSION_NOT_SUPPORTED")]
-    {
+    for (request, code) in [("nonsense\r\n\r\n", "BAD_REQUEST"), ("GET / HTTP/3.0\r\n\r\n", "VERSION_NOT_SUPPORTED")] {
         let response = send_and_read(address, request);
         assert!(response.contains(&format!(r#""error_code":"{code}""#)), "{response}");
     }
@@ -132,22 +128,16 @@ fn streamed_body_when_the_client_stalls_is_not_read_further_and_holds_no_thread(
     reader.write_all(GET.as_bytes()).expect("the server reads");
     let request = server.recv().expect("a request arrives");
     let body = Endless(Arc::clone(&pulled));
-    request
-        .respond(Response::new(StatusCode(200), vec![], body, None, None))
-        .expect("the client is connected");
+    request.respond(Response::new(StatusCode(200), vec![], body, None, None)).expect("the client is connected");
 
     // The only receiving thread is free again, and the body is read only as far as the socket buffers hold.
     let others = thread::spawn(move || (0..50).map(|_| send_and_read(address, GET)).collect::<Vec<_>>());
     for _ in 0..50 {
-        let request =
-            server.recv_timeout(MAX_WAIT).expect("the server has not ended").expect("a request arrives");
+        let request = server.recv_timeout(MAX_WAIT).expect("the server has not ended").expect("a request arrives");
         request.respond(Response::empty(204)).expect("the client is connected");
     }
     let responses = others.join().expect("the client thread does not panic");
-    assert!(
-        responses.iter().all(|response| response.starts_with("HTTP/1.1 204 No Content\r\n")),
-        "{responses:?}"
-    );
+    assert!(responses.iter().all(|response| response.starts_with("HTTP/1.1 204 No Content\r\n")), "{responses:?}");
     let before = pulled.load(Ordering::SeqCst);
     assert!(before < 32 << 20, "{before} bytes pulled for a client that reads none");
 
@@ -253,10 +243,7 @@ fn header_when_it_could_split_a_response_is_not_sent() {
     let request = server.recv().expect("a request arrives");
     assert!(request.respond(Response::empty(200).with_header(header)).is_err());
     assert!(
-        client
-            .join()
-            .expect("the client thread does not panic")
-            .starts_with("HTTP/1.1 500 Internal Server Error\r\n")
+        client.join().expect("the client thread does not panic").starts_with("HTTP/1.1 500 Internal Server Error\r\n")
     );
 }
 
@@ -299,19 +286,14 @@ fn slow_request_after_many_fast_ones_delays_no_other() {
 
 #[test]
 fn write_deadline_when_the_client_sends_instead_of_reading_is_not_extended() {
-    let limits = Limits {
-        write_timeout: Duration::from_millis(300),
-        min_write_bytes_per_second: 1,
-        ..Limits::default()
-    };
+    let limits =
+        Limits { write_timeout: Duration::from_millis(300), min_write_bytes_per_second: 1, ..Limits::default() };
     let (server, address) = start(limits, Rejection::to_response);
     let mut client = connect(address);
     client.write_all(GET.as_bytes()).expect("the server reads");
     let request = server.recv().expect("a request arrives");
     let body = Endless(Arc::default());
-    request
-        .respond(Response::new(StatusCode(200), vec![], body, None, None))
-        .expect("the client is connected");
+    request.respond(Response::new(StatusCode(200), vec![], body, None, None)).expect("the client is connected");
     let began = Instant::now();
     while server.stats().connections > 0 {
         assert!(began.elapsed() < MAX_WAIT, "it is still there");

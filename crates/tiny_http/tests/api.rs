@@ -9,9 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tiny_http::{
-    HTTPVersion, Header, HeaderField, Method, Request, Response, ResponseBox, Server, StatusCode,
-};
+use tiny_http::{HTTPVersion, Header, HeaderField, Method, Request, Response, ResponseBox, Server, StatusCode};
 
 fn server() -> (Server, SocketAddr) {
     let server = Server::http("127.0.0.1:0").expect("a free port");
@@ -54,8 +52,7 @@ fn request_reports_what_was_sent() {
         assert!(request.remote_addr().expect("a TCP peer").ip().is_loopback());
         let names: Vec<_> = request.headers().iter().map(|header| header.field.as_str().as_str()).collect();
         assert_eq!(names, ["Host", "X-Name", "Connection"]);
-        let header =
-            request.headers().iter().find(|header| header.field.equiv("x-name")).expect("it was sent");
+        let header = request.headers().iter().find(|header| header.field.equiv("x-name")).expect("it was sent");
         assert_eq!(header.value.as_str(), "value");
         assert_eq!(header.to_string(), "X-Name: value");
     });
@@ -154,10 +151,8 @@ fn recv_timeout_returns_after_its_timeout() {
     assert!(server.try_recv().expect("the server has not ended").is_none());
     assert!(server.recv_timeout(Duration::from_millis(10)).expect("the server has not ended").is_none());
     let client = thread::spawn(move || send_and_read(address, GET));
-    let request = server
-        .recv_timeout(Duration::from_secs(10))
-        .expect("the server has not ended")
-        .expect("a request arrives");
+    let request =
+        server.recv_timeout(Duration::from_secs(10)).expect("the server has not ended").expect("a request arrives");
     request.respond(Response::empty(200)).expect("the client is connected");
     assert!(client.join().expect("the client thread does not panic").starts_with("HTTP/1.1 200 OK\r\n"));
 }

@@ -21,10 +21,7 @@ mod readers;
 mod senders;
 #[path = "attacks/served.rs"]
 mod served;
-#[allow(
-    dead_code,
-    reason = "shared with framing.rs, which judges what comes of probes; here only bytes are sent"
-)]
+#[allow(dead_code, reason = "shared with framing.rs, which judges what comes of probes; here only bytes are sent")]
 mod support;
 
 use std::collections::BTreeMap;
@@ -120,11 +117,9 @@ impl Target {
         let Target { name, server, before, baseline } = self;
         // The longest deadline bounds the time that a connection may stay open.
         let back = server.wait_for(before.threads, before.descriptors, MAX_WAIT);
-        let now =
-            back.unwrap_or_else(|now| panic!("{name}: does not come back, before {before:?}, now {now:?}"));
+        let now = back.unwrap_or_else(|now| panic!("{name}: does not come back, before {before:?}, now {now:?}"));
         let afterwards = format!("{name}, afterwards");
-        let is_quick_again =
-            || health::baseline(server.addr, reference_server()).is_as_fast_as(&baseline, &afterwards);
+        let is_quick_again = || health::baseline(server.addr, reference_server()).is_as_fast_as(&baseline, &afterwards);
         assert!((0..ATTEMPTS).any(|_| is_quick_again()), "{name}: afterwards it is slow, and stays so");
         assert!(now.peak_kib < PEAK_KIB, "{name}: a peak of {} KiB, at most {PEAK_KIB}", now.peak_kib);
         let resident = server.figures().resident_kib;
@@ -185,9 +180,7 @@ fn descriptors_allowed() -> u64 {
 fn allowed(wanted: u64) -> usize {
     let allowed = descriptors_allowed().saturating_sub(SPARE_DESCRIPTORS).min(wanted);
     if allowed < wanted {
-        println!(
-            "!!! ONLY {allowed} CONNECTIONS INSTEAD OF {wanted}: the hard limit of descriptors is low !!!"
-        );
+        println!("!!! ONLY {allowed} CONNECTIONS INSTEAD OF {wanted}: the hard limit of descriptors is low !!!");
     }
     allowed as usize
 }

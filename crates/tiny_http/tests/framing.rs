@@ -77,9 +77,7 @@ fn record_and_answer(mut request: Request, seen: &Mutex<Vec<(SocketAddr, Seen)>>
     let _ = match request.url() {
         "/204" => request.respond(Response::empty(204)),
         "/304" => request.respond(Response::empty(304)),
-        "/stream" => {
-            request.respond(Response::new(StatusCode(200), vec![], b"streamed".as_slice(), None, None))
-        }
+        "/stream" => request.respond(Response::new(StatusCode(200), vec![], b"streamed".as_slice(), None, None)),
         "/headers" => {
             let names: Vec<String> = request.headers().iter().map(|h| h.field.to_string()).collect();
             request.respond(Response::from_string(names.join(" ")))
@@ -121,8 +119,7 @@ fn after() -> Seen {
 
 fn check_responses(probe: &Probe, client: &mut Client) -> Result<(), String> {
     for (i, seen) in probe.seen.iter().enumerate() {
-        let response =
-            client.read_response(&seen.method)?.ok_or_else(|| format!("closed before response {i}"))?;
+        let response = client.read_response(&seen.method)?.ok_or_else(|| format!("closed before response {i}"))?;
         let last = i + 1 == probe.seen.len() && probe.rejection.is_empty();
         let closes = match probe.end {
             // After a half-close the header is optional.
@@ -184,9 +181,7 @@ fn check_rejection(statuses: &[u16], response: &ReceivedResponse) -> Result<(), 
     let fields = ["\"detail\":", "\"error_code\":", "\"message\":"].iter().all(|f| text.contains(f));
     match json && fields && response.says_close() {
         true => Ok(()),
-        false => {
-            Err(format!("a rejection out of shape, Connection {:?}: {text}", response.header("connection")))
-        }
+        false => Err(format!("a rejection out of shape, Connection {:?}: {text}", response.header("connection"))),
     }
 }
 
@@ -271,11 +266,7 @@ fn pipelined_requests_when_split_anywhere_are_parsed_the_same() {
         "DELETE /5 HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n",
         "GET /6 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
     );
-    let seen = |method: &str, url: &str, body: &str| Seen {
-        method: method.into(),
-        url: url.into(),
-        body: body.into(),
-    };
+    let seen = |method: &str, url: &str, body: &str| Seen { method: method.into(), url: url.into(), body: body.into() };
     let whole = Probe {
         group: "splits",
         name: String::new(),
@@ -362,9 +353,7 @@ fn expect_continue_when_no_body_is_read_gets_no_100() {
 fn expect_continue_on_http_1_0_gets_no_100() {
     let echo = Echo::start();
     let mut client = echo.connect();
-    client
-        .send("POST /a HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
-        .expect("the head is sent");
+    client.send("POST /a HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n").expect("the head is sent");
     // Gives the server time to send a wrong 100.
     for _ in 0..20 {
         echo.connect().ask("GET", "GET /b HTTP/1.1\r\nHost: h\r\n\r\n").expect("a request of another client");
@@ -381,10 +370,7 @@ fn expect_continue_with_the_body_at_once_stays_in_sync() {
     let request = expecting("Content-Length: 5") + "hello" + "GET /b HTTP/1.1\r\nHost: h\r\n\r\n";
     let mut response = client.ask("POST", request).expect("Expect with its body at once");
     if response.status == 100 {
-        response = client
-            .read_response("POST")
-            .expect("the response behind a 100")
-            .expect("a response behind a 100");
+        response = client.read_response("POST").expect("the response behind a 100").expect("a response behind a 100");
     }
     assert_eq!((response.status, response.text().as_str()), (200, "POST /a 5"));
     let response = client.read_response("GET").expect("the next response").expect("a next response");
@@ -425,12 +411,8 @@ fn responses_without_body_keep_the_connection_in_sync() {
 fn response_of_unknown_length_is_framed_for_its_http_version() {
     let echo = Echo::start();
     let mut client = echo.connect();
-    let response =
-        client.ask("GET", "GET /stream HTTP/1.1\r\nHost: h\r\n\r\n").expect("a stream on HTTP/1.1");
-    assert_eq!(
-        (response.header("transfer-encoding"), response.text().as_str()),
-        (Some("chunked"), "streamed")
-    );
+    let response = client.ask("GET", "GET /stream HTTP/1.1\r\nHost: h\r\n\r\n").expect("a stream on HTTP/1.1");
+    assert_eq!((response.header("transfer-encoding"), response.text().as_str()), (Some("chunked"), "streamed"));
     let next = client.ask("GET", "GET /b HTTP/1.1\r\nHost: h\r\n\r\n").expect("a request behind a stream");
     assert_eq!(next.text(), "GET /b 0");
 
@@ -439,11 +421,7 @@ fn response_of_unknown_length_is_framed_for_its_http_version() {
         let request = format!("GET /stream HTTP/1.0\r\nConnection: {connection}\r\n\r\n");
         let response = client.ask("GET", request).expect("a stream on HTTP/1.0");
         assert_eq!(response.header("transfer-encoding"), None, "HTTP/1.0 knows no chunks");
-        assert_eq!(
-            (response.text().as_str(), response.says_close()),
-            ("streamed", true),
-            "Connection: {connection}"
-        );
+        assert_eq!((response.text().as_str(), response.says_close()), ("streamed", true), "Connection: {connection}");
     }
 }
 
@@ -470,10 +448,7 @@ fn responses_and_rejections_have_one_date() {
         let [date] = dates.as_slice() else { panic!("{name}: Date {dates:?}") };
         // IMF-fixdate, RFC 9110 section 5.6.7: "Sun, 06 Nov 1994 08:49:37 GMT".
         let shape: String = date.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
-        assert!(
-            shape.len() == 29 && shape.ends_with(" 00:00:00 GMT") && &shape[3..8] == ", 00 ",
-            "{name}: {date:?}"
-        );
+        assert!(shape.len() == 29 && shape.ends_with(" 00:00:00 GMT") && &shape[3..8] == ", 00 ", "{name}: {date:?}");
     }
 }
 
@@ -482,12 +457,10 @@ fn responses_and_rejections_have_one_date() {
 fn trailers_are_discarded() {
     let echo = Echo::start();
     let mut client = echo.connect();
-    let request =
-        "POST /headers HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Trailer: 1\r\n\r\n";
+    let request = "POST /headers HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Trailer: 1\r\n\r\n";
     let next = "GET /headers HTTP/1.1\r\nHost: h\r\n\r\n";
     for (name, request) in [("with a trailer", request), ("behind a trailer", next)] {
-        let names =
-            client.ask("POST", request).unwrap_or_else(|e| panic!("{name}: {e}")).text().to_lowercase();
+        let names = client.ask("POST", request).unwrap_or_else(|e| panic!("{name}: {e}")).text().to_lowercase();
         assert!(names.contains("host") && !names.contains("x-trailer"), "{name}: headers are {names:?}");
     }
 }

@@ -43,8 +43,7 @@ fn serve(limits: Limits) -> (Arc<Server>, SocketAddr) {
             let _ = match request.url() {
                 "/endless" => request.respond(Response::new(StatusCode(200), vec![], Endless, None, None)),
                 "/retains" => request.respond(
-                    Response::new(StatusCode(200), vec![], Endless, None, None)
-                        .with_retained_bytes(RETAINED_BYTES),
+                    Response::new(StatusCode(200), vec![], Endless, None, None).with_retained_bytes(RETAINED_BYTES),
                 ),
                 _ => request.respond(Response::empty(204)),
             };
@@ -68,9 +67,7 @@ fn status(mut client: &TcpStream) -> u16 {
     let mut response = [0; 1024];
     let count = client.read(&mut response).unwrap_or(0);
     let text = String::from_utf8_lossy(&response[..count]).into_owned();
-    text.strip_prefix("HTTP/1.1 ")
-        .and_then(|rest| rest.get(..3))
-        .map_or(0, |code| code.parse().expect("a status"))
+    text.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).map_or(0, |code| code.parse().expect("a status"))
 }
 
 fn ask(client: &TcpStream) -> u16 {
@@ -133,9 +130,7 @@ fn slow_heads_when_they_exhaust_the_request_quota_yield_to_smaller_requests() {
             client
         })
         .collect();
-    wait_until("the quota is exhausted", || {
-        server.stats().shed > 0 && server.stats().buffered_bytes > 85_000
-    });
+    wait_until("the quota is exhausted", || server.stats().shed > 0 && server.stats().buffered_bytes > 85_000);
     // Each of these is buffered until its rest arrives.
     for (first, rest) in [
         ("GET / HTTP/1.1\r\nHo", "st: h\r\n\r\n"),

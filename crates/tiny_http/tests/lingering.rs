@@ -134,9 +134,7 @@ fn bodies_too_large_when_too_many_arrive_use_the_linger_timeout() {
         clients.map(|client| thread::spawn(move || drip(client))).collect()
     };
     let clients = drip_until_closed(3 * MAX);
-    wait_until("the others are closed", || {
-        clients.iter().filter(|client| client.is_finished()).count() == 2 * MAX
-    });
+    wait_until("the others are closed", || clients.iter().filter(|client| client.is_finished()).count() == 2 * MAX);
     thread::sleep(2 * LINGER_TIMEOUT);
     assert_eq!(server.stats().connections, MAX);
 

@@ -134,8 +134,7 @@ fn bodies_when_they_hang_delay_no_other_and_use_a_bounded_number_of_threads() {
     const STREAMS: usize = 50;
     const THREADS: usize = 3;
     let gate = Arc::new(Gate::default());
-    let limits =
-        Limits { max_body_threads: THREADS, head_timeout: Duration::from_millis(300), ..Limits::default() };
+    let limits = Limits { max_body_threads: THREADS, head_timeout: Duration::from_millis(300), ..Limits::default() };
     let hanging = Arc::clone(&gate);
     let (server, address) = serve(limits, move || {
         let gate = Arc::clone(&hanging);

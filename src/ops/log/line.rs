@@ -127,11 +127,7 @@ impl VisitValue<'_> for Member<'_, '_> {
 
     fn visit_f64(&mut self, value: f64) -> Result<(), kv::Error> {
         // JSON has neither infinities nor NaN.
-        if value.is_finite() {
-            Ok(self.members.number(self.key, value)?)
-        } else {
-            self.visit_str(&value.to_string())
-        }
+        if value.is_finite() { Ok(self.members.number(self.key, value)?) } else { self.visit_str(&value.to_string()) }
     }
 
     fn visit_bool(&mut self, value: bool) -> Result<(), kv::Error> {

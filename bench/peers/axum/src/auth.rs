@@ -59,8 +59,7 @@ impl FromRequestParts<Arc<App>> for User {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Error> {
         let header = parts.headers.get(AUTHORIZATION).ok_or(Error::Unauthorized)?;
-        let token =
-            header.to_str().ok().and_then(|text| text.strip_prefix("Bearer ")).ok_or(Error::Unauthorized)?;
+        let token = header.to_str().ok().and_then(|text| text.strip_prefix("Bearer ")).ok_or(Error::Unauthorized)?;
         app.verifier.user(token).ok_or(Error::Unauthorized)
     }
 }

@@ -53,12 +53,7 @@ struct App {
 
 impl App {
     /// Runs one statement in one round trip, in two when it is new to the connection.
-    async fn query(
-        &self,
-        sql: &str,
-        types: &[Type],
-        values: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<Row>, Error> {
+    async fn query(&self, sql: &str, types: &[Type], values: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Error> {
         let client = self.pool.get().await?;
         let statement = client.prepare_typed_cached(sql, types).await?;
         Ok(client.query(&statement, values).await?)
@@ -113,8 +108,7 @@ async fn list(State(app): State<Arc<App>>, user: User, Query(page): Query<Page>)
         return Err(Error::Invalid("limit"));
     }
     let types = [Type::TEXT, Type::BOOL, Type::TEXT, Type::INT8, Type::INT8];
-    let values: [&(dyn ToSql + Sync); 5] =
-        [&user.id, &None::<bool>, &None::<&str>, &page.limit, &page.offset];
+    let values: [&(dyn ToSql + Sync); 5] = [&user.id, &None::<bool>, &None::<&str>, &page.limit, &page.offset];
     let (sql, count) = if page.offset == 0 { (PAGE, 4) } else { (PAGE_AFTER, 5) };
     let rows = app.query(sql, &types[..count], &values[..count]).await?;
     let total: i64 = rows.first().map_or(Ok(0), |row| row.try_get(7))?;

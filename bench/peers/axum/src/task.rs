@@ -70,9 +70,8 @@ impl NewTask {
         if trimmed.len() < new.title.len() {
             new.title = trimmed.to_owned();
         }
-        let is_proper = |text: &str, max: usize| {
-            (text.len() <= max || text.chars().count() <= max) && !text.contains('\0')
-        };
+        let is_proper =
+            |text: &str, max: usize| (text.len() <= max || text.chars().count() <= max) && !text.contains('\0');
         if new.title.is_empty() || !is_proper(&new.title, 255) {
             return Err(Error::Invalid("title"));
         }

@@ -111,12 +111,7 @@ impl Connection {
     }
 
     /// Prepares for the body of `head`. Returns the request if it has no body.
-    fn begin_body(
-        &mut self,
-        head: Head,
-        rest: &[u8],
-        engine: &Arc<Engine>,
-    ) -> Result<Option<Received>, HeadError> {
+    fn begin_body(&mut self, head: Head, rest: &[u8], engine: &Arc<Engine>) -> Result<Option<Received>, HeadError> {
         let limits = &engine.limits;
         let chunked = match head.framing {
             Framing::Absent | Framing::Length(0) => {

@@ -55,8 +55,7 @@ fn idle_connections_in_large_numbers_cost_little_memory_and_are_served() {
         let each = (now.resident_kib - before.resident_kib) * 1024 / count;
         // All of them are still served.
         for (i, client) in clients.iter_mut().enumerate().step_by(97) {
-            let response =
-                client.ask("GET", HEALTH).unwrap_or_else(|e| panic!("idle connection {i}, again: {e}"));
+            let response = client.ask("GET", HEALTH).unwrap_or_else(|e| panic!("idle connection {i}, again: {e}"));
             assert_eq!(response.status, 200, "idle connection {i}, again");
         }
         assert!(each < 4096, "{each} bytes a connection");
@@ -68,16 +67,12 @@ fn idle_connections_in_large_numbers_cost_little_memory_and_are_served() {
 fn connections_when_reset_by_the_client_leave_nothing_behind() {
     attack("20,000 connections reset", |target| {
         const COUNT: usize = 20_000;
-        let starts: [&[u8]; 4] = [
-            b"",
-            b"GET /hea",
-            HEALTH.as_bytes(),
-            b"POST /count HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nx",
-        ];
+        let starts: [&[u8]; 4] =
+            [b"", b"GET /hea", HEALTH.as_bytes(), b"POST /count HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nx"];
         let began = Instant::now();
         for i in 0..COUNT {
-            let mut stream = TcpStream::connect_timeout(&target.addr(), MAX_WAIT)
-                .unwrap_or_else(|e| panic!("connection {i}: {e}"));
+            let mut stream =
+                TcpStream::connect_timeout(&target.addr(), MAX_WAIT).unwrap_or_else(|e| panic!("connection {i}: {e}"));
             // Makes the close a reset.
             set_socket_linger(&stream, Some(Duration::ZERO)).expect("a connected socket");
             stream.write_all(starts[i % starts.len()]).unwrap_or_else(|e| panic!("connection {i}: {e}"));
@@ -102,13 +97,8 @@ fn idle_connections_are_closed_by_their_deadline() {
             latest,
         );
         let earliest = ms(setup.idle_ms.min(setup.head_ms)) - EARLY;
-        let silent = require_closed(
-            "silent from the start",
-            &silent.wait_closed(MAX_WAIT),
-            &[0, 408],
-            earliest,
-            latest,
-        );
+        let silent =
+            require_closed("silent from the start", &silent.wait_closed(MAX_WAIT), &[0, 408], earliest, latest);
         format!("after a response: {kept}; silent: {silent}")
     });
 }

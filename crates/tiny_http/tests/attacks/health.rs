@@ -124,8 +124,7 @@ fn ask_until(attacked: SocketAddr, reference: SocketAddr, rows: usize, done: imp
         if i % ROW == 0 && i >= rows * ROW && done() {
             break;
         }
-        for (asker, times) in [(&mut attacked, &mut report.attacked), (&mut reference, &mut report.reference)]
-        {
+        for (asker, times) in [(&mut attacked, &mut report.attacked), (&mut reference, &mut report.reference)] {
             let began = Instant::now();
             match asker.ask(i % 4 == 3) {
                 Ok(()) => times.push(began.elapsed()),

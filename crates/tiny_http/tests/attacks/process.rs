@@ -114,26 +114,15 @@ impl ServerProcess {
         let pid = self.child.id();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the server process lives");
         let number = |name: &str| {
-            let line =
-                status.lines().find(|l| l.starts_with(name)).unwrap_or_else(|| panic!("{name} in {status}"));
+            let line = status.lines().find(|l| l.starts_with(name)).unwrap_or_else(|| panic!("{name} in {status}"));
             line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
         };
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).expect("the server process lives").count();
-        Figures {
-            threads: number("Threads:"),
-            descriptors,
-            resident_kib: number("VmRSS:"),
-            peak_kib: number("VmHWM:"),
-        }
+        Figures { threads: number("Threads:"), descriptors, resident_kib: number("VmRSS:"), peak_kib: number("VmHWM:") }
     }
 
     /// Waits until the process has at most so many threads and descriptors. The error has the last figures.
-    pub fn wait_for(
-        &self,
-        threads: usize,
-        descriptors: usize,
-        max_wait: Duration,
-    ) -> Result<Figures, Figures> {
+    pub fn wait_for(&self, threads: usize, descriptors: usize, max_wait: Duration) -> Result<Figures, Figures> {
         let end = Instant::now() + max_wait;
         loop {
             let now = self.figures();

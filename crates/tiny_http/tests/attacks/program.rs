@@ -51,9 +51,8 @@ fn framing_probes_in_parallel_leave_no_connection_open() {
                 let mut all = Vec::new();
                 // A reset after a large rejected body counts as closed.
                 let end = client.stream.read_to_end(&mut all);
-                let open = end.is_err_and(|e| {
-                    matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
-                });
+                let open = end
+                    .is_err_and(|e| matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut));
                 assert!(!open, "round {round}: [{}] {} is left open", probe.group, probe.name);
                 responses.push(status_of(&all));
             }
@@ -93,8 +92,7 @@ fn responses_of_any_size_are_not_delayed_by_nagle() {
             let mut times: Vec<Duration> = (0..40)
                 .map(|i| {
                     let began = Instant::now();
-                    let response =
-                        client.ask("GET", &request).unwrap_or_else(|e| panic!("{kib} KiB, {i}: {e}"));
+                    let response = client.ask("GET", &request).unwrap_or_else(|e| panic!("{kib} KiB, {i}: {e}"));
                     assert_eq!(response.body.len(), kib * 1024);
                     began.elapsed()
                 })
@@ -148,10 +146,7 @@ fn requests_when_every_worker_blocks_are_queued_or_shed() {
     let woken = blockers.wait_for_responses(WORKERS, MAX_WAIT);
     assert!(woken.iter().all(|s| *s == 200), "the workers' own: {}", tally(woken));
     drop((arriving, blockers));
-    target.recovered(
-        &format!("{shed} shed within {shed_after:.1?}, {served} served; slow heads: {slow}"),
-        None,
-    );
+    target.recovered(&format!("{shed} shed within {shed_after:.1?}, {served} served; slow heads: {slow}"), None);
 }
 
 /// All workers sleep while streams are read at full speed: the streams must not delay the timer thread.
@@ -238,10 +233,7 @@ fn shutdown_under_load_answers_every_request() {
     let idle = require_closed("idle at the end", &idle, &[200], ms(0), MAX_WAIT);
     let sleepers = require_closed("in flight at the end", &sleepers, &[200], ms(0), MAX_WAIT);
     let answered = answered.into_inner() + baseline + (IDLE + WORKERS / 2) as u64;
-    assert_eq!(
-        received, answered,
-        "graceful end: requests received to the application, responses that arrived"
-    );
+    assert_eq!(received, answered, "graceful end: requests received to the application, responses that arrived");
     assert!(took < ms(setup.drain_ms), "graceful end: took {took:.1?} with nothing stuck");
     assert!(TcpStream::connect(addr).is_err(), "graceful end: the port still accepts");
     println!(

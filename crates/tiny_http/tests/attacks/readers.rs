@@ -21,8 +21,7 @@ fn wait_for_close(target: &Target, what: &str) -> String {
     // The healthy client has up to two connections.
     let began = Instant::now();
     let back = target.server.wait_for(usize::MAX, target.before.descriptors + 2, MAX_WAIT);
-    let now = back
-        .unwrap_or_else(|now| panic!("{what}: the server still holds {now:?}, before {:?}", target.before));
+    let now = back.unwrap_or_else(|now| panic!("{what}: the server still holds {now:?}, before {:?}", target.before));
     format!("closed after {:.1?} at a peak of {} KiB", began.elapsed(), now.peak_kib)
 }
 
@@ -84,10 +83,7 @@ fn lists_read_page_by_page_beside_stalled_ones_are_complete() {
             target.server.figures().threads
         });
         let took = began.elapsed();
-        format!(
-            "8 lists in {took:.1?}, {threads} threads; stalled: {}",
-            wait_for_close(target, "stalled lists")
-        )
+        format!("8 lists in {took:.1?}, {threads} threads; stalled: {}", wait_for_close(target, "stalled lists"))
     });
 }
 
@@ -106,9 +102,7 @@ fn readers_below_the_minimum_rate_are_closed() {
                 wait_for_response_start(&reader);
                 scope.spawn(move || {
                     // Ends when the server or the test closes the connection.
-                    while !stop.load(Ordering::Relaxed)
-                        && reader.stream.read(&mut [0; 1024]).is_ok_and(|n| n > 0)
-                    {
+                    while !stop.load(Ordering::Relaxed) && reader.stream.read(&mut [0; 1024]).is_ok_and(|n| n > 0) {
                         thread::sleep(ms(100));
                     }
                 });
@@ -173,9 +167,8 @@ fn pipelined_requests_are_answered_in_order() {
             scope.spawn(move || {
                 let mut writer = writer;
                 for start in (0..COUNT).step_by(100) {
-                    let batch: String = (start..start + 100)
-                        .map(|i| format!("GET /echo?{i} HTTP/1.1\r\nHost: h\r\n\r\n"))
-                        .collect();
+                    let batch: String =
+                        (start..start + 100).map(|i| format!("GET /echo?{i} HTTP/1.1\r\nHost: h\r\n\r\n")).collect();
                     writer.write_all(batch.as_bytes()).expect("the server takes requests that are answered");
                 }
             });

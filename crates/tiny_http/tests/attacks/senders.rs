@@ -61,8 +61,7 @@ fn requests_when_sent_byte_by_byte_are_answered() {
         let requests = [
             HEALTH.to_owned(),
             "POST /count HTTP/1.1\r\nHost: h\r\nContent-Length: 20\r\n\r\n01234567890123456789".to_owned(),
-            "POST /count HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
-                .to_owned(),
+            "POST /count HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n".to_owned(),
         ];
         let mut summary = Vec::new();
         for request in requests {
@@ -142,8 +141,7 @@ fn bodies_when_the_application_ignores_them_do_not_disturb_the_connection() {
                 scope.spawn(|| {
                     let mut client = target.client();
                     for round in 0..rounds {
-                        let response =
-                            client.ask("POST", &request).unwrap_or_else(|e| panic!("round {round}: {e}"));
+                        let response = client.ask("POST", &request).unwrap_or_else(|e| panic!("round {round}: {e}"));
                         assert_eq!(response.text(), "{\"ignored\":true}", "round {round}");
                     }
                 });
@@ -239,11 +237,7 @@ fn endless_empty_lines_are_stopped() {
 
 #[test]
 fn endless_chunk_size_is_stopped() {
-    endless(
-        "an endless chunk size",
-        "POST /count HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n",
-        "0",
-    );
+    endless("an endless chunk size", "POST /count HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n", "0");
 }
 
 #[test]
@@ -257,11 +251,7 @@ fn endless_chunk_extension_is_stopped() {
 
 #[test]
 fn endless_chunks_are_stopped() {
-    endless(
-        "endless chunks",
-        "POST /count HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n",
-        "1\r\nb\r\n",
-    );
+    endless("endless chunks", "POST /count HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n", "1\r\nb\r\n");
 }
 
 #[test]

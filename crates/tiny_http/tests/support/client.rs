@@ -171,8 +171,7 @@ impl Client {
             let end = self.fill_until(b"\r\n")?.ok_or("ended before a chunk")?;
             let line: Vec<u8> = self.unread.drain(..end).collect();
             let digits = String::from_utf8_lossy(&line[..end - 2]).into_owned();
-            let size =
-                usize::from_str_radix(&digits, 16).map_err(|e| format!("chunk size {digits:?}: {e}"))?;
+            let size = usize::from_str_radix(&digits, 16).map_err(|e| format!("chunk size {digits:?}: {e}"))?;
             body.extend(self.take(size)?);
             if self.take(2)? != b"\r\n" {
                 return Err("a chunk without its CRLF".to_owned());

@@ -1,8 +1,8 @@
 //! Probes of the end of a body: `Content-Length`, `Transfer-Encoding`, chunks, and attempts to hide them.
 
 use super::{
-    BAD, BAD_OR_CODING, BAD_OR_TOO_LARGE, CODING, ENDLESS_CHUNKS, HELLO, MAX_HEAD_BYTES, POST_A, Probe,
-    SMUGGLED, TOO_LARGE, chunked, get, post, rejected, served, served_then_rejected,
+    BAD, BAD_OR_CODING, BAD_OR_TOO_LARGE, CODING, ENDLESS_CHUNKS, HELLO, MAX_HEAD_BYTES, POST_A, Probe, SMUGGLED,
+    TOO_LARGE, chunked, get, post, rejected, served, served_then_rejected,
 };
 
 pub(super) fn smuggling() -> Vec<Probe> {
@@ -11,11 +11,7 @@ pub(super) fn smuggling() -> Vec<Probe> {
     let request_as_chunk = format!("{:x}\r\n{SMUGGLED}\r\n0\r\n\r\n", SMUGGLED.len());
     vec![
         rejected("CL.TE", post("Content-Length: 6\r\nTransfer-Encoding: chunked", &chunks_then_request), BAD),
-        rejected(
-            "TE.CL",
-            post("Transfer-Encoding: chunked\r\nContent-Length: 4", "5c\r\nGPOST / HTTP/1.1\r\n"),
-            BAD,
-        ),
+        rejected("TE.CL", post("Transfer-Encoding: chunked\r\nContent-Length: 4", "5c\r\nGPOST / HTTP/1.1\r\n"), BAD),
         rejected(
             "CL.TE, the length of the whole",
             post("Content-Length: 5\r\nTransfer-Encoding: chunked", "0\r\n\r\n"),
@@ -27,36 +23,16 @@ pub(super) fn smuggling() -> Vec<Probe> {
             post("Content-Length: 5\r\nTransfer-Encoding: x", "hello"),
             BAD_OR_CODING,
         ),
-        rejected(
-            "CL.TE, the coding empty",
-            post("Content-Length: 5\r\nTransfer-Encoding:", "hello"),
-            BAD_OR_CODING,
-        ),
+        rejected("CL.TE, the coding empty", post("Content-Length: 5\r\nTransfer-Encoding:", "hello"), BAD_OR_CODING),
         rejected("CL.TE on a GET", get("Content-Length: 5\r\nTransfer-Encoding: chunked"), BAD),
         rejected("CL.CL, different", post("Content-Length: 0\r\nContent-Length: 5", "hello"), BAD),
-        rejected(
-            "CL.CL, different, the larger first",
-            post("Content-Length: 5\r\nContent-Length: 0", "hello"),
-            BAD,
-        ),
+        rejected("CL.CL, different, the larger first", post("Content-Length: 5\r\nContent-Length: 0", "hello"), BAD),
         rejected("CL.CL, the same", post("Content-Length: 5\r\nContent-Length: 5", "hello"), BAD),
         rejected("CL.CL, in another case", post("Content-Length: 5\r\ncontent-length: 6", "hello!"), BAD),
-        rejected(
-            "CL.CL, far apart",
-            post("Content-Length: 5\r\nA: 1\r\nB: 2\r\nContent-Length: 6", "hello"),
-            BAD,
-        ),
+        rejected("CL.CL, far apart", post("Content-Length: 5\r\nA: 1\r\nB: 2\r\nContent-Length: 6", "hello"), BAD),
         rejected("CL hidden by a blank before the colon", post("Content-Length : 5", "hello"), BAD),
-        rejected(
-            "TE hidden by a blank before the colon",
-            post("Transfer-Encoding : chunked", "0\r\n\r\n"),
-            BAD,
-        ),
-        rejected(
-            "TE hidden by a tab before the colon",
-            post("Transfer-Encoding\t: chunked", "0\r\n\r\n"),
-            BAD,
-        ),
+        rejected("TE hidden by a blank before the colon", post("Transfer-Encoding : chunked", "0\r\n\r\n"), BAD),
+        rejected("TE hidden by a tab before the colon", post("Transfer-Encoding\t: chunked", "0\r\n\r\n"), BAD),
         rejected("TE hidden behind a fold", post("Transfer-Encoding:\r\n chunked", "0\r\n\r\n"), BAD),
         rejected(
             "TE hidden in a fold of another header",
@@ -69,11 +45,7 @@ pub(super) fn smuggling() -> Vec<Probe> {
         served("a request as body", post(&request_as_body, SMUGGLED), &[("POST", "/a", SMUGGLED)]),
         served("a request as chunk", chunked(&request_as_chunk), &[("POST", "/a", SMUGGLED)]),
         served("a request as body of a GET", get(&request_as_body) + SMUGGLED, &[("GET", "/a", SMUGGLED)]),
-        served(
-            "other names are no framing",
-            post("Content_Length: 99\r\nTransfer_Encoding: chunked", ""),
-            &[POST_A],
-        ),
+        served("other names are no framing", post("Content_Length: 99\r\nTransfer_Encoding: chunked", ""), &[POST_A]),
         served_then_rejected(
             "a length too short",
             post("Content-Length: 3", "abc{\"d\":1}\r\n"),
@@ -100,11 +72,7 @@ pub(super) fn transfer_codings() -> Vec<Probe> {
         served("chunked, no blank before it", coded("chunked"), &[HELLO]),
         served("chunked between blanks and tabs", coded(" \t chunked \t "), &[HELLO]),
         served("chunked in capitals", coded(" Chunked"), &[HELLO]),
-        served(
-            "the name in small letters",
-            post("transfer-encoding: chunked", "5\r\nhello\r\n0\r\n\r\n"),
-            &[HELLO],
-        ),
+        served("the name in small letters", post("transfer-encoding: chunked", "5\r\nhello\r\n0\r\n\r\n"), &[HELLO]),
         rejected("TE.TE, the same", coded(" chunked\r\nTransfer-Encoding: chunked"), BAD),
         rejected("TE.TE, identity second", coded(" chunked\r\nTransfer-Encoding: identity"), BAD_OR_CODING),
         rejected("TE.TE, identity first", coded(" identity\r\nTransfer-Encoding: chunked"), BAD_OR_CODING),
@@ -194,27 +162,15 @@ pub(super) fn chunks() -> Vec<Probe> {
             &[("POST", "/a", "01234567890123456789")],
         ),
         served("leading zeros", chunked("0005\r\nhello\r\n000\r\n\r\n"), &[HELLO]),
-        served(
-            "line ends inside",
-            chunked("7\r\n\r\n0\r\n\r\n\r\n0\r\n\r\n"),
-            &[("POST", "/a", "\r\n0\r\n\r\n")],
-        ),
-        served(
-            "on a GET",
-            get("Transfer-Encoding: chunked") + "5\r\nhello\r\n0\r\n\r\n",
-            &[("GET", "/a", "hello")],
-        ),
+        served("line ends inside", chunked("7\r\n\r\n0\r\n\r\n\r\n0\r\n\r\n"), &[("POST", "/a", "\r\n0\r\n\r\n")]),
+        served("on a GET", get("Transfer-Encoding: chunked") + "5\r\nhello\r\n0\r\n\r\n", &[("GET", "/a", "hello")]),
         served("a trailer, discarded", chunked("5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n"), &[HELLO]),
         served(
             "framing in a trailer, discarded",
             chunked("5\r\nhello\r\n0\r\nContent-Length: 9\r\nTransfer-Encoding: x\r\n\r\n"),
             &[HELLO],
         ),
-        served(
-            "Connection in a trailer, discarded",
-            chunked("5\r\nhello\r\n0\r\nConnection: close\r\n\r\n"),
-            &[HELLO],
-        ),
+        served("Connection in a trailer, discarded", chunked("5\r\nhello\r\n0\r\nConnection: close\r\n\r\n"), &[HELLO]),
         served("an extension", chunked("5;a=b\r\nhello\r\n0\r\n\r\n"), &[HELLO]),
         served("an extension in quotes", chunked("5;a=\"b;c\"\r\nhello\r\n0;z\r\n\r\n"), &[HELLO]),
         rejected("an extension with a bare LF", chunked("5;a\nb\r\nhello\r\n0\r\n\r\n"), BAD),
@@ -235,11 +191,7 @@ pub(super) fn chunks() -> Vec<Probe> {
         rejected("2^63", chunked("8000000000000000\r\nhello\r\n0\r\n\r\n"), BAD_OR_TOO_LARGE),
         rejected("2^64 - 1", chunked("ffffffffffffffff\r\nhello\r\n0\r\n\r\n"), BAD_OR_TOO_LARGE),
         rejected("2^64 + 5", chunked("10000000000000005\r\nhello\r\n0\r\n\r\n"), BAD_OR_TOO_LARGE),
-        rejected(
-            "2^128 + 5",
-            chunked("100000000000000000000000000000005\r\nhello\r\n0\r\n\r\n"),
-            BAD_OR_TOO_LARGE,
-        ),
+        rejected("2^128 + 5", chunked("100000000000000000000000000000005\r\nhello\r\n0\r\n\r\n"), BAD_OR_TOO_LARGE),
         rejected("size line ends in LF", chunked("5\nhello\r\n0\r\n\r\n"), BAD),
         rejected("size line ends in CR", chunked("5\rhello\r\n0\r\n\r\n"), BAD),
         rejected("data end in LF", chunked("5\r\nhello\n0\r\n\r\n"), BAD),
@@ -251,26 +203,14 @@ pub(super) fn chunks() -> Vec<Probe> {
         rejected("last chunk ends in LF", chunked("5\r\nhello\r\n0\n\r\n"), BAD),
         rejected("body ends in LF", chunked("5\r\nhello\r\n0\r\n\n"), BAD),
         rejected("body ends in CR and a letter", chunked("5\r\nhello\r\n0\r\n\rx"), BAD),
-        rejected(
-            "a trailer without colon",
-            chunked("5\r\nhello\r\n0\r\nGET /smuggled HTTP/1.1\r\n\r\n"),
-            BAD,
-        ),
+        rejected("a trailer without colon", chunked("5\r\nhello\r\n0\r\nGET /smuggled HTTP/1.1\r\n\r\n"), BAD),
         rejected("a trailer folded", chunked("5\r\nhello\r\n0\r\nA: b\r\n c\r\n\r\n"), BAD),
         rejected("a trailer ended by LF", chunked("5\r\nhello\r\n0\r\nA: b\n\r\n"), BAD),
         rejected("a trailer with NUL", chunked("5\r\nhello\r\n0\r\nA: \0\r\n\r\n"), BAD),
         rejected("a trailer with a blank before the colon", chunked("5\r\nhello\r\n0\r\nA : b\r\n\r\n"), BAD),
         rejected("an endless size line", chunked(&"0".repeat(3 * MAX_HEAD_BYTES)), ENDLESS_CHUNKS),
-        rejected(
-            "an endless extension",
-            chunked(&format!("5;{}", "a".repeat(3 * MAX_HEAD_BYTES))),
-            ENDLESS_CHUNKS,
-        ),
+        rejected("an endless extension", chunked(&format!("5;{}", "a".repeat(3 * MAX_HEAD_BYTES))), ENDLESS_CHUNKS),
         rejected("endless trailers", chunked(&trailers(10_000)), ENDLESS_CHUNKS),
-        rejected(
-            "an endless trailer",
-            chunked(&format!("0\r\nA: {}", "a".repeat(3 * MAX_HEAD_BYTES))),
-            ENDLESS_CHUNKS,
-        ),
+        rejected("an endless trailer", chunked(&format!("0\r\nA: {}", "a".repeat(3 * MAX_HEAD_BYTES))), ENDLESS_CHUNKS),
     ]
 }

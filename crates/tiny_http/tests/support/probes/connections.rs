@@ -1,9 +1,9 @@
 //! Probes of limits, and of several requests on one connection.
 
 use super::{
-    BAD, GET_A, HEADERS_TOO_LARGE, HELLO, LINE_TOO_LONG, MAX_BODY_BYTES, MAX_HEAD_BYTES, MAX_URL_BYTES,
-    Probe, Request, TOO_LARGE, URL_TOO_LONG, VERSION, chunked, closes, cut, ended, get, line, post, rejected,
-    served, served_then_rejected,
+    BAD, GET_A, HEADERS_TOO_LARGE, HELLO, LINE_TOO_LONG, MAX_BODY_BYTES, MAX_HEAD_BYTES, MAX_URL_BYTES, Probe, Request,
+    TOO_LARGE, URL_TOO_LONG, VERSION, chunked, closes, cut, ended, get, line, post, rejected, served,
+    served_then_rejected,
 };
 
 pub(super) fn limits() -> Vec<Probe> {
@@ -56,16 +56,8 @@ pub(super) fn limits() -> Vec<Probe> {
             TOO_LARGE,
         ),
         rejected("chunks far too large together", chunked(&chunk(64 * 1024).repeat(40)), TOO_LARGE),
-        rejected(
-            "Expect with a body too large",
-            post(&format!("{over}\r\nExpect: 100-continue"), ""),
-            TOO_LARGE,
-        ),
-        served(
-            "an unknown expectation, passed over",
-            post("Content-Length: 5\r\nExpect: tea", "hello"),
-            &[HELLO],
-        ),
+        rejected("Expect with a body too large", post(&format!("{over}\r\nExpect: 100-continue"), ""), TOO_LARGE),
+        served("an unknown expectation, passed over", post("Content-Length: 5\r\nExpect: tea", "hello"), &[HELLO]),
     ]
 }
 
@@ -137,16 +129,8 @@ pub(super) fn pipelines() -> Vec<Probe> {
             &[("GET", "/1", ""), ("GET", "/2", ""), ("GET", "/3", "")],
         ),
         served("a hundred", (0..100).map(number).collect::<String>(), &hundred),
-        served(
-            "a body, then a request",
-            post("Content-Length: 5", "hello") + &number(1),
-            &[HELLO, ("GET", "/1", "")],
-        ),
-        served(
-            "chunks, then a request",
-            chunked("5\r\nhello\r\n0\r\n\r\n") + &number(1),
-            &[HELLO, ("GET", "/1", "")],
-        ),
+        served("a body, then a request", post("Content-Length: 5", "hello") + &number(1), &[HELLO, ("GET", "/1", "")]),
+        served("chunks, then a request", chunked("5\r\nhello\r\n0\r\n\r\n") + &number(1), &[HELLO, ("GET", "/1", "")]),
         served(
             "chunks and a trailer, then a request",
             chunked("5\r\nhello\r\n0\r\nA: b\r\n\r\n") + &number(1),

@@ -1,8 +1,8 @@
 //! Probes of the head: line ends, control bytes, headers, `Host`, request lines.
 
 use super::{
-    BAD, BAD_OR_CODING, BAD_OR_VERSION, GET_A, HEADERS_TOO_LARGE, HELLO, MAX_HEADERS, Probe, VERSION, closes,
-    get, line, post, rejected, served,
+    BAD, BAD_OR_CODING, BAD_OR_VERSION, GET_A, HEADERS_TOO_LARGE, HELLO, MAX_HEADERS, Probe, VERSION, closes, get,
+    line, post, rejected, served,
 };
 
 pub(super) fn line_ends() -> Vec<Probe> {
@@ -62,17 +62,9 @@ pub(super) fn control_bytes() -> Vec<Probe> {
         rejected("VT between words", line("GET\x0b/a\x0bHTTP/1.1"), BAD),
         served("letters beyond ASCII in a value", get("A: \u{e9}"), &[GET_A]),
         served("a tab in a value", get("A: b\tc"), &[GET_A]),
-        rejected(
-            "a TLS hello",
-            b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03\x52\x36\x2c\x10".to_vec(),
-            BAD,
-        ),
+        rejected("a TLS hello", b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03\x52\x36\x2c\x10".to_vec(), BAD),
         rejected("an SSH greeting", "SSH-2.0-OpenSSH_9.6\r\n", BAD),
-        rejected(
-            "frames of HTTP/2 without a preface",
-            b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03".to_vec(),
-            BAD,
-        ),
+        rejected("frames of HTTP/2 without a preface", b"\x00\x00\x12\x04\x00\x00\x00\x00\x00\x00\x03".to_vec(), BAD),
     ]
 }
 
@@ -129,11 +121,7 @@ pub(super) fn request_lines() -> Vec<Probe> {
     vec![
         served("absolute-form", line("GET http://h/a?b=c HTTP/1.1"), &[("GET", "http://h/a?b=c", "")]),
         served("asterisk-form", line("OPTIONS * HTTP/1.1"), &[("OPTIONS", "*", "")]),
-        served(
-            "a query and escapes",
-            line("GET /a%20b?c=%C3%A9&d HTTP/1.1"),
-            &[("GET", "/a%20b?c=%C3%A9&d", "")],
-        ),
+        served("a query and escapes", line("GET /a%20b?c=%C3%A9&d HTTP/1.1"), &[("GET", "/a%20b?c=%C3%A9&d", "")]),
         served("a method of its own", line("BREW /a HTTP/1.1"), &[("BREW", "/a", "")]),
         served("a method in small letters is another", line("get /a HTTP/1.1"), &[("get", "/a", "")]),
         served("two slashes first", line("GET //a HTTP/1.1"), &[("GET", "//a", "")]),

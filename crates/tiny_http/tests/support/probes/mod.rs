@@ -89,20 +89,10 @@ pub fn all() -> Vec<Probe> {
 
 type Request<'a> = (&'a str, &'a str, &'a str);
 
-fn probe(
-    name: &str,
-    bytes: impl Into<Vec<u8>>,
-    seen: &[Request],
-    rejection: &'static [u16],
-    end: End,
-) -> Probe {
+fn probe(name: &str, bytes: impl Into<Vec<u8>>, seen: &[Request], rejection: &'static [u16], end: End) -> Probe {
     let seen = seen
         .iter()
-        .map(|(method, url, body)| Seen {
-            method: (*method).into(),
-            url: (*url).into(),
-            body: (*body).into(),
-        })
+        .map(|(method, url, body)| Seen { method: (*method).into(), url: (*url).into(), body: (*body).into() })
         .collect();
     Probe { group: "", name: name.into(), bytes: bytes.into(), seen, rejection, end }
 }
@@ -123,12 +113,7 @@ fn rejected(name: &str, bytes: impl Into<Vec<u8>>, rejection: &'static [u16]) ->
 }
 
 /// Valid requests, then a rejection.
-fn served_then_rejected(
-    name: &str,
-    bytes: impl Into<Vec<u8>>,
-    seen: &[Request],
-    rejection: &'static [u16],
-) -> Probe {
+fn served_then_rejected(name: &str, bytes: impl Into<Vec<u8>>, seen: &[Request], rejection: &'static [u16]) -> Probe {
     probe(name, with_smuggled(bytes), seen, rejection, End::Closed)
 }
 
