@@ -13,6 +13,9 @@ pub struct Preconditions {
     if_none_match: Option<Unwanted>,
 }
 
+/// The entity tags of which a task must have one, and those of which it must have none.
+pub type EntityTagLists = (Option<Vec<String>>, Option<Vec<String>>);
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Unwanted {
     Any,
@@ -54,7 +57,7 @@ impl Preconditions {
 
     /// The entity tags of which a task must have one, and those of which it must have none, for a statement that writes. `None`
     /// when there is no condition.
-    pub fn for_write(&self) -> Option<(Option<Vec<String>>, Option<Vec<String>>)> {
+    pub fn for_write(&self) -> Option<EntityTagLists> {
         match (self.if_match.clone(), self.if_none_match.clone()) {
             (None, None) => None,
             // One of no tags: no task that exists has that.

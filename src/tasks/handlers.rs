@@ -130,7 +130,7 @@ pub fn render(user: &UserId, plan: &TaskPlan, result: Result<Vec<Row>, DbError>)
     }
     let row = rows.first().ok_or(ApiError::TaskNotFound)?;
     let mut reader = RowReader::new(row);
-    let read = reader.task(user).and_then(|task| Ok((task, reader.next::<Option<&str>>()?.unwrap_or_default())));
+    let read = reader.task(user).and_then(|task| Ok((task, reader.column::<Option<&str>>()?.unwrap_or_default())));
     let (task, tag) = read.map_err(|error| to_api_error(&error, answer))?;
     // The statement returned a row of nulls.
     let task = task.ok_or(ApiError::PreconditionFailed)?;

@@ -113,7 +113,7 @@ impl Page {
         let is_full = self.tasks == max_tasks || self.json.len() >= MAX_PAGE_BYTES;
         let key = if is_full || self.total == Some(0) { Some(reader.sort_key(query.sort)?) } else { None };
         if self.total == Some(0) {
-            self.total = reader.next()?;
+            self.total = reader.column()?;
         }
         let Some(task) = task else { return Ok(()) };
         if let Some(key) = key.filter(|_| is_full) {

@@ -35,7 +35,7 @@ impl<'r> RowReader<'r> {
     ///
     /// # Errors
     /// When there is none, or its type is another.
-    pub fn next<T: FromSql<'r>>(&mut self) -> Result<T, DbError> {
+    pub fn column<T: FromSql<'r>>(&mut self) -> Result<T, DbError> {
         self.next += 1;
         self.row.try_get(self.next - 1).map_err(|error| DbError::Defect(error.to_string()))
     }
@@ -46,13 +46,13 @@ impl<'r> RowReader<'r> {
     /// # Errors
     /// When it is another user's: nobody is shown another's task, whatever may have gone wrong.
     pub fn task(&mut self, user: &UserId) -> Result<Option<Task<'r>>, DbError> {
-        let id: Option<i64> = self.next()?;
-        let user_id: Option<&str> = self.next()?;
-        let title: Option<&str> = self.next()?;
-        let description = self.next()?;
-        let completed: Option<bool> = self.next()?;
-        let created_at: Option<Timestamp> = self.next()?;
-        let updated_at: Option<Timestamp> = self.next()?;
+        let id: Option<i64> = self.column()?;
+        let user_id: Option<&str> = self.column()?;
+        let title: Option<&str> = self.column()?;
+        let description = self.column()?;
+        let completed: Option<bool> = self.column()?;
+        let created_at: Option<Timestamp> = self.column()?;
+        let updated_at: Option<Timestamp> = self.column()?;
         let (Some(id), Some(user_id)) = (id, user_id) else { return Ok(None) };
         if user_id != user.as_str() {
             return Err(DbError::Defect("the row is another user's task".to_owned()));
@@ -74,8 +74,8 @@ impl<'r> RowReader<'r> {
     /// When its type is another.
     pub fn sort_key(&mut self, sort: Sort) -> Result<SortKey, DbError> {
         match sort {
-            Sort::CreatedAt | Sort::UpdatedAt => self.next().map(SortKey::Time),
-            Sort::Title => self.next().map(SortKey::Text),
+            Sort::CreatedAt | Sort::UpdatedAt => self.column().map(SortKey::Time),
+            Sort::Title => self.column().map(SortKey::Text),
         }
     }
 }
