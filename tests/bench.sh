@@ -18,8 +18,11 @@ send ada PATCH "/api/tasks/$id/complete" '{"completed":true}'
 check 'it is completed' 200 "$status"
 
 # Each statement that came by the extended protocol, on a line of its own, without white space.
-perl -0777 -ne 'while (/ execute [^:\n]+: (.*?)(?=\n\d{4}-\d\d-\d\d |\z)/gs) { (my $text = $1) =~ s/\s+//g; print "$text\n" }' \
-    "$work/postgres/log" >"$work/statements"
+perl -0777 -ne '
+    while (/ execute [^:\n]+: (.*?)(?=\n\d{4}-\d\d-\d\d |\z)/gs) {
+        (my $text = $1) =~ s/\s+//g;
+        print "$text\n";
+    }' "$work/postgres/log" >"$work/statements"
 for copy in "$root"/bench/sql/*.sql; do
     check_that "the server sends bench/sql/$(basename "$copy")" \
         grep -q -x -F -e "$(tr -d '[:space:]' <"$copy")" "$work/statements"
