@@ -1,6 +1,7 @@
 //! Where the issuer's key set comes from: over HTTP from the issuer, or from any function (the table `jwks`).
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,8 @@ use serde_json::Value;
 use ureq::http::{StatusCode, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Error, Timeout};
+
+use super::KeySet;
 
 /// How long the connection to the issuer may take: DNS, TCP and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -24,9 +27,8 @@ type FetchFn = dyn Fn() -> Result<Option<Vec<Value>>, String> + Send + Sync;
 
 /// A source of JSON Web Keys.
 pub struct KeySource {
-    /// Its name in the log.
-    pub(super) name: String,
-    pub(super) fetch: Box<FetchFn>,
+    name: String,
+    fetch: Box<FetchFn>,
 }
 
 impl KeySource {
@@ -37,6 +39,21 @@ impl KeySource {
         fetch: impl Fn() -> Result<Option<Vec<Value>>, String> + Send + Sync + 'static,
     ) -> Self {
         Self { name: name.into(), fetch: Box::new(fetch) }
+    }
+
+    /// Its name in the log.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Asks the source. Blocks as long as that does.
+    ///
+    /// # Errors
+    /// Why it failed. A panic counts as a failure.
+    pub fn fetch(&self) -> Result<KeySet, String> {
+        let jwks =
+            catch_unwind(AssertUnwindSafe(&self.fetch)).unwrap_or_else(|_| Err("the fetch panicked".to_owned()))?;
+        jwks.map_or_else(|| Ok(KeySet::absent()), |jwks| KeySet::read(&jwks))
     }
 
     /// The key set at this URL. With `https`, the certificate is verified against Mozilla's roots. Redirects are not

@@ -15,7 +15,8 @@ mod jws;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use jsonwebtoken::DecodingKey;
+use jsonwebtoken::crypto::verify;
+use jsonwebtoken::{Algorithm, DecodingKey};
 use log::warn;
 
 use claims::{Claims, ExpectedClaims};
@@ -25,6 +26,8 @@ pub use jwks_cache::{JwksCache, JwksStatus, Lookup};
 pub use jwks_source::{JwksUrl, KeySource};
 pub use jws::MAX_TOKEN_BYTES;
 use jws::{Jws, SignatureScheme, parse_object};
+
+use crate::http::json::JsonValue;
 
 /// The longest user id, in characters.
 pub const MAX_USER_ID_CHARS: usize = 255;
@@ -101,10 +104,10 @@ pub struct Verifier {
 impl Verifier {
     /// A verifier for these secrets and expected claims.
     pub fn new(config: AuthConfig) -> Self {
-        let AuthConfig { secrets, issuer, audience } = config;
         let key = |secret: &String| DecodingKey::from_secret(secret.as_bytes());
+        let (issuer, audience) = (config.issuer.map(JsonValue::Text), config.audience.map(JsonValue::Text));
         Self {
-            secrets: secrets.iter().map(key).collect(),
+            secrets: config.secrets.iter().map(key).collect(),
             expected: ExpectedClaims { issuer, audience },
             bad_signatures: AtomicU64::new(0),
             has_good_signature: AtomicBool::new(false),
@@ -150,12 +153,8 @@ impl Verifier {
 
     /// The library compares in constant time.
     fn verify_with_secret(&self, jws: &Jws) -> Result<(), AuthError> {
-        let holds = |secret| {
-            let Jws { signing_input, encoded_signature, .. } = jws;
-            jsonwebtoken::crypto::verify(encoded_signature, signing_input, secret, jsonwebtoken::Algorithm::HS256)
-                .unwrap_or(false)
-        };
-        if self.secrets.iter().any(holds) {
+        let verify = |secret| verify(jws.encoded_signature, jws.signing_input, secret, Algorithm::HS256);
+        if self.secrets.iter().any(|secret| verify(secret).unwrap_or(false)) {
             self.has_good_signature.store(true, Ordering::Relaxed);
             return Ok(());
         }

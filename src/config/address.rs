@@ -3,9 +3,6 @@
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 
-/// Processors in the names of platforms, as conda puts one into `HOST` (`x86_64-conda-linux-gnu`).
-const PROCESSORS: [&str; 6] = ["x86_64", "aarch64", "arm64", "i686", "ppc64le", "s390x"];
-
 /// An address to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenAddress {
@@ -59,15 +56,10 @@ impl ListenAddress {
     }
 
     fn explain(&self, action: &str, error: &io::Error) -> String {
-        let is_platform = self.host.split_once('-').is_some_and(|(first, _)| PROCESSORS.contains(&first));
         let hint = match error.kind() {
             ErrorKind::AddrInUse => "stop the process that listens there, or choose another port",
             ErrorKind::PermissionDenied => "choose a port from 1024 on",
-            _ if is_platform => {
-                "a tool such as conda set HOST to the name of a platform: unset HOST, or set it to 0.0.0.0"
-            }
-            _ if self.settings.starts_with("ADMIN_ADDR") => "give an address of this machine",
-            _ => "give an address of this machine without quotes, scheme or port, such as 0.0.0.0, 127.0.0.1 or ::",
+            _ => "give an address of this machine without quotes or scheme, such as 0.0.0.0, or leave the setting out",
         };
         format!("cannot {action} {}: {error}; {hint}", self.settings)
     }
@@ -101,12 +93,7 @@ mod tests {
             assert!(message.contains(&format!("HOST=`{host}` PORT=0")), "{message}");
             assert!(message.contains("give an address of this machine"), "{message}");
         }
-        for (host, hint) in [
-            ("x86_64-conda-linux-gnu", "unset HOST"),
-            ("aarch64-conda-linux-gnu", "unset HOST"),
-            ("\"127.0.0.1\"", "without quotes"),
-            ("127.0.0.1:8000", "without quotes, scheme or port"),
-        ] {
+        for (host, hint) in [("x86_64-conda-linux-gnu", "leave the setting out"), ("\"127.0.0.1\"", "without quotes")] {
             // No lookup: it would ask a name server.
             let message = ListenAddress::new(host, 0).explain("resolve", &ErrorKind::NotFound.into());
             assert!(message.contains(&format!("HOST=`{host}`")) && message.contains(hint), "{message}");
@@ -117,7 +104,7 @@ mod tests {
     fn admin_address_that_cannot_be_used_is_named_with_its_value() {
         let message = ListenAddress::parse_admin("192.0.2.7:0").unwrap().bind().unwrap_err();
         assert!(message.starts_with("cannot listen on ADMIN_ADDR=`192.0.2.7:0`: "), "{message}");
-        assert!(message.ends_with("; give an address of this machine"), "{message}");
+        assert!(message.contains("; give an address of this machine"), "{message}");
     }
 
     #[test]

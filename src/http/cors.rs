@@ -3,8 +3,8 @@
 //! Pure. The frontend sends credentials, so a browser takes `*` literally in each of these headers (Fetch standard,
 //! "CORS protocol and credentials"): everything is written out, and the origin is echoed.
 
-use std::fmt;
 use std::net::Ipv6Addr;
+use std::num::NonZeroU16;
 
 use crate::http::Response;
 
@@ -50,50 +50,31 @@ fn is_label_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'-'
 }
 
-/// An entry of the list of origins that is none; says which and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadOrigin {
-    entry: String,
-    why: &'static str,
-}
-
-impl fmt::Display for BadOrigin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` {}", self.entry, self.why)
-    }
-}
-
 impl Policy {
     /// Reads a comma-separated list of origins. Trailing slashes and default ports are dropped, as browsers do.
     ///
     /// # Errors
-    /// The entries that are no origin.
-    pub fn parse(list: &str) -> Result<Self, Vec<BadOrigin>> {
+    /// The entries that are no origin, and why. The text follows the variable's name.
+    pub fn parse(list: &str) -> Result<Self, String> {
         let mut policy = Self { any: false, origins: Vec::new() };
-        let mut bad = Vec::new();
+        let mut errors = Vec::new();
         for entry in list.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
-            match entry {
-                "*" => policy.any = true,
-                _ => match parse_pattern(entry) {
-                    Ok(pattern) => policy.origins.push(pattern),
-                    Err(why) => bad.push(BadOrigin { entry: entry.to_owned(), why }),
-                },
+            match parse_pattern(entry) {
+                _ if entry == "*" => policy.any = true,
+                Ok(pattern) => policy.origins.push(pattern),
+                Err(why) => errors.push(format!("`{entry}` {why}")),
             }
         }
-        if bad.is_empty() { Ok(policy) } else { Err(bad) }
+        if errors.is_empty() { Ok(policy) } else { Err(format!("contains invalid origins: {}", errors.join("; "))) }
     }
 
     /// The origin to name in the answer, or `None` when this page may not read it. `null`, the origin of sandboxed
     /// and local pages, stands for everybody and is never allowed.
     pub fn allowed_origin<'o>(&self, origin: Option<&'o str>) -> Option<&'o str> {
-        let origin = origin.filter(|origin| *origin != "null" && is_header_text(origin))?;
+        let is_visible = |origin: &str| !origin.is_empty() && origin.bytes().all(|byte| byte.is_ascii_graphic());
+        let origin = origin.filter(|origin| *origin != "null" && is_visible(origin))?;
         (self.any || self.origins.iter().any(|pattern| pattern.matches(origin))).then_some(origin)
     }
-}
-
-/// Whether a value can be sent back in a header as it came.
-fn is_header_text(value: &str) -> bool {
-    !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn parse_pattern(entry: &str) -> Result<Pattern, &'static str> {
@@ -109,15 +90,11 @@ fn parse_pattern(entry: &str) -> Result<Pattern, &'static str> {
         return Err("is not an origin (scheme://host or scheme://host:port, no path, no quotes)");
     }
     match authority.split_once('*') {
-        None => Ok(Pattern::Exact(origin_of(scheme, authority))),
+        None => Ok(Pattern::Exact(format!("{scheme}://{authority}"))),
         Some((_, after)) if after.contains('*') => Err("has more than one `*`"),
         Some((_, after)) if !is_in_a_domain(after) => Err("has its `*` outside a sub-domain"),
-        Some((before, after)) => Ok(Pattern::Wildcard(origin_of(scheme, before), after.to_owned())),
+        Some((before, after)) => Ok(Pattern::Wildcard(format!("{scheme}://{before}"), after.to_owned())),
     }
-}
-
-fn origin_of(scheme: &str, authority: &str) -> String {
-    format!("{scheme}://{authority}")
 }
 
 /// RFC 3986, section 3.1. An app's own, such as `capacitor://localhost`, is one too.
@@ -126,23 +103,17 @@ fn is_scheme(scheme: &str) -> bool {
         && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
-/// A host, or an IPv6 address in brackets, and a port if there is one.
+/// A host name, perhaps with `*`, or an IPv6 address in brackets; and a port if there is one.
 fn is_authority(authority: &str) -> bool {
-    let is_address = |address: &str| address.parse::<Ipv6Addr>().is_ok();
-    let is_name =
-        |name: &str| !name.is_empty() && name.bytes().all(|byte| is_label_byte(byte) || b"._*".contains(&byte));
-    let (is_host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, port)) => (is_address(address), port),
-        None => {
-            let end = authority.find(':').unwrap_or(authority.len());
-            (is_name(&authority[..end]), &authority[end..])
-        }
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
     };
-    is_host && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
-}
-
-fn is_port(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port > 0)
+    let is_host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(|byte| is_label_byte(byte) || b"._*".contains(&byte)),
+    };
+    is_host && port.is_none_or(|port| port.parse::<NonZeroU16>().is_ok())
 }
 
 /// Whether what follows a `*` keeps it within a domain: `*.com` and `*-app.com` are anybody's who registers a name.
@@ -262,7 +233,7 @@ mod tests {
             "https://user@a.example",
         ] {
             let bad = Policy::parse(entry).unwrap_err();
-            assert!(bad[0].to_string().contains(entry), "{entry}: {}", bad[0]);
+            assert!(bad.contains(entry), "{bad}");
         }
     }
 

@@ -2,9 +2,8 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::Instant;
 
-use crate::auth::{JwksCache, JwksStatus};
+use crate::auth::KeySource;
 use crate::config::Config;
 use crate::db::Database;
 use crate::ops::check_database::{self, Finding};
@@ -36,8 +35,7 @@ pub fn run(out: &mut dyn Write) -> io::Result<bool> {
     }
     let has_url = config.jwks_url.is_some();
     let database = Arc::new(Database::without_schema(config.database, config.database_limits));
-    let cache = JwksCache::<()>::new(key_source(config.jwks_url, &database), |_| {});
-    report.keys(&cache.refresh(Instant::now()), has_url)?;
+    report.keys(&key_source(config.jwks_url, &database), has_url)?;
     Ok(report.passed)
 }
 
@@ -63,25 +61,25 @@ impl Report<'_> {
     }
 
     /// `has_url`: the operator named the key set, so that it must have a usable key.
-    fn keys(&mut self, status: &JwksStatus, has_url: bool) -> io::Result<()> {
-        let JwksStatus { source, keys, rejected, last_error, .. } = status;
-        for rejected in rejected {
-            self.ok("keys", &format!("rejected from {source}: {rejected}"), "tokens signed with it get 401")?;
+    fn keys(&mut self, source: &KeySource, has_url: bool) -> io::Result<()> {
+        let name = source.name();
+        let keys = match source.fetch() {
+            Ok(keys) => keys,
+            Err(error) => return self.fail("keys", &format!("{name}: {error}"), ""),
+        };
+        for rejected in &keys.rejected {
+            self.ok("keys", &format!("rejected from {name}: {rejected}"), "tokens signed with it get 401")?;
         }
-        match (keys, last_error) {
-            (_, Some(error)) => self.fail("keys", &format!("{source}: {error}"), ""),
-            (0, None) if !rejected.is_empty() => {
-                self.fail("keys", &format!("{source}: no key is usable"), "see the causes above")
-            }
-            (0, None) if has_url => {
-                let hint = "is it the URL of your Better Auth, and does that use the jwt() plugin?";
-                self.fail("keys", &format!("{source}: the key set is empty"), hint)
-            }
-            (0, None) => {
-                let hint = "if your frontend uses the jwt() plugin, set BETTER_AUTH_URL";
-                self.ok("keys", &format!("none in {source}"), hint)
-            }
-            (_, None) => self.ok("keys", &format!("{keys} from {source}"), ""),
+        if keys.count() > 0 {
+            self.ok("keys", &format!("{} from {name}", keys.count()), "")
+        } else if !keys.rejected.is_empty() {
+            self.fail("keys", &format!("{name}: no key is usable"), "see the causes above")
+        } else if has_url {
+            let hint = "is it the URL of your Better Auth, and does that use the jwt() plugin?";
+            self.fail("keys", &format!("{name}: the key set is empty"), hint)
+        } else {
+            let hint = "if your frontend uses the jwt() plugin, set BETTER_AUTH_URL";
+            self.ok("keys", &format!("none in {name}"), hint)
         }
     }
 
