@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::jws::Jws;
+use super::jws::{Jws, SignatureScheme};
 use super::{AuthError, Identity, MAX_USER_ID_CHARS, UserId};
 use crate::http::json::{JsonValue, is_object};
 
@@ -71,7 +71,8 @@ impl Claims<'_> {
         if self.update_to != JsonValue::Absent || self.request_type != JsonValue::Absent {
             return Err(AuthError::Invalid("a token to change an e-mail address is not a login"));
         }
-        if jws.is_untyped_hs256 && self.sub == JsonValue::Absent && is_email_verification(&jws.payload) {
+        let is_untyped_hs256 = matches!(jws.scheme, SignatureScheme::Secret { has_typ: false });
+        if is_untyped_hs256 && self.sub == JsonValue::Absent && is_email_verification(&jws.payload) {
             return Err(AuthError::Invalid("a token to verify an e-mail address is not a login"));
         }
         if let (Some(session), Some(user)) = (object(self.session), object(self.user)) {
@@ -157,11 +158,8 @@ fn text(claim: JsonValue) -> Option<String> {
 fn user_id(claim: JsonValue) -> Result<UserId, AuthError> {
     match claim {
         // PostgreSQL cannot store U+0000.
-        JsonValue::Text(id) if id.is_empty() || id.contains('\0') => {
-            Err(AuthError::Invalid("the user id is empty or contains U+0000"))
-        }
-        JsonValue::Text(id) if id.chars().count() > MAX_USER_ID_CHARS => {
-            Err(AuthError::Invalid("the user id is longer than 255 characters"))
+        JsonValue::Text(id) if id.contains('\0') || !(1..=MAX_USER_ID_CHARS).contains(&id.chars().count()) => {
+            Err(AuthError::Invalid("the user id is empty, longer than 255 characters or contains U+0000"))
         }
         JsonValue::Text(id) => Ok(UserId(id)),
         JsonValue::Integer(id) => Ok(UserId(id.to_string())),

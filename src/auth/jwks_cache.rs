@@ -61,12 +61,14 @@ struct State<W> {
     /// With the time at which the fetch that brought it began.
     keys: Option<(Arc<KeySet>, Instant)>,
     is_fetching: bool,
+    /// The unknown `kid` that caused the last fetch; `None` if that was a refresh.
+    fetched_for: Option<String>,
     /// Failed fetches since the last success.
     failures: u32,
-    /// The last error, and when a fetch may start again. `None` after a success.
-    last_failure: Option<(String, Instant)>,
-    /// The last unknown `kid` that caused a fetch, and when.
-    last_unknown_kid: Option<(String, Instant)>,
+    /// Why the last fetch failed, if it did.
+    last_error: Option<String>,
+    /// No fetch begins before.
+    paused_until: Option<Instant>,
     /// Parked requests, each with the time at which it was parked. Empty unless a fetch is running.
     waiting: Vec<(W, Instant)>,
 }
@@ -82,47 +84,35 @@ impl<W> State<W> {
         self.keys.as_ref().map(|(_, begun)| now.saturating_duration_since(*begun))
     }
 
-    /// Whether the pause after failed fetches is over.
-    fn may_retry(&self, now: Instant) -> bool {
-        self.last_failure.as_ref().is_none_or(|(_, retry_at)| now >= *retry_at)
-    }
-
-    /// Whether a `kid` that is not in `keys` may cause a fetch. A request that has waited may cause one more, because
-    /// its key may have been made during the fetch that it waited for; but not if that failed.
-    fn may_fetch(&self, keys: Option<&KeySet>, has_waited: bool, now: Instant) -> bool {
-        if has_waited && self.last_failure.is_some() {
-            return false;
-        }
-        match (keys, &self.last_unknown_kid) {
-            (None, _) => self.may_retry(now),
-            (_, None) => true,
-            // A `kid` that was brought causes no pause: only the issuer can cause that.
-            (Some(keys), Some((kid, asked_at))) => {
-                keys.contains(kid) || now.saturating_duration_since(*asked_at) >= UNKNOWN_KID_PAUSE
-            }
-        }
+    /// Whether no fetch is running and no pause either.
+    fn may_fetch(&self, now: Instant) -> bool {
+        !self.is_fetching && self.paused_until.is_none_or(|paused_until| now >= paused_until)
     }
 
     /// Whether it is certain that the issuer does not have this `kid`: the last fetch succeeded, and was made for it.
     fn is_known_missing(&self, kid: &str, keys: &KeySet) -> bool {
-        let was_asked_for = self.last_unknown_kid.as_ref().is_some_and(|(last, _)| last == kid);
-        self.last_failure.is_none() && (was_asked_for || keys.is_absent)
+        self.last_error.is_none() && (keys.is_absent || self.fetched_for.as_deref() == Some(kid))
     }
 
+    /// A fetch that failed, or did not bring the `kid` that caused it, is followed by a pause.
     fn record_fetch(&mut self, begun: Instant, outcome: Result<KeySet, String>) {
         self.is_fetching = false;
-        match outcome {
+        let pause = match outcome {
             Ok(keys) => {
+                let was_in_vain = self.fetched_for.as_ref().is_some_and(|kid| !keys.contains(kid));
                 self.keys = Some((Arc::new(keys), begun));
                 self.failures = 0;
-                self.last_failure = None;
+                self.last_error = None;
+                if was_in_vain { UNKNOWN_KID_PAUSE } else { Duration::ZERO }
             }
             Err(why) => {
                 let pause = Duration::from_secs(1 << self.failures.min(5)).min(MAX_RETRY_PAUSE);
                 self.failures += 1;
-                self.last_failure = Some((why, begun + pause));
+                self.last_error = Some(why);
+                pause
             }
-        }
+        };
+        self.paused_until = Some(begun + pause);
     }
 }
 
@@ -133,9 +123,10 @@ impl<W: Send + 'static> JwksCache<W> {
         let state = State {
             keys: None,
             is_fetching: false,
+            fetched_for: None,
             failures: 0,
-            last_failure: None,
-            last_unknown_kid: None,
+            last_error: None,
+            paused_until: None,
             waiting: Vec::new(),
         };
         Arc::new(Self { source, resume: Box::new(resume), state: Mutex::new(state) })
@@ -147,22 +138,19 @@ impl<W: Send + 'static> JwksCache<W> {
         let mut state = self.lock();
         let keys = state.keys(now);
         if let Some(keys) = keys.as_ref().filter(|keys| keys.contains(kid)) {
-            if !state.is_fetching && state.age(now) >= Some(REFRESH_AGE) && state.may_retry(now) {
-                self.start_fetch(&mut state, now);
+            if state.age(now) >= Some(REFRESH_AGE) && state.may_fetch(now) {
+                self.start_fetch(&mut state, None, now);
             }
             return Lookup::Found(Arc::clone(keys), waiter);
         }
-        if !state.is_fetching {
-            if !state.may_fetch(keys.as_deref(), has_waited, now) {
-                return match keys.filter(|keys| state.is_known_missing(kid, keys)) {
-                    Some(keys) => Lookup::Found(keys, waiter),
-                    None => Lookup::Unavailable(waiter),
-                };
-            }
-            state.last_unknown_kid = Some((kid.to_owned(), now));
-            self.start_fetch(&mut state, now);
+        // A request that has waited may cause one more fetch, because its key may have been made during the one that it
+        // waited for; but not if that failed.
+        let may_retry = !has_waited || state.last_error.is_none();
+        if may_retry && state.may_fetch(now) {
+            self.start_fetch(&mut state, Some(kid), now);
+        } else if let Some(keys) = keys.filter(|keys| !state.is_fetching && state.is_known_missing(kid, keys)) {
+            return Lookup::Found(keys, waiter);
         }
-        // No thread may have been available for the fetch.
         if has_waited || !state.is_fetching || state.waiting.len() >= MAX_WAITING {
             return Lookup::Unavailable(waiter);
         }
@@ -182,7 +170,7 @@ impl<W: Send + 'static> JwksCache<W> {
         JwksStatus {
             keys: state.keys.as_ref().map_or(0, |(keys, _)| keys.count()),
             age: state.age(now),
-            last_error: state.last_failure.as_ref().map(|(why, _)| why.clone()),
+            last_error: state.last_error.clone(),
             waiting: state.waiting.len(),
         }
     }
@@ -192,9 +180,10 @@ impl<W: Send + 'static> JwksCache<W> {
         self.lock().waiting.len()
     }
 
-    /// Starts a fetch in a thread of its own. None may be running.
-    fn start_fetch(self: &Arc<Self>, state: &mut State<W>, now: Instant) {
+    /// Starts a fetch in a thread of its own, for an unknown `kid` or as a refresh. None may be running.
+    fn start_fetch(self: &Arc<Self>, state: &mut State<W>, kid: Option<&str>, now: Instant) {
         state.is_fetching = true;
+        state.fetched_for = kid.map(str::to_owned);
         let cache = Arc::clone(self);
         if let Err(why) = spawn("key set", move || cache.fetch(now)) {
             state.record_fetch(now, Err(why));
@@ -216,7 +205,7 @@ impl<W: Send + 'static> JwksCache<W> {
     /// Logs what differs from the last fetch.
     fn log_change(&self, state: &State<W>, outcome: &Result<KeySet, String>) {
         let source = self.source.name();
-        let has_failed = state.last_failure.is_some();
+        let has_failed = state.last_error.is_some();
         let before = state.keys.as_ref().map(|(keys, _)| keys).filter(|_| !has_failed);
         match outcome {
             Err(_) if has_failed => {}

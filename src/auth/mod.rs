@@ -25,7 +25,7 @@ pub use jwks::{KeySet, MAX_KEYS};
 pub use jwks_cache::{JwksCache, JwksStatus, Lookup};
 pub use jwks_source::{JwksUrl, KeySource};
 pub use jws::MAX_TOKEN_BYTES;
-use jws::{Jws, SignatureScheme, parse_object};
+use jws::{Jws, SignatureScheme, decode, parse_object};
 
 use crate::http::json::JsonValue;
 
@@ -122,7 +122,7 @@ impl Verifier {
     pub fn authenticate(&self, authorization: Option<&str>, now: f64) -> Result<Verdict, AuthError> {
         let jws = Jws::from_authorization(authorization)?;
         match jws.scheme {
-            SignatureScheme::Secret => {
+            SignatureScheme::Secret { .. } => {
                 self.verify_with_secret(&jws)?;
                 self.identity(&jws, now).map(Verdict::Verified)
             }
@@ -143,9 +143,9 @@ impl Verifier {
     ) -> Result<Identity, AuthError> {
         let jws = Jws::from_authorization(authorization)?;
         match &jws.scheme {
-            SignatureScheme::Secret => self.verify_with_secret(&jws)?,
+            SignatureScheme::Secret { .. } => self.verify_with_secret(&jws)?,
             SignatureScheme::Key { kid, algorithm } => {
-                keys.verify(kid, *algorithm, jws.signing_input, &jws.signature)?;
+                keys.verify(kid, *algorithm, jws.signing_input, &decode(jws.signature)?)?;
             }
         }
         self.identity(&jws, now)
@@ -153,7 +153,7 @@ impl Verifier {
 
     /// The library compares in constant time.
     fn verify_with_secret(&self, jws: &Jws) -> Result<(), AuthError> {
-        let verify = |secret| verify(jws.encoded_signature, jws.signing_input, secret, Algorithm::HS256);
+        let verify = |secret| verify(jws.signature, jws.signing_input, secret, Algorithm::HS256);
         if self.secrets.iter().any(|secret| verify(secret).unwrap_or(false)) {
             self.has_good_signature.store(true, Ordering::Relaxed);
             return Ok(());

@@ -33,11 +33,6 @@ impl ListenAddress {
         Ok(Self { settings, host: address.ip().to_string(), port: address.port() })
     }
 
-    /// The port; 0 for any free one.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
     /// All addresses of the host.
     ///
     /// # Errors

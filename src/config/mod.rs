@@ -16,7 +16,7 @@ use crate::db::{self, url::DatabaseUrl};
 use crate::http::{Limits, cors};
 use crate::ops::log as logging;
 use address::ListenAddress;
-use env::{EnvReader, process_variable, read_file};
+use env::{EnvReader, read_file};
 use unusual::unusual_traits;
 
 /// Minimum length of a secret that cannot be guessed (RFC 7518, section 3.2), in bytes.
@@ -73,7 +73,7 @@ impl Config {
     /// # Errors
     /// All [`ConfigErrors`].
     pub fn from_env() -> Result<Self, ConfigErrors> {
-        Self::read(&process_variable)
+        Self::read(&|name| std::env::var_os(name))
     }
 
     fn read(lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, ConfigErrors> {
@@ -126,7 +126,7 @@ impl Config {
 /// # Errors
 /// The [`ConfigErrors`] of these two.
 pub fn address_from_env() -> Result<ListenAddress, ConfigErrors> {
-    let mut env = EnvReader::new(&process_variable);
+    let mut env = EnvReader::new(&|name| std::env::var_os(name));
     read_address(&mut env).ok_or(ConfigErrors(env.errors))
 }
 

@@ -20,30 +20,14 @@ const MAX_ASKED_HEADERS: usize = 64;
 const RESPONSE_HEADERS: &str =
     "WWW-Authenticate, Location, ETag, Retry-After, X-Total-Count, X-Request-Id, Server-Timing";
 
-/// The origins whose pages may read our answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Policy {
-    any: bool,
-    origins: Vec<Pattern>,
-}
+/// The origins whose pages may read our answers: exact ones, `*` for any, or such with a `*` for a part of one host label.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Policy(Vec<String>);
 
-/// An origin, or the two halves of one around a `*` that stands for a part of one host label.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Pattern {
-    Exact(String),
-    Wildcard(String, String),
-}
-
-impl Pattern {
-    fn matches(&self, origin: &str) -> bool {
-        match self {
-            Pattern::Exact(exact) => origin == exact,
-            Pattern::Wildcard(before, after) => origin
-                .strip_prefix(before.as_str())
-                .and_then(|rest| rest.strip_suffix(after.as_str()))
-                .is_some_and(|label| !label.is_empty() && label.bytes().all(is_label_byte)),
-        }
-    }
+fn matches(pattern: &str, origin: &str) -> bool {
+    let Some((before, after)) = pattern.split_once('*') else { return origin == pattern };
+    let label = origin.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+    pattern == "*" || label.is_some_and(|label| !label.is_empty() && label.bytes().all(is_label_byte))
 }
 
 fn is_label_byte(byte: u8) -> bool {
@@ -56,16 +40,18 @@ impl Policy {
     /// # Errors
     /// The entries that are no origin, and why. The text follows the variable's name.
     pub fn parse(list: &str) -> Result<Self, String> {
-        let mut policy = Self { any: false, origins: Vec::new() };
-        let mut errors = Vec::new();
+        let (mut patterns, mut errors) = (Vec::new(), Vec::new());
         for entry in list.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
             match parse_pattern(entry) {
-                _ if entry == "*" => policy.any = true,
-                Ok(pattern) => policy.origins.push(pattern),
-                Err(why) => errors.push(format!("`{entry}` {why}")),
+                Ok(pattern) => patterns.push(pattern),
+                Err(error) => errors.push(error),
             }
         }
-        if errors.is_empty() { Ok(policy) } else { Err(format!("contains invalid origins: {}", errors.join("; "))) }
+        if errors.is_empty() {
+            Ok(Self(patterns))
+        } else {
+            Err(format!("contains invalid origins: {}", errors.join("; ")))
+        }
     }
 
     /// The origin to name in the answer, or `None` when this page may not read it. `null`, the origin of sandboxed
@@ -73,27 +59,28 @@ impl Policy {
     pub fn allowed_origin<'o>(&self, origin: Option<&'o str>) -> Option<&'o str> {
         let is_visible = |origin: &str| !origin.is_empty() && origin.bytes().all(|byte| byte.is_ascii_graphic());
         let origin = origin.filter(|origin| *origin != "null" && is_visible(origin))?;
-        (self.any || self.origins.iter().any(|pattern| pattern.matches(origin))).then_some(origin)
+        self.0.iter().any(|pattern| matches(pattern, origin)).then_some(origin)
     }
 }
 
-fn parse_pattern(entry: &str) -> Result<Pattern, &'static str> {
+fn parse_pattern(entry: &str) -> Result<String, String> {
     let origin = entry.trim_end_matches('/').to_ascii_lowercase();
-    let (scheme, authority) = origin.split_once("://").ok_or("has no scheme (http:// or https://)")?;
+    let (scheme, authority) = origin.split_once("://").unwrap_or_default();
     let default_port = match scheme {
         "http" => ":80",
         "https" => ":443",
         _ => "",
     };
     let authority = authority.strip_suffix(default_port).unwrap_or(authority);
-    if !is_scheme(scheme) || !is_authority(authority) {
-        return Err("is not an origin (scheme://host or scheme://host:port, no path, no quotes)");
-    }
     match authority.split_once('*') {
-        None => Ok(Pattern::Exact(format!("{scheme}://{authority}"))),
-        Some((_, after)) if after.contains('*') => Err("has more than one `*`"),
-        Some((_, after)) if !is_in_a_domain(after) => Err("has its `*` outside a sub-domain"),
-        Some((before, after)) => Ok(Pattern::Wildcard(format!("{scheme}://{before}"), after.to_owned())),
+        _ if entry == "*" => Ok(entry.to_owned()),
+        _ if !is_scheme(scheme) || !is_authority(authority) => {
+            Err(format!("`{entry}` is not an origin (http://host, https://host:port; no path, no quotes)"))
+        }
+        Some((_, after)) if !is_in_a_domain(after) => {
+            Err(format!("`{entry}` may have one `*`, in the label of a sub-domain"))
+        }
+        _ => Ok(format!("{scheme}://{authority}")),
     }
 }
 
@@ -119,7 +106,8 @@ fn is_authority(authority: &str) -> bool {
 /// Whether what follows a `*` keeps it within a domain: `*.com` and `*-app.com` are anybody's who registers a name.
 fn is_in_a_domain(after: &str) -> bool {
     let host = after.split(':').next().unwrap_or_default();
-    host.split_once('.').is_some_and(|(_, domain)| domain.contains('.') || domain == "localhost")
+    let domain = host.split_once('.').map_or("", |(_, domain)| domain);
+    !after.contains('*') && (domain.contains('.') || domain == "localhost")
 }
 
 /// Adds to any answer, of any status, what lets an allowed page read it.

@@ -19,11 +19,8 @@ const MAX_ORIGIN_CHARS: usize = 280;
 #[derive(Default)]
 pub struct RefusedOrigins(Mutex<Window>);
 
-#[derive(Default)]
-struct Window {
-    start: Option<Instant>,
-    logged: HashSet<String>,
-}
+/// The origins that were logged since a time; that is `None` before the first.
+type Window = (Option<Instant>, HashSet<String>);
 
 /// Whether a request comes from a page of this server itself: browsers send `Origin` then, too, and CORS does not apply.
 /// The scheme is not compared, for a proxy may have ended TLS.
@@ -51,11 +48,13 @@ impl RefusedOrigins {
     fn number_if_new(&self, origin: &str, now: Instant) -> Option<usize> {
         // The set stays usable whatever panicked.
         let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if window.start.is_none_or(|start| now.saturating_duration_since(start) >= WINDOW) {
-            *window = Window { start: Some(now), logged: HashSet::new() };
+        let (start, logged) = &mut *window;
+        if start.is_none_or(|start| now.saturating_duration_since(start) >= WINDOW) {
+            *start = Some(now);
+            logged.clear();
         }
-        let is_new = window.logged.len() <= MAX_ORIGINS && window.logged.insert(origin.to_owned());
-        is_new.then_some(window.logged.len())
+        let is_new = logged.len() <= MAX_ORIGINS && logged.insert(origin.to_owned());
+        is_new.then_some(logged.len())
     }
 }
 
@@ -91,7 +90,7 @@ mod tests {
         let (origins, start) = (RefusedOrigins::default(), Instant::now());
         let long = "x".repeat(100_000);
         (0..1_000).for_each(|number| origins.note(&format!("{number}{long}"), start));
-        let logged = origins.0.lock().unwrap().logged.clone();
+        let logged = origins.0.lock().unwrap().1.clone();
         assert_eq!(logged.len(), MAX_ORIGINS + 1, "the last one stands for all others");
         assert!(logged.iter().all(|origin| origin.chars().count() == MAX_ORIGIN_CHARS));
         assert_eq!(origins.number_if_new("https://a.example", start), None);
