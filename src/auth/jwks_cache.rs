@@ -207,17 +207,16 @@ impl<W: Send + 'static> JwksCache<W> {
         let source = self.source.name();
         let has_failed = state.last_error.is_some();
         let before = state.keys.as_ref().map(|(keys, _)| keys).filter(|_| !has_failed);
+        let is_new = |keys: &KeySet| {
+            before.is_none_or(|before| (before.count(), &before.rejected) != (keys.count(), &keys.rejected))
+        };
         match outcome {
-            Err(_) if has_failed => {}
-            Err(why) => warn!("cannot fetch the key set from {source}: {why}"),
-            Ok(keys) => {
-                if before.is_none_or(|before| before.count() != keys.count()) {
-                    info!("{} usable keys from {source}", keys.count());
-                }
-                if before.is_none_or(|before| before.rejected != keys.rejected) {
-                    keys.rejected.iter().for_each(|rejected| warn!("rejected from {source}: {rejected}"));
-                }
+            Err(why) if !has_failed => warn!("cannot fetch the key set from {source}: {why}"),
+            Ok(keys) if is_new(keys) => {
+                info!("{} usable keys from {source}", keys.count());
+                keys.rejected.iter().for_each(|rejected| warn!("rejected from {source}: {rejected}"));
             }
+            Ok(_) | Err(_) => {}
         }
     }
 

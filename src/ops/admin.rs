@@ -31,7 +31,9 @@ pub fn start(
     metrics: impl Fn() -> String + Send + 'static,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
     let address = listener.local_addr()?;
-    let server = Server::with_limits(listener, limits(), Rejection::to_response)?;
+    // Enough for a few scrapers, each with a connection.
+    let limits = Limits { max_connections: 16, max_body_bytes: 0, max_buffered_bytes: 256 * 1024, ..Limits::default() };
+    let server = Server::with_limits(listener, limits, Rejection::to_response)?;
     spawn("admin", move || {
         for request in server.incoming_requests() {
             let response = respond(request.method(), request.url(), &metrics);
@@ -42,11 +44,6 @@ pub fn start(
     })?;
     info!("metrics on http://{address}/metrics");
     Ok(())
-}
-
-/// Enough for a few scrapers, each with a connection.
-fn limits() -> Limits {
-    Limits { max_connections: 16, max_body_bytes: 0, max_buffered_bytes: 256 * 1024, ..Limits::default() }
 }
 
 fn respond(method: &Method, target: &str, metrics: impl Fn() -> String) -> ResponseBox {

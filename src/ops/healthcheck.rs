@@ -4,21 +4,15 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::config::address::ListenAddress;
-
 /// Time limit of connecting, and of each write and read.
 const TIMEOUT: Duration = Duration::from_secs(2);
 const STATUS_LINE: &[u8] = b"HTTP/1.1 200 ";
 
-/// Asks each address of the host for `/health`, until one answers 200.
+/// Asks each address for `/health`, until one answers 200.
 ///
 /// # Errors
-/// Why the host has no address, or what each of its addresses did instead.
-pub fn check(address: &ListenAddress) -> Result<(), String> {
-    check_any(&address.resolve()?)
-}
-
-fn check_any(addresses: &[SocketAddr]) -> Result<(), String> {
+/// What each address did instead.
+pub fn check(addresses: &[SocketAddr]) -> Result<(), String> {
     let mut failures = Vec::new();
     for address in addresses {
         match is_healthy(address) {
@@ -67,14 +61,14 @@ mod tests {
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let failing = server(b"HTTP/1.1 503 Service Unavailable\r\n\r\n");
         let healthy = server(b"HTTP/1.1 200 OK\r\n\r\n");
-        assert_eq!(check_any(&[closed, failing, healthy]), Ok(()));
+        assert_eq!(check(&[closed, failing, healthy]), Ok(()));
     }
 
     #[test]
     fn host_that_is_not_healthy_is_reported_by_address() {
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let failing = server(b"HTTP/1.1 503 Service Unavailable\r\n\r\n");
-        let message = check_any(&[closed, failing]).unwrap_err();
+        let message = check(&[closed, failing]).unwrap_err();
         assert!(message.contains(&format!("no answer from {closed}: ")), "{message}");
         assert!(message.contains(&format!("{failing} does not answer")), "{message}");
     }
@@ -83,7 +77,7 @@ mod tests {
     fn unspecified_address_is_asked_at_the_loopback_address() {
         let mut address = server(b"HTTP/1.1 200 OK\r\n\r\n");
         address.set_ip([0, 0, 0, 0].into());
-        assert_eq!(check_any(&[address]), Ok(()));
+        assert_eq!(check(&[address]), Ok(()));
         let listener = TcpListener::bind("[::1]:0").unwrap();
         let mut address = listener.local_addr().unwrap();
         address.set_ip("::".parse().unwrap());

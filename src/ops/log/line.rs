@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Write};
 
 use log::Record;
-use log::kv::{Error, Key, Value, VisitSource, VisitValue};
+use log::kv::{Error, Key, Value, VisitSource};
 use serde_json::Value as Json;
 
 use super::Format;
@@ -71,45 +71,17 @@ impl Members {
 
 impl<'kvs> VisitSource<'kvs> for Members {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
-        let mut json = JsonVisitor(Json::Null);
-        value.visit(&mut json)?;
-        Ok(self.add(key.as_str(), json.0)?)
+        let value = value.to_borrowed_str().map_or_else(|| literal_or_text(value.to_string()), Json::from);
+        Ok(self.add(key.as_str(), value)?)
     }
 }
 
-/// Keeps the value that it visits: numbers and booleans as such, others as text.
-struct JsonVisitor(Json);
-
-impl JsonVisitor {
-    fn set(&mut self, value: impl Into<Json>) -> Result<(), Error> {
-        self.0 = value.into();
-        Ok(())
-    }
-}
-
-impl VisitValue<'_> for JsonVisitor {
-    fn visit_any(&mut self, value: Value) -> Result<(), Error> {
-        self.set(value.to_string())
-    }
-
-    fn visit_null(&mut self) -> Result<(), Error> {
-        self.set(Json::Null)
-    }
-
-    fn visit_u64(&mut self, value: u64) -> Result<(), Error> {
-        self.set(value)
-    }
-
-    fn visit_i64(&mut self, value: i64) -> Result<(), Error> {
-        self.set(value)
-    }
-
-    fn visit_f64(&mut self, value: f64) -> Result<(), Error> {
-        self.set(value)
-    }
-
-    fn visit_bool(&mut self, value: bool) -> Result<(), Error> {
-        self.set(value)
+/// The value that is displayed like this: a number or boolean like JSON's, a null as `None`, anything else is text.
+fn literal_or_text(displayed: String) -> Json {
+    match serde_json::from_str(&displayed) {
+        _ if displayed == "None" => Json::Null,
+        Ok(literal) => literal,
+        Err(_) => displayed.into(),
     }
 }
 
@@ -120,13 +92,15 @@ mod tests {
     use super::*;
 
     fn line(format: Format, message: &str, request_id: Option<&str>) -> String {
-        let members: [(&str, Value); 6] = [
+        let path = std::path::Path::new("/a").display();
+        let members: [(&str, Value); 7] = [
             ("status", 200_u64.into()),
             ("ms", 1.25.into()),
             ("route", "/api/tasks".into()),
             ("user", Value::null()),
             ("text", "a\nb".into()),
             ("is", true.into()),
+            ("path", Value::from_display(&path)),
         ];
         let mut record = Record::builder();
         record.level(Level::Info).target("request").key_values(&members);
@@ -135,7 +109,7 @@ mod tests {
 
     #[test]
     fn record_when_it_contains_control_characters_is_one_line() {
-        let members = "status=200 ms=1.25 route=/api/tasks text=a\\nb is=true";
+        let members = "status=200 ms=1.25 route=/api/tasks text=a\\nb is=true path=/a";
         assert_eq!(
             line(Format::Text, "a\nb\u{7f}\u{85}é\"", Some("r-1")),
             format!("[now INFO  request] a\\nb\\u{{7f}}\\u{{85}}é\" {members} request_id=r-1\n")
@@ -147,7 +121,7 @@ mod tests {
             serde_json::from_str::<serde_json::Value>(&json).unwrap(),
             serde_json::json!({
                 "time": "now", "level": "info", "target": "request", "message": "a\nb\u{0}\"\\é", "status": 200,
-                "ms": 1.25, "route": "/api/tasks", "text": "a\nb", "is": true, "request_id": "r-1"
+                "ms": 1.25, "route": "/api/tasks", "text": "a\nb", "is": true, "path": "/a", "request_id": "r-1"
             })
         );
     }
