@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::jws::{Jws, SignatureScheme};
-use super::{AuthError, Identity, MAX_USER_ID_CHARS, UserId};
+use super::{AuthError, Identity, MAX_USER_ID_CHARS, UserId, Verifier};
 use crate::http::json::{JsonValue, is_object};
 
 /// 9999-12-31T23:59:59Z, in seconds. A later `exp` was written in milliseconds.
@@ -39,12 +39,6 @@ pub(super) struct Claims<'j> {
     request_type: JsonValue,
 }
 
-/// The values that the operator requires of `iss` and `aud`.
-pub(super) struct ExpectedClaims {
-    pub(super) issuer: Option<JsonValue>,
-    pub(super) audience: Option<JsonValue>,
-}
-
 /// What `session` and `user` may have.
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -60,12 +54,12 @@ struct SessionClaims {
 impl Claims<'_> {
     /// Checks time, issuer, audience and purpose, in this order, and then reads the identity. `jws` is what these
     /// claims were read from.
-    pub(super) fn validate(self, expected: &ExpectedClaims, jws: &Jws, now: f64) -> Result<Identity, AuthError> {
+    pub(super) fn validate(self, verifier: &Verifier, jws: &Jws, now: f64) -> Result<Identity, AuthError> {
         self.validate_time(now)?;
-        if expected.issuer.as_ref().is_some_and(|issuer| self.iss != *issuer) {
+        if verifier.issuer.as_ref().is_some_and(|issuer| self.iss != *issuer) {
             return Err(AuthError::Invalid("`iss` is not the expected issuer"));
         }
-        if expected.audience.as_ref().is_some_and(|audience| !has_audience(self.aud, audience)) {
+        if verifier.audience.as_ref().is_some_and(|audience| !has_audience(self.aud, audience)) {
             return Err(AuthError::Invalid("`aud` does not contain the expected audience"));
         }
         if self.update_to != JsonValue::Absent || self.request_type != JsonValue::Absent {

@@ -19,7 +19,7 @@ use jsonwebtoken::crypto::verify;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use log::warn;
 
-use claims::{Claims, ExpectedClaims};
+use claims::Claims;
 pub use error::AuthError;
 pub use jwks::{KeySet, MAX_KEYS};
 pub use jwks_cache::{JwksCache, JwksStatus, Lookup};
@@ -95,7 +95,9 @@ pub enum Verdict {
 /// Verifies tokens. Never waits and never performs I/O.
 pub struct Verifier {
     secrets: Vec<DecodingKey>,
-    expected: ExpectedClaims,
+    /// The required values of `iss` and `aud`.
+    issuer: Option<JsonValue>,
+    audience: Option<JsonValue>,
     /// HS256 signatures that failed, counted until the first one holds.
     bad_signatures: AtomicU64,
     has_good_signature: AtomicBool,
@@ -105,10 +107,10 @@ impl Verifier {
     /// A verifier for these secrets and expected claims.
     pub fn new(config: AuthConfig) -> Self {
         let key = |secret: &String| DecodingKey::from_secret(secret.as_bytes());
-        let (issuer, audience) = (config.issuer.map(JsonValue::Text), config.audience.map(JsonValue::Text));
         Self {
             secrets: config.secrets.iter().map(key).collect(),
-            expected: ExpectedClaims { issuer, audience },
+            issuer: config.issuer.map(JsonValue::Text),
+            audience: config.audience.map(JsonValue::Text),
             bad_signatures: AtomicU64::new(0),
             has_good_signature: AtomicBool::new(false),
         }
@@ -177,7 +179,7 @@ impl Verifier {
     fn identity(&self, jws: &Jws, now: f64) -> Result<Identity, AuthError> {
         let claims: Claims = parse_object(&jws.payload)
             .ok_or(AuthError::Invalid("the claims set is not a valid JSON object, or repeats a claim"))?;
-        claims.validate(&self.expected, jws, now)
+        claims.validate(self, jws, now)
     }
 }
 
