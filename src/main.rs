@@ -44,7 +44,7 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error + Send + Sync>> {
         Command::Serve => serve()?,
         Command::Check if check::run(&mut io::stdout())? => {}
         Command::Check => return Ok(ExitCode::FAILURE),
-        Command::HealthCheck => healthcheck::check(&config::address_from_env()?)?,
+        Command::HealthCheck => healthcheck::check(&config::address_from_env()?.resolve()?)?,
         Command::Version => writeln!(io::stdout(), "todo-backend {}", env!("CARGO_PKG_VERSION"))?,
         Command::Help => write!(io::stdout(), "{}", cli::help())?,
     }

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::jws::{Jws, parse_object};
-use super::{AuthError, Identity, MAX_USER_ID_CHARS, UserId};
+use super::jws::{Jws, SignatureScheme};
+use super::{AuthError, Identity, MAX_USER_ID_CHARS, UserId, Verifier};
 use crate::http::json::{JsonValue, is_object};
 
 /// 9999-12-31T23:59:59Z, in seconds. A later `exp` was written in milliseconds.
@@ -39,12 +39,6 @@ pub(super) struct Claims<'j> {
     request_type: JsonValue,
 }
 
-/// The values that the operator requires of `iss` and `aud`.
-pub(super) struct ExpectedClaims {
-    pub(super) issuer: Option<String>,
-    pub(super) audience: Option<String>,
-}
-
 /// What `session` and `user` may have.
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -60,22 +54,23 @@ struct SessionClaims {
 impl Claims<'_> {
     /// Checks time, issuer, audience and purpose, in this order, and then reads the identity. `jws` is what these
     /// claims were read from.
-    pub(super) fn validate(self, expected: &ExpectedClaims, jws: &Jws, now: f64) -> Result<Identity, AuthError> {
+    pub(super) fn validate(self, verifier: &Verifier, jws: &Jws, now: f64) -> Result<Identity, AuthError> {
         self.validate_time(now)?;
-        if expected.issuer.as_ref().is_some_and(|issuer| !is_text(&self.iss, issuer)) {
+        if verifier.issuer.as_ref().is_some_and(|issuer| self.iss != *issuer) {
             return Err(AuthError::Invalid("`iss` is not the expected issuer"));
         }
-        if expected.audience.as_ref().is_some_and(|audience| !has_audience(self.aud, audience)) {
+        if verifier.audience.as_ref().is_some_and(|audience| !has_audience(self.aud, audience)) {
             return Err(AuthError::Invalid("`aud` does not contain the expected audience"));
         }
         if self.update_to != JsonValue::Absent || self.request_type != JsonValue::Absent {
             return Err(AuthError::Invalid("a token to change an e-mail address is not a login"));
         }
-        if jws.is_untyped_hs256 && self.sub == JsonValue::Absent && is_email_verification(&jws.payload) {
+        let is_untyped_hs256 = matches!(jws.scheme, SignatureScheme::Secret { has_typ: false });
+        if is_untyped_hs256 && self.sub == JsonValue::Absent && is_email_verification(&jws.payload) {
             return Err(AuthError::Invalid("a token to verify an e-mail address is not a login"));
         }
         if let (Some(session), Some(user)) = (object(self.session), object(self.user)) {
-            return session_identity(session_claims(session)?, session_claims(user)?, now);
+            return session_identity(session, user, now);
         }
         let id = [self.sub, self.user_id, self.user_id_camel, self.id]
             .into_iter()
@@ -93,27 +88,19 @@ impl Claims<'_> {
         if now >= exp {
             return Err(AuthError::Expired);
         }
-        if self.nbf == JsonValue::Absent {
-            return Ok(());
-        }
         match seconds(&self.nbf) {
-            Some(nbf) if nbf <= now + NBF_LEEWAY_SECONDS => Ok(()),
-            Some(_) => Err(AuthError::Invalid("`nbf` is in the future")),
-            None => Err(AuthError::Invalid("`nbf` is not a number")),
+            Some(nbf) if nbf > now + NBF_LEEWAY_SECONDS => Err(AuthError::Invalid("`nbf` is in the future")),
+            None if self.nbf != JsonValue::Absent => Err(AuthError::Invalid("`nbf` is not a number")),
+            _ => Ok(()),
         }
     }
 }
 
-fn is_text(claim: &JsonValue, expected: &str) -> bool {
-    matches!(claim, JsonValue::Text(text) if text == expected)
-}
-
 /// `aud` is a string or a list of strings (RFC 7519, section 4.1.3).
-fn has_audience(aud: Option<&RawValue>, expected: &str) -> bool {
+fn has_audience(aud: Option<&RawValue>, expected: &JsonValue) -> bool {
     let json = aud.map_or("null", RawValue::get);
-    let is_expected = |claim: JsonValue| is_text(&claim, expected);
-    serde_json::from_str(json).is_ok_and(is_expected)
-        || serde_json::from_str::<Vec<JsonValue>>(json).is_ok_and(|audiences| audiences.into_iter().any(is_expected))
+    serde_json::from_str::<JsonValue>(json).is_ok_and(|aud| aud == *expected)
+        || serde_json::from_str::<Vec<JsonValue>>(json).is_ok_and(|aud| aud.contains(expected))
 }
 
 /// Whether these are the claims of the token that Better Auth mails to verify an address. It is signed with the same
@@ -129,13 +116,13 @@ fn object(claim: Option<&RawValue>) -> Option<&RawValue> {
     claim.filter(|claim| is_object(claim.get().as_bytes()))
 }
 
-fn session_claims(object: &RawValue) -> Result<SessionClaims, AuthError> {
-    parse_object(object.get().as_bytes()).ok_or(AuthError::Invalid("`session` or `user` repeats a member"))
-}
-
 /// The identity of a session cookie cache token. Both objects must name the same user, and the session must not have
 /// expired.
-fn session_identity(session: SessionClaims, user: SessionClaims, now: f64) -> Result<Identity, AuthError> {
+fn session_identity(session: &RawValue, user: &RawValue, now: f64) -> Result<Identity, AuthError> {
+    let claims = |object: &RawValue| serde_json::from_str::<SessionClaims>(object.get());
+    let (Ok(session), Ok(user)) = (claims(session), claims(user)) else {
+        return Err(AuthError::Invalid("`session` or `user` repeats a member"));
+    };
     let id = user_id(user.id)?;
     if user_id(session.user_id)? != id {
         return Err(AuthError::Invalid("`session.userId` is not `user.id`"));
@@ -165,11 +152,8 @@ fn text(claim: JsonValue) -> Option<String> {
 fn user_id(claim: JsonValue) -> Result<UserId, AuthError> {
     match claim {
         // PostgreSQL cannot store U+0000.
-        JsonValue::Text(id) if id.is_empty() || id.contains('\0') => {
-            Err(AuthError::Invalid("the user id is empty or contains U+0000"))
-        }
-        JsonValue::Text(id) if id.chars().count() > MAX_USER_ID_CHARS => {
-            Err(AuthError::Invalid("the user id is longer than 255 characters"))
+        JsonValue::Text(id) if id.contains('\0') || !(1..=MAX_USER_ID_CHARS).contains(&id.chars().count()) => {
+            Err(AuthError::Invalid("the user id is empty, longer than 255 characters or contains U+0000"))
         }
         JsonValue::Text(id) => Ok(UserId(id)),
         JsonValue::Integer(id) => Ok(UserId(id.to_string())),

@@ -32,14 +32,12 @@ impl AuthError {
 /// Frontends search for the first words of these sentences.
 impl fmt::Display for AuthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            AuthError::Missing => f.write_str("Not authenticated"),
-            AuthError::Invalid(cause) => write!(f, "Invalid token: {cause}"),
-            AuthError::Expired => f.write_str("Token has expired"),
-            AuthError::KeysUnavailable => {
-                f.write_str("The keys that verify this token are not available; please try again")
-            }
-        }
+        f.write_str(match self {
+            AuthError::Missing => "Not authenticated",
+            AuthError::Invalid(cause) => return write!(f, "Invalid token: {cause}"),
+            AuthError::Expired => "Token has expired",
+            AuthError::KeysUnavailable => "The keys that verify this token are not available; please try again",
+        })
     }
 }
 

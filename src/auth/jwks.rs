@@ -5,6 +5,7 @@
 //! it can never use a key for another algorithm.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P521_SHA512_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
@@ -18,8 +19,9 @@ use super::AuthError;
 
 /// The most keys that a set may have.
 pub const MAX_KEYS: usize = 256;
-/// The accepted sizes of an RSA modulus, in bytes (2048 to 8192 bits; RFC 7518, section 3.3).
-const RSA_MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=1024;
+
+/// The accepted sizes of an RSA modulus (RFC 7518, section 3.3). The library checks them only when it verifies.
+const RSA_MODULUS_BITS: RangeInclusive<usize> = 2048..=8192;
 
 /// The asymmetric algorithms that Better Auth signs with (RFC 7518, section 3.1; RFC 8037, section 3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +53,7 @@ pub struct KeySet {
     /// By `kid`. One `kid` may have a key for each algorithm.
     keys: BTreeMap<String, Vec<(Algorithm, ParsedPublicKey)>>,
     /// Which keys were rejected and why, one line each.
-    pub(super) rejected: Vec<String>,
+    pub rejected: Vec<String>,
     /// The source has no key set at all.
     pub(super) is_absent: bool,
 }
@@ -75,7 +77,6 @@ impl KeySet {
         for jwk in jwks {
             let kid = text(jwk, "kid");
             match read_key(jwk) {
-                Ok(_) if kid.is_empty() => set.rejected.push("a key without `kid`".to_owned()),
                 Ok(keys) => set.keys.entry(kid.to_owned()).or_default().extend(keys),
                 Err(why) => set.rejected.push(format!("key {kid:?}: {why}")),
             }
@@ -97,7 +98,7 @@ impl KeySet {
     }
 
     /// The number of different `kid`s.
-    pub(super) fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.keys.len()
     }
 
@@ -109,18 +110,15 @@ impl KeySet {
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), AuthError> {
-        let cause = match (self.keys.get(kid), self.find(kid, algorithm)) {
-            (_, Some(key)) if key.verify_sig(message, signature).is_ok() => return Ok(()),
-            (_, Some(_)) => "signature verification failed",
-            (Some(_), None) => "`alg` is not the algorithm of the key that `kid` names",
-            (None, _) if self.is_absent => "signed with a key, but this server has no key set",
-            (None, _) => "`kid` names no key in the issuer's key set",
-        };
-        Err(AuthError::Invalid(cause))
-    }
-
-    fn find(&self, kid: &str, algorithm: Algorithm) -> Option<&ParsedPublicKey> {
-        self.keys.get(kid)?.iter().find(|(own, _)| *own == algorithm).map(|(_, key)| key)
+        let keys = self.keys.get(kid).ok_or(AuthError::Invalid(match self.is_absent {
+            true => "signed with a key, but this server has no key set",
+            false => "`kid` names no key in the issuer's key set",
+        }))?;
+        let (_, key) = keys
+            .iter()
+            .find(|(own, _)| *own == algorithm)
+            .ok_or(AuthError::Invalid("`alg` is not the algorithm of the key that `kid` names"))?;
+        key.verify_sig(message, signature).map_err(|_| AuthError::Invalid("signature verification failed"))
     }
 }
 
@@ -128,6 +126,9 @@ impl KeySet {
 /// old versions of Better Auth did not store `alg`.
 fn read_key(jwk: &Value) -> Result<Vec<(Algorithm, ParsedPublicKey)>, &'static str> {
     let member = |name: &str| jwk.get(name).filter(|value| !value.is_null());
+    if text(jwk, "kid").is_empty() {
+        return Err("it has no `kid`");
+    }
     if member("d").is_some() || member("k").is_some() {
         return Err("it contains a private or symmetric key (`d` or `k`)");
     }
@@ -138,9 +139,9 @@ fn read_key(jwk: &Value) -> Result<Vec<(Algorithm, ParsedPublicKey)>, &'static s
         return Err("its `key_ops` does not contain `verify`");
     }
     let mut keys = match (text(jwk, "kty"), text(jwk, "crv")) {
-        ("OKP", "Ed25519") => vec![(Algorithm::EdDsa, ed25519(jwk)?)],
-        ("EC", "P-256") => vec![(Algorithm::Es256, ec(jwk, &ECDSA_P256_SHA256_FIXED, 32)?)],
-        ("EC", "P-521") => vec![(Algorithm::Es512, ec(jwk, &ECDSA_P521_SHA512_FIXED, 66)?)],
+        ("OKP", "Ed25519") => vec![(Algorithm::EdDsa, parse(&ED25519, &bytes(jwk, "x")?)?)],
+        ("EC", "P-256") => vec![(Algorithm::Es256, ec(jwk, &ECDSA_P256_SHA256_FIXED)?)],
+        ("EC", "P-521") => vec![(Algorithm::Es512, ec(jwk, &ECDSA_P521_SHA512_FIXED)?)],
         ("RSA", _) => rsa(jwk)?,
         _ => return Err("its `kty` and `crv` are not supported (Ed25519, P-256, P-521 or RSA)"),
     };
@@ -151,29 +152,16 @@ fn read_key(jwk: &Value) -> Result<Vec<(Algorithm, ParsedPublicKey)>, &'static s
     if keys.is_empty() { Err("its `alg` does not fit its `kty` and `crv`") } else { Ok(keys) }
 }
 
-/// RFC 8037, section 2.
-fn ed25519(jwk: &Value) -> Result<ParsedPublicKey, &'static str> {
-    parse(&ED25519, &bytes(jwk, "x")?)
-}
-
-/// The uncompressed point of SEC 1; each coordinate has its full length (RFC 7518, section 6.2.1.2).
-fn ec(
-    jwk: &Value,
-    algorithm: &'static dyn VerificationAlgorithm,
-    coordinate_bytes: usize,
-) -> Result<ParsedPublicKey, &'static str> {
-    let (x, y) = (bytes(jwk, "x")?, bytes(jwk, "y")?);
-    if x.len() != coordinate_bytes || y.len() != coordinate_bytes {
-        return Err("its `x` or `y` has the wrong length");
-    }
-    parse(algorithm, &[&[4], x.as_slice(), y.as_slice()].concat())
+/// The uncompressed point of SEC 1 (RFC 7518, section 6.2.1). The library checks its length.
+fn ec(jwk: &Value, algorithm: &'static dyn VerificationAlgorithm) -> Result<ParsedPublicKey, &'static str> {
+    parse(algorithm, &[vec![4], bytes(jwk, "x")?, bytes(jwk, "y")?].concat())
 }
 
 /// RFC 7518, section 6.3.1.
 fn rsa(jwk: &Value) -> Result<Vec<(Algorithm, ParsedPublicKey)>, &'static str> {
     let (n, e) = (bytes(jwk, "n")?, bytes(jwk, "e")?);
-    let has_top_bit = n.first().is_some_and(|first| *first >= 0x80) || n.len() > 256;
-    if !RSA_MODULUS_BYTES.contains(&n.len()) || !has_top_bit {
+    let bits = 8 * n.len() - n.first().map_or(0, |first| first.leading_zeros() as usize);
+    if !RSA_MODULUS_BITS.contains(&bits) {
         return Err("its modulus has not 2048 to 8192 bits");
     }
     let key = RsaPublicKeyComponents { n, e };
@@ -210,7 +198,11 @@ mod tests {
 
     fn algorithms_of(jwk: Value) -> Vec<Algorithm> {
         let set = KeySet::read(&[jwk]).unwrap();
-        ALL.into_iter().filter(|algorithm| set.find("a", *algorithm).is_some()).collect()
+        ALL.into_iter().filter(|algorithm| serves(&set, *algorithm)).collect()
+    }
+
+    fn serves(set: &KeySet, algorithm: Algorithm) -> bool {
+        set.keys.get("a").is_some_and(|keys| keys.iter().any(|(own, _)| *own == algorithm))
     }
 
     #[test]
@@ -304,7 +296,7 @@ mod tests {
         ] {
             let good = Signer::new("good", "ES256");
             let set = KeySet::read(&[jwk.clone(), good.jwk()]).unwrap();
-            assert_eq!((set.len(), set.rejected.len()), (1, 1), "{jwk}");
+            assert_eq!((set.count(), set.rejected.len()), (1, 1), "{jwk}");
             assert!(set.contains("good") && !set.contains("a") && !set.contains(""), "{jwk}");
         }
     }
@@ -314,9 +306,9 @@ mod tests {
         let [first, second, third] = [(); 3].map(|()| Signer::new("a", "EdDSA").jwk());
         let other = Signer::new("a", "ES256").jwk();
         let set = KeySet::read(&[first.clone(), second, third, other]).unwrap();
-        assert!(set.find("a", Algorithm::EdDsa).is_none());
-        assert!(set.find("a", Algorithm::Es256).is_some(), "another algorithm tells them apart");
-        assert_eq!(KeySet::read(&[first.clone(), first]).unwrap().len(), 0);
+        assert!(!serves(&set, Algorithm::EdDsa));
+        assert!(serves(&set, Algorithm::Es256), "another algorithm tells them apart");
+        assert_eq!(KeySet::read(&[first.clone(), first]).unwrap().count(), 0);
     }
 
     #[test]

@@ -5,15 +5,14 @@
 //! hold no thread, and are handed back when the fetch has ended. `specs/api/auth.md` has the rules.
 
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
 use super::jwks::KeySet;
 use super::jwks_source::KeySource;
+use crate::ops::threads::spawn;
 
 /// The age at which a set is refreshed in the background.
 const REFRESH_AGE: Duration = Duration::from_secs(5 * 60);
@@ -28,19 +27,17 @@ const MAX_WAITING: usize = 256;
 /// How long a request may wait for a fetch: a little longer than a fetch over HTTP may take.
 const MAX_WAIT: Duration = Duration::from_secs(6);
 
-/// The state of the key set, for operators.
+/// The state of the cache, for metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JwksStatus {
-    /// Where the keys come from.
-    pub source: String,
     /// How many keys are usable.
     pub keys: usize,
-    /// Which keys of the set were rejected and why, one line each.
-    pub rejected: Vec<String>,
     /// Time since the fetch that brought the set began; `None` if no fetch has succeeded.
     pub age: Option<Duration>,
     /// Why the last fetch failed, if it did.
     pub last_error: Option<String>,
+    /// How many requests are parked.
+    pub waiting: usize,
 }
 
 /// The result of [`JwksCache::find`].
@@ -64,13 +61,14 @@ struct State<W> {
     /// With the time at which the fetch that brought it began.
     keys: Option<(Arc<KeySet>, Instant)>,
     is_fetching: bool,
-    /// When the last fetch began.
-    tried_at: Option<Instant>,
-    /// Failed fetches since the last success, and the last error.
+    /// The unknown `kid` that caused the last fetch; `None` if that was a refresh.
+    fetched_for: Option<String>,
+    /// Failed fetches since the last success.
     failures: u32,
+    /// Why the last fetch failed, if it did.
     last_error: Option<String>,
-    /// The last unknown `kid` that caused a fetch, and when.
-    last_unknown_kid: Option<(String, Instant)>,
+    /// No fetch begins before.
+    paused_until: Option<Instant>,
     /// Parked requests, each with the time at which it was parked. Empty unless a fetch is running.
     waiting: Vec<(W, Instant)>,
 }
@@ -86,59 +84,35 @@ impl<W> State<W> {
         self.keys.as_ref().map(|(_, begun)| now.saturating_duration_since(*begun))
     }
 
-    /// Whether the pause after failed fetches is over.
-    fn may_retry(&self, now: Instant) -> bool {
-        let pause = match self.failures {
-            0 => Duration::ZERO,
-            failures => Duration::from_secs(1 << (failures - 1).min(10)).min(MAX_RETRY_PAUSE),
-        };
-        self.tried_at.is_none_or(|tried_at| now.saturating_duration_since(tried_at) >= pause)
-    }
-
-    /// Whether a `kid` that is not in `keys` may cause a fetch. A request that has waited may cause one more, because
-    /// its key may have been made during the fetch that it waited for; but not if that failed.
-    fn may_fetch(&self, keys: Option<&KeySet>, has_waited: bool, now: Instant) -> bool {
-        if has_waited && self.failures > 0 {
-            return false;
-        }
-        match (keys, &self.last_unknown_kid) {
-            (None, _) => self.may_retry(now),
-            (_, None) => true,
-            // A `kid` that was brought causes no pause: only the issuer can cause that.
-            (Some(keys), Some((kid, asked_at))) => {
-                keys.contains(kid) || now.saturating_duration_since(*asked_at) >= UNKNOWN_KID_PAUSE
-            }
-        }
+    /// Whether no fetch is running and no pause either.
+    fn may_fetch(&self, now: Instant) -> bool {
+        !self.is_fetching && self.paused_until.is_none_or(|paused_until| now >= paused_until)
     }
 
     /// Whether it is certain that the issuer does not have this `kid`: the last fetch succeeded, and was made for it.
     fn is_known_missing(&self, kid: &str, keys: &KeySet) -> bool {
-        let was_asked_for = self.last_unknown_kid.as_ref().is_some_and(|(last, _)| last == kid);
-        self.failures == 0 && (was_asked_for || keys.is_absent)
+        self.last_error.is_none() && (keys.is_absent || self.fetched_for.as_deref() == Some(kid))
     }
 
-    /// Whether a fetch begins: none does while another is running.
-    fn begin_fetch(&mut self, now: Instant) -> bool {
-        let begins = !mem::replace(&mut self.is_fetching, true);
-        if begins {
-            self.tried_at = Some(now);
-        }
-        begins
-    }
-
+    /// A fetch that failed, or did not bring the `kid` that caused it, is followed by a pause.
     fn record_fetch(&mut self, begun: Instant, outcome: Result<KeySet, String>) {
         self.is_fetching = false;
-        match outcome {
+        let pause = match outcome {
             Ok(keys) => {
+                let was_in_vain = self.fetched_for.as_ref().is_some_and(|kid| !keys.contains(kid));
                 self.keys = Some((Arc::new(keys), begun));
                 self.failures = 0;
                 self.last_error = None;
+                if was_in_vain { UNKNOWN_KID_PAUSE } else { Duration::ZERO }
             }
             Err(why) => {
-                self.failures = self.failures.saturating_add(1);
+                let pause = Duration::from_secs(1 << self.failures.min(5)).min(MAX_RETRY_PAUSE);
+                self.failures += 1;
                 self.last_error = Some(why);
+                pause
             }
-        }
+        };
+        self.paused_until = Some(begun + pause);
     }
 }
 
@@ -149,10 +123,10 @@ impl<W: Send + 'static> JwksCache<W> {
         let state = State {
             keys: None,
             is_fetching: false,
-            tried_at: None,
+            fetched_for: None,
             failures: 0,
             last_error: None,
-            last_unknown_kid: None,
+            paused_until: None,
             waiting: Vec::new(),
         };
         Arc::new(Self { source, resume: Box::new(resume), state: Mutex::new(state) })
@@ -164,22 +138,19 @@ impl<W: Send + 'static> JwksCache<W> {
         let mut state = self.lock();
         let keys = state.keys(now);
         if let Some(keys) = keys.as_ref().filter(|keys| keys.contains(kid)) {
-            if state.age(now) >= Some(REFRESH_AGE) && state.may_retry(now) {
-                self.start_fetch(&mut state, now);
+            if state.age(now) >= Some(REFRESH_AGE) && state.may_fetch(now) {
+                self.start_fetch(&mut state, None, now);
             }
             return Lookup::Found(Arc::clone(keys), waiter);
         }
-        if !state.is_fetching {
-            if !state.may_fetch(keys.as_deref(), has_waited, now) {
-                return match keys.filter(|keys| state.is_known_missing(kid, keys)) {
-                    Some(keys) => Lookup::Found(keys, waiter),
-                    None => Lookup::Unavailable(waiter),
-                };
-            }
-            state.last_unknown_kid = Some((kid.to_owned(), now));
-            self.start_fetch(&mut state, now);
+        // A request that has waited may cause one more fetch, because its key may have been made during the one that it
+        // waited for; but not if that failed.
+        let may_retry = !has_waited || state.last_error.is_none();
+        if may_retry && state.may_fetch(now) {
+            self.start_fetch(&mut state, Some(kid), now);
+        } else if let Some(keys) = keys.filter(|keys| !state.is_fetching && state.is_known_missing(kid, keys)) {
+            return Lookup::Found(keys, waiter);
         }
-        // No thread may have been available for the fetch.
         if has_waited || !state.is_fetching || state.waiting.len() >= MAX_WAITING {
             return Lookup::Unavailable(waiter);
         }
@@ -193,50 +164,34 @@ impl<W: Send + 'static> JwksCache<W> {
         self.lock().waiting.extract_if(.., is_expired).map(|(waiter, _)| waiter).collect()
     }
 
+    /// The current state. Starts no fetch.
+    pub fn status(&self, now: Instant) -> JwksStatus {
+        let state = self.lock();
+        JwksStatus {
+            keys: state.keys.as_ref().map_or(0, |(keys, _)| keys.count()),
+            age: state.age(now),
+            last_error: state.last_error.clone(),
+            waiting: state.waiting.len(),
+        }
+    }
+
     /// How many requests are parked.
     pub fn waiting(&self) -> usize {
         self.lock().waiting.len()
     }
 
-    /// The current state. Starts no fetch.
-    pub fn status(&self, now: Instant) -> JwksStatus {
-        let state = self.lock();
-        let keys = state.keys.as_ref().map(|(keys, _)| keys);
-        JwksStatus {
-            source: self.source.name.clone(),
-            keys: keys.map_or(0, |keys| keys.len()),
-            rejected: keys.map_or_else(Vec::new, |keys| keys.rejected.clone()),
-            age: state.age(now),
-            last_error: state.last_error.clone(),
-        }
-    }
-
-    /// Fetches now, for `--check`. Blocks as long as the source does, unless a fetch is running already.
-    pub fn refresh(&self, now: Instant) -> JwksStatus {
-        let begins = self.lock().begin_fetch(now);
-        if begins {
-            self.fetch(now);
-        }
-        self.status(now)
-    }
-
-    /// Starts a fetch in a thread, unless one is running.
-    fn start_fetch(self: &Arc<Self>, state: &mut State<W>, now: Instant) {
-        if !state.begin_fetch(now) {
-            return;
-        }
+    /// Starts a fetch in a thread of its own, for an unknown `kid` or as a refresh. None may be running.
+    fn start_fetch(self: &Arc<Self>, state: &mut State<W>, kid: Option<&str>, now: Instant) {
+        state.is_fetching = true;
+        state.fetched_for = kid.map(str::to_owned);
         let cache = Arc::clone(self);
-        let started = thread::Builder::new().name("key set".to_owned()).spawn(move || cache.fetch(now));
-        if let Err(error) = started {
-            state.record_fetch(now, Err(format!("cannot start a thread: {error}")));
+        if let Err(why) = spawn("key set", move || cache.fetch(now)) {
+            state.record_fetch(now, Err(why));
         }
     }
 
-    /// Asks the source. A panic in it counts as a failure: otherwise no fetch would ever start again.
     fn fetch(&self, begun: Instant) {
-        let outcome = catch_unwind(AssertUnwindSafe(|| (self.source.fetch)()))
-            .unwrap_or_else(|_| Err("the fetch panicked".to_owned()))
-            .and_then(|jwks| jwks.map_or_else(|| Ok(KeySet::absent()), |jwks| KeySet::read(&jwks)));
+        let outcome = self.source.fetch();
         let mut state = self.lock();
         self.log_change(&state, &outcome);
         state.record_fetch(begun, outcome);
@@ -249,19 +204,19 @@ impl<W: Send + 'static> JwksCache<W> {
 
     /// Logs what differs from the last fetch.
     fn log_change(&self, state: &State<W>, outcome: &Result<KeySet, String>) {
-        let source = &self.source.name;
-        let before = state.keys.as_ref().map(|(keys, _)| keys).filter(|_| state.failures == 0);
+        let source = self.source.name();
+        let has_failed = state.last_error.is_some();
+        let before = state.keys.as_ref().map(|(keys, _)| keys).filter(|_| !has_failed);
+        let is_new = |keys: &KeySet| {
+            before.is_none_or(|before| (before.count(), &before.rejected) != (keys.count(), &keys.rejected))
+        };
         match outcome {
-            Err(why) if state.failures == 0 => warn!("cannot fetch the key set from {source}: {why}"),
-            Err(_) => {}
-            Ok(keys) => {
-                if before.is_none_or(|before| before.len() != keys.len()) {
-                    info!("{} usable keys from {source}", keys.len());
-                }
-                if before.is_none_or(|before| before.rejected != keys.rejected) {
-                    keys.rejected.iter().for_each(|rejected| warn!("rejected from {source}: {rejected}"));
-                }
+            Err(why) if !has_failed => warn!("cannot fetch the key set from {source}: {why}"),
+            Ok(keys) if is_new(keys) => {
+                info!("{} usable keys from {source}", keys.count());
+                keys.rejected.iter().for_each(|rejected| warn!("rejected from {source}: {rejected}"));
             }
+            Ok(_) | Err(_) => {}
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
 
 use serde_json::{Value, json};
 
@@ -234,18 +235,16 @@ fn panic_in_the_source_is_a_failed_fetch() {
     let fixture = Fixture::with_source(|| panic!("a bug"));
     assert_eq!(fixture.at(0, "a"), Unavailable);
     assert_eq!(fixture.cache.status(fixture.start).last_error.as_deref(), Some("the fetch panicked"));
-    assert!(fixture.cache.refresh(fixture.time(1)).last_error.is_some());
-    assert_eq!(fixture.fetches(), 2);
+    assert_eq!((fixture.at(1, "a"), fixture.fetches()), (Unavailable, 2));
 }
 
 #[test]
-fn refresh_fetches_at_once_and_reports_rejected_keys() {
+fn source_when_fetched_directly_reports_rejected_keys() {
     let jwk = json!({"kty": "OKP", "crv": "Ed25519", "kid": "a", "x": PUBLIC_KEY, "use": "enc"});
-    let fixture = Fixture::new(Ok(Some(vec![jwk])));
-    let status = fixture.cache.refresh(fixture.start);
-    assert_eq!((status.keys, status.age), (0, Some(Duration::ZERO)));
-    assert_eq!(status.rejected, ["key \"a\": its `use` is not `sig`"]);
-    assert_eq!((status.source.as_str(), status.last_error), ("the test", None));
+    let source = KeySource::new("the test", move || Ok(Some(vec![jwk.clone()])));
+    let keys = source.fetch().unwrap();
+    assert_eq!((keys.count(), source.name()), (0, "the test"));
+    assert_eq!(keys.rejected, ["key \"a\": its `use` is not `sig`"]);
 }
 
 #[test]

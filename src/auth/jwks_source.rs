@@ -1,14 +1,19 @@
 //! Where the issuer's key set comes from: over HTTP from the issuer, or from any function (the table `jwks`).
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::crypto::aws_lc_rs;
+use serde::Deserialize;
 use serde_json::Value;
+use ureq::Agent;
 use ureq::http::{StatusCode, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
-use ureq::{Agent, Error, Timeout};
+
+use super::KeySet;
+use super::jws::parse_object;
 
 /// How long the connection to the issuer may take: DNS, TCP and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -24,9 +29,8 @@ type FetchFn = dyn Fn() -> Result<Option<Vec<Value>>, String> + Send + Sync;
 
 /// A source of JSON Web Keys.
 pub struct KeySource {
-    /// Its name in the log.
-    pub(super) name: String,
-    pub(super) fetch: Box<FetchFn>,
+    name: String,
+    fetch: Box<FetchFn>,
 }
 
 impl KeySource {
@@ -37,6 +41,21 @@ impl KeySource {
         fetch: impl Fn() -> Result<Option<Vec<Value>>, String> + Send + Sync + 'static,
     ) -> Self {
         Self { name: name.into(), fetch: Box::new(fetch) }
+    }
+
+    /// Its name in the log.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Asks the source. Blocks as long as that does.
+    ///
+    /// # Errors
+    /// Why it failed. A panic counts as a failure.
+    pub fn fetch(&self) -> Result<KeySet, String> {
+        let jwks =
+            catch_unwind(AssertUnwindSafe(&self.fetch)).unwrap_or_else(|_| Err("the fetch panicked".to_owned()))?;
+        jwks.map_or_else(|| Ok(KeySet::absent()), |jwks| KeySet::read(&jwks))
     }
 
     /// The key set at this URL. With `https`, the certificate is verified against Mozilla's roots. Redirects are not
@@ -58,44 +77,32 @@ fn agent(timeout: Duration) -> Agent {
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .timeout_global(Some(timeout))
         .max_redirects(0)
-        .max_redirects_will_error(false)
-        .http_status_as_error(false)
         .max_response_header_size(MAX_HEAD_BYTES)
         .max_idle_connections(0)
         .proxy(None)
         .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
-        .accept("application/json")
         .build()
         .new_agent()
 }
 
 fn fetch(agent: &Agent, url: &Uri) -> Result<Vec<Value>, String> {
-    let mut response = agent.get(url).call().map_err(describe)?;
+    let mut response = agent.get(url).call().map_err(|error| error.to_string())?;
     if response.status() != StatusCode::OK {
         return Err(format!("the issuer answered {}", response.status()));
     }
     let body = response.body_mut().with_config().limit(MAX_KEY_SET_BYTES).read_to_vec();
-    read_key_set(&body.map_err(describe)?)
+    read_key_set(&body.map_err(|error| error.to_string())?)
 }
 
-fn describe(error: Error) -> String {
-    match error {
-        Error::Timeout(Timeout::Resolve | Timeout::Connect) => {
-            format!("no connection within {} s", CONNECT_TIMEOUT.as_secs())
-        }
-        Error::Timeout(_) => format!("timed out after {} s", FETCH_TIMEOUT.as_secs()),
-        Error::BodyExceedsLimit(bytes) => format!("the key set is longer than {bytes} bytes"),
-        other => other.to_string(),
-    }
+/// A JSON Web Key Set (RFC 7517, section 5).
+#[derive(Deserialize)]
+struct JwkSet {
+    keys: Vec<Value>,
 }
 
-/// RFC 7517, section 5.
 fn read_key_set(json: &[u8]) -> Result<Vec<Value>, String> {
-    let mut set: Value = serde_json::from_slice(json).map_err(|_| "the response is not JSON".to_owned())?;
-    match set.get_mut("keys").map(Value::take) {
-        Some(Value::Array(keys)) => Ok(keys),
-        _ => Err("the response has no array `keys`".to_owned()),
-    }
+    let set: Option<JwkSet> = parse_object(json);
+    set.map(|set| set.keys).ok_or_else(|| "the response is not a JSON Web Key Set".to_owned())
 }
 
 /// The URL of a key set.
@@ -137,9 +144,8 @@ const NOT_A_URL: &str = "is not a URL of the form http://host or https://host";
 /// Without the query, which may contain a secret.
 impl fmt::Display for JwksUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let host = self.0.host().unwrap_or_default();
-        let port = self.0.port().map(|port| format!(":{port}")).unwrap_or_default();
-        write!(f, "{}://{host}{port}{}", self.0.scheme_str().unwrap_or_default(), self.0.path())
+        let url = self.0.to_string();
+        f.write_str(url.split('?').next().unwrap_or_default())
     }
 }
 
@@ -176,13 +182,13 @@ mod tests {
     fn failed_fetch_says_the_cause() {
         let too_long = format!("HTTP/1.1 200 OK\r\nContent-Length: 70000\r\n\r\n{}", " ".repeat(70_000));
         for (response, cause) in [
-            ("", "timed out after 5 s"),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{", "timed out after 5 s"),
-            ("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "the issuer answered 404 Not Found"),
+            ("", "timeout"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{", "timeout"),
+            ("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "http status: 404"),
             ("HTTP/1.1 307 Moved\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", "answered 307 Temporary Redirect"),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", "the response is not JSON"),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "the response has no array `keys`"),
-            (&too_long, "the key set is longer than 65536 bytes"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", "not a JSON Web Key Set"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "not a JSON Web Key Set"),
+            (&too_long, "limit: 65536"),
         ] {
             let error = error_of(response);
             assert!(error.contains(cause), "{error}, not {cause}");

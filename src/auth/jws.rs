@@ -19,18 +19,15 @@ pub(super) struct Jws<'t> {
     /// What the signature covers: header and payload as they were sent, with the dot between them.
     pub(super) signing_input: &'t [u8],
     pub(super) scheme: SignatureScheme,
-    /// HS256 without `typ`: Better Auth's e-mail verification tokens look like this.
-    pub(super) is_untyped_hs256: bool,
     pub(super) payload: Vec<u8>,
-    pub(super) signature: Vec<u8>,
-    /// The same as it was sent.
-    pub(super) encoded_signature: &'t str,
+    /// Base64url, not yet decoded.
+    pub(super) signature: &'t str,
 }
 
 /// What the token must be verified with, according to its header.
 pub(super) enum SignatureScheme {
-    /// HS256 with one of the secrets.
-    Secret,
+    /// HS256 with one of the secrets. Better Auth's e-mail verification tokens have no `typ`.
+    Secret { has_typ: bool },
     /// An asymmetric algorithm, with the key of this `kid`.
     Key { kid: String, algorithm: Algorithm },
 }
@@ -59,15 +56,12 @@ impl<'t> Jws<'t> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(AuthError::Invalid("longer than 16384 bytes"));
         }
-        let [header, payload, encoded_signature] = split_jws(token)?;
+        let [header, payload, signature] = split_jws(token)?;
         let signing_input = &token.as_bytes()[..header.len() + 1 + payload.len()];
-        let (header, payload, signature) = (decode(header)?, decode(payload)?, decode(encoded_signature)?);
+        let (header, payload) = (decode(header)?, decode(payload)?);
         let header: Header =
             parse_object(&header).ok_or(AuthError::Invalid("the JOSE header is not a valid JSON object"))?;
-        let has_typ = header.typ != JsonValue::Absent;
-        let scheme = header.scheme()?;
-        let is_untyped_hs256 = matches!(scheme, SignatureScheme::Secret) && !has_typ;
-        Ok(Self { signing_input, scheme, is_untyped_hs256, payload, signature, encoded_signature })
+        Ok(Self { signing_input, scheme: header.scheme()?, payload, signature })
     }
 }
 
@@ -76,16 +70,16 @@ impl Header {
         if self.crit != JsonValue::Absent {
             return Err(AuthError::Invalid("`crit` is not supported"));
         }
-        match self.typ {
-            JsonValue::Absent => {}
-            JsonValue::Text(typ) if typ.eq_ignore_ascii_case("JWT") => {}
+        let has_typ = match self.typ {
+            JsonValue::Absent => false,
+            JsonValue::Text(typ) if typ.eq_ignore_ascii_case("JWT") => true,
             _ => return Err(AuthError::Invalid("`typ` is not JWT")),
-        }
+        };
         let JsonValue::Text(alg) = self.alg else {
             return Err(AuthError::Invalid("`alg` is missing or not a string"));
         };
         if alg == "HS256" {
-            return Ok(SignatureScheme::Secret);
+            return Ok(SignatureScheme::Secret { has_typ });
         }
         let algorithm = Algorithm::from_name(&alg).ok_or(AuthError::Invalid("`alg` is not accepted"))?;
         match self.kid {

@@ -15,16 +15,19 @@ mod jws;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use jsonwebtoken::DecodingKey;
+use jsonwebtoken::crypto::verify;
+use jsonwebtoken::{Algorithm, DecodingKey};
 use log::warn;
 
-use claims::{Claims, ExpectedClaims};
+use claims::Claims;
 pub use error::AuthError;
 pub use jwks::{KeySet, MAX_KEYS};
 pub use jwks_cache::{JwksCache, JwksStatus, Lookup};
 pub use jwks_source::{JwksUrl, KeySource};
 pub use jws::MAX_TOKEN_BYTES;
-use jws::{Jws, SignatureScheme, parse_object};
+use jws::{Jws, SignatureScheme, decode, parse_object};
+
+use crate::http::json::JsonValue;
 
 /// The longest user id, in characters.
 pub const MAX_USER_ID_CHARS: usize = 255;
@@ -92,7 +95,9 @@ pub enum Verdict {
 /// Verifies tokens. Never waits and never performs I/O.
 pub struct Verifier {
     secrets: Vec<DecodingKey>,
-    expected: ExpectedClaims,
+    /// The required values of `iss` and `aud`.
+    issuer: Option<JsonValue>,
+    audience: Option<JsonValue>,
     /// HS256 signatures that failed, counted until the first one holds.
     bad_signatures: AtomicU64,
     has_good_signature: AtomicBool,
@@ -101,11 +106,11 @@ pub struct Verifier {
 impl Verifier {
     /// A verifier for these secrets and expected claims.
     pub fn new(config: AuthConfig) -> Self {
-        let AuthConfig { secrets, issuer, audience } = config;
         let key = |secret: &String| DecodingKey::from_secret(secret.as_bytes());
         Self {
-            secrets: secrets.iter().map(key).collect(),
-            expected: ExpectedClaims { issuer, audience },
+            secrets: config.secrets.iter().map(key).collect(),
+            issuer: config.issuer.map(JsonValue::Text),
+            audience: config.audience.map(JsonValue::Text),
             bad_signatures: AtomicU64::new(0),
             has_good_signature: AtomicBool::new(false),
         }
@@ -119,7 +124,7 @@ impl Verifier {
     pub fn authenticate(&self, authorization: Option<&str>, now: f64) -> Result<Verdict, AuthError> {
         let jws = Jws::from_authorization(authorization)?;
         match jws.scheme {
-            SignatureScheme::Secret => {
+            SignatureScheme::Secret { .. } => {
                 self.verify_with_secret(&jws)?;
                 self.identity(&jws, now).map(Verdict::Verified)
             }
@@ -140,9 +145,9 @@ impl Verifier {
     ) -> Result<Identity, AuthError> {
         let jws = Jws::from_authorization(authorization)?;
         match &jws.scheme {
-            SignatureScheme::Secret => self.verify_with_secret(&jws)?,
+            SignatureScheme::Secret { .. } => self.verify_with_secret(&jws)?,
             SignatureScheme::Key { kid, algorithm } => {
-                keys.verify(kid, *algorithm, jws.signing_input, &jws.signature)?;
+                keys.verify(kid, *algorithm, jws.signing_input, &decode(jws.signature)?)?;
             }
         }
         self.identity(&jws, now)
@@ -150,12 +155,8 @@ impl Verifier {
 
     /// The library compares in constant time.
     fn verify_with_secret(&self, jws: &Jws) -> Result<(), AuthError> {
-        let holds = |secret| {
-            let Jws { signing_input, encoded_signature, .. } = jws;
-            jsonwebtoken::crypto::verify(encoded_signature, signing_input, secret, jsonwebtoken::Algorithm::HS256)
-                .unwrap_or(false)
-        };
-        if self.secrets.iter().any(holds) {
+        let verify = |secret| verify(jws.signature, jws.signing_input, secret, Algorithm::HS256);
+        if self.secrets.iter().any(|secret| verify(secret).unwrap_or(false)) {
             self.has_good_signature.store(true, Ordering::Relaxed);
             return Ok(());
         }
@@ -178,7 +179,7 @@ impl Verifier {
     fn identity(&self, jws: &Jws, now: f64) -> Result<Identity, AuthError> {
         let claims: Claims = parse_object(&jws.payload)
             .ok_or(AuthError::Invalid("the claims set is not a valid JSON object, or repeats a claim"))?;
-        claims.validate(&self.expected, jws, now)
+        claims.validate(self, jws, now)
     }
 }
 

@@ -1,10 +1,7 @@
 //! Addresses to listen on: `HOST` with `PORT`, and `ADMIN_ADDR`.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-
-/// Processors in the names of platforms, as conda puts one into `HOST` (`x86_64-conda-linux-gnu`).
-const PROCESSORS: [&str; 6] = ["x86_64", "aarch64", "arm64", "i686", "ppc64le", "s390x"];
 
 /// An address to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,11 +33,6 @@ impl ListenAddress {
         Ok(Self { settings, host: address.ip().to_string(), port: address.port() })
     }
 
-    /// The port; 0 for any free one.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
     /// All addresses of the host.
     ///
     /// # Errors
@@ -59,16 +51,8 @@ impl ListenAddress {
     }
 
     fn explain(&self, action: &str, error: &io::Error) -> String {
-        let is_platform = self.host.split_once('-').is_some_and(|(first, _)| PROCESSORS.contains(&first));
-        let hint = match error.kind() {
-            ErrorKind::AddrInUse => "stop the process that listens there, or choose another port",
-            ErrorKind::PermissionDenied => "choose a port from 1024 on",
-            _ if is_platform => {
-                "a tool such as conda set HOST to the name of a platform: unset HOST, or set it to 0.0.0.0"
-            }
-            _ if self.settings.starts_with("ADMIN_ADDR") => "give an address of this machine",
-            _ => "give an address of this machine without quotes, scheme or port, such as 0.0.0.0, 127.0.0.1 or ::",
-        };
+        let hint =
+            "give an address of this machine, such as 0.0.0.0, without quotes or scheme, and a free port from 1024 on";
         format!("cannot {action} {}: {error}; {hint}", self.settings)
     }
 }
@@ -101,15 +85,10 @@ mod tests {
             assert!(message.contains(&format!("HOST=`{host}` PORT=0")), "{message}");
             assert!(message.contains("give an address of this machine"), "{message}");
         }
-        for (host, hint) in [
-            ("x86_64-conda-linux-gnu", "unset HOST"),
-            ("aarch64-conda-linux-gnu", "unset HOST"),
-            ("\"127.0.0.1\"", "without quotes"),
-            ("127.0.0.1:8000", "without quotes, scheme or port"),
-        ] {
+        for host in ["x86_64-conda-linux-gnu", "\"127.0.0.1\""] {
             // No lookup: it would ask a name server.
-            let message = ListenAddress::new(host, 0).explain("resolve", &ErrorKind::NotFound.into());
-            assert!(message.contains(&format!("HOST=`{host}`")) && message.contains(hint), "{message}");
+            let message = ListenAddress::new(host, 0).explain("resolve", &io::ErrorKind::NotFound.into());
+            assert!(message.contains(&format!("HOST=`{host}`")) && message.contains("without quotes"), "{message}");
         }
     }
 
@@ -117,7 +96,7 @@ mod tests {
     fn admin_address_that_cannot_be_used_is_named_with_its_value() {
         let message = ListenAddress::parse_admin("192.0.2.7:0").unwrap().bind().unwrap_err();
         assert!(message.starts_with("cannot listen on ADMIN_ADDR=`192.0.2.7:0`: "), "{message}");
-        assert!(message.ends_with("; give an address of this machine"), "{message}");
+        assert!(message.contains("; give an address of this machine"), "{message}");
     }
 
     #[test]
@@ -129,7 +108,7 @@ mod tests {
             (ListenAddress::parse_admin(&taken.to_string()).unwrap(), format!("ADMIN_ADDR=`{taken}`")),
         ] {
             let message = address.bind().unwrap_err();
-            assert!(message.contains(&name) && message.contains("another port"), "{message}");
+            assert!(message.contains(&name) && message.contains("a free port"), "{message}");
         }
         drop(listener);
         ListenAddress::new("127.0.0.1", taken.port()).bind().unwrap();

@@ -11,11 +11,6 @@ use super::unusual::unusual_traits;
 /// Maximum size of a file that a variable names, in bytes.
 pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// An environment variable of this process.
-pub fn process_variable(name: &str) -> Option<OsString> {
-    std::env::var_os(name)
-}
-
 /// Reader of settings.
 pub struct EnvReader<'l> {
     lookup: &'l dyn Fn(&str) -> Option<OsString>,

@@ -16,7 +16,7 @@ use crate::db::{self, url::DatabaseUrl};
 use crate::http::{Limits, cors};
 use crate::ops::log as logging;
 use address::ListenAddress;
-use env::{EnvReader, process_variable, read_file};
+use env::{EnvReader, read_file};
 use unusual::unusual_traits;
 
 /// Minimum length of a secret that cannot be guessed (RFC 7518, section 3.2), in bytes.
@@ -73,7 +73,7 @@ impl Config {
     /// # Errors
     /// All [`ConfigErrors`].
     pub fn from_env() -> Result<Self, ConfigErrors> {
-        Self::read(&process_variable)
+        Self::read(&|name| std::env::var_os(name))
     }
 
     fn read(lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, ConfigErrors> {
@@ -92,7 +92,7 @@ impl Config {
             .parse("BETTER_AUTH_JWKS_URL", JwksUrl::parse)
             .or_else(|| env.parse("BETTER_AUTH_URL", JwksUrl::of_better_auth));
         let address = read_address(&mut env);
-        let cors = env.parse("ALLOWED_ORIGINS", parse_origins);
+        let cors = env.parse("ALLOWED_ORIGINS", cors::Policy::parse);
         let connect_timeout = database.as_ref().and_then(DatabaseUrl::connect_timeout);
         let database_limits = read_database_limits(&mut env, connect_timeout);
         let limits = read_limits(&mut env);
@@ -126,7 +126,7 @@ impl Config {
 /// # Errors
 /// The [`ConfigErrors`] of these two.
 pub fn address_from_env() -> Result<ListenAddress, ConfigErrors> {
-    let mut env = EnvReader::new(&process_variable);
+    let mut env = EnvReader::new(&|name| std::env::var_os(name));
     read_address(&mut env).ok_or(ConfigErrors(env.errors))
 }
 
@@ -203,13 +203,6 @@ fn parse_log_format(format: &str) -> Result<logging::Format, String> {
         "json" => Ok(logging::Format::Json),
         _ => Err(format!("is `{format}`: it must be text or json")),
     }
-}
-
-fn parse_origins(list: &str) -> Result<cors::Policy, String> {
-    cors::Policy::parse(list).map_err(|invalid| {
-        let invalid: Vec<_> = invalid.iter().map(ToString::to_string).collect();
-        format!("contains invalid origins: {}", invalid.join("; "))
-    })
 }
 
 /// Parses `2:new,1:old` as Better Auth 1.7 does: white space around entries, versions and secrets is removed.

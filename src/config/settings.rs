@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use DefaultValue::{Described, Required, Unset, Value};
+use Kind::{List, Number, Secret, Text};
 
 /// A setting: an environment variable that the program reads.
 #[derive(Debug)]
@@ -50,61 +51,47 @@ pub const FILE_SUFFIX: &str = "_FILE";
 #[rustfmt::skip] // one row a setting
 pub const GROUPS: &[(&str, &[Setting])] = &[
     ("Database", &[
-        secret("NEON_DATABASE_URL", Required, "postgresql://user:password@host/database"),
-        text("DATABASE_CA_FILE", Unset, "PEM file of certificates to trust in addition to Mozilla's"),
-        number("DB_POOL_SIZE", 1..=128, Value("8"), "connections, and as many worker threads"),
-        number("DB_CONNECT_TIMEOUT_MS", 100..=60_000, Described("default: connect_timeout in the URL, or 5000"),
+        setting("NEON_DATABASE_URL", Secret, Required, "postgresql://user:password@host/database"),
+        setting("DATABASE_CA_FILE", Text, Unset, "PEM file of certificates to trust in addition to Mozilla's"),
+        setting("DB_POOL_SIZE", Number(1..=128), Value("8"), "connections, and as many worker threads"),
+        setting("DB_CONNECT_TIMEOUT_MS", Number(100..=60_000), Described("default: connect_timeout in the URL, or 5000"),
             "time to open a connection"),
-        number("DB_CHECKOUT_TIMEOUT_MS", 100..=60_000, Value("5000"), "time a request waits for a connection"),
-        number("DB_STATEMENT_TIMEOUT_MS", 100..=600_000, Value("5000"), "time a statement may take"),
-        number("DB_IDLE_TIMEOUT_MS", 1_000..=86_400_000, Value("240000"), "time until an idle connection is closed"),
+        setting("DB_CHECKOUT_TIMEOUT_MS", Number(100..=60_000), Value("5000"), "time a request waits for a connection"),
+        setting("DB_STATEMENT_TIMEOUT_MS", Number(100..=600_000), Value("5000"), "time a statement may take"),
+        setting("DB_IDLE_TIMEOUT_MS", Number(1_000..=86_400_000), Value("240000"), "time until an idle connection is closed"),
     ]),
     ("Tokens", &[
-        secret("BETTER_AUTH_SECRET", Described("required without BETTER_AUTH_SECRETS"),
+        setting("BETTER_AUTH_SECRET", Secret, Described("required without BETTER_AUTH_SECRETS"),
             "secret of your frontend's Better Auth, at least 32 bytes"),
-        secret("BETTER_AUTH_SECRETS", Unset, "several secrets, the current one first: 2:new,1:old"),
-        text("BETTER_AUTH_URL", Unset, "URL of Better Auth, to fetch the keys of its jwt() plugin"),
-        text("BETTER_AUTH_JWKS_URL", Unset, "URL of these keys, if they are not at the usual path of BETTER_AUTH_URL"),
-        text("BETTER_AUTH_ISSUER", Unset, "`iss` that a token must have"),
-        text("BETTER_AUTH_AUDIENCE", Unset, "`aud` that a token must have"),
+        setting("BETTER_AUTH_SECRETS", Secret, Unset, "several secrets, the current one first: 2:new,1:old"),
+        setting("BETTER_AUTH_URL", Text, Unset, "URL of Better Auth, to fetch the keys of its jwt() plugin"),
+        setting("BETTER_AUTH_JWKS_URL", Text, Unset, "URL of these keys, if they are not at the usual path of BETTER_AUTH_URL"),
+        setting("BETTER_AUTH_ISSUER", Text, Unset, "`iss` that a token must have"),
+        setting("BETTER_AUTH_AUDIENCE", Text, Unset, "`aud` that a token must have"),
     ]),
     ("HTTP", &[
-        text("HOST", Value("0.0.0.0"), "address to listen on"),
-        number("PORT", 0..=65_535, Value("8000"), "port to listen on; 0 takes a free one"),
-        list("ALLOWED_ORIGINS", Value("http://localhost:3000,http://127.0.0.1:3000"),
+        setting("HOST", Text, Value("0.0.0.0"), "address to listen on"),
+        setting("PORT", Number(0..=65_535), Value("8000"), "port to listen on; 0 takes a free one"),
+        setting("ALLOWED_ORIGINS", List, Value("http://localhost:3000,http://127.0.0.1:3000"),
             "origins of pages that may call the API, separated by commas, such as https://my-app-*.vercel.app"),
     ]),
     ("Limits", &[
-        number("MAX_CONNECTIONS", 1..=1_000_000, Value("16384"), "HTTP connections"),
-        number("MAX_BODY_BYTES", 1_024..=16_777_216, Value("1048576"), "size of a request body"),
-        number("REQUEST_TIMEOUT_MS", 100..=600_000, Described("default: 10000 for the head, 20000 for the body"),
+        setting("MAX_CONNECTIONS", Number(1..=1_000_000), Value("16384"), "HTTP connections"),
+        setting("MAX_BODY_BYTES", Number(1_024..=16_777_216), Value("1048576"), "size of a request body"),
+        setting("REQUEST_TIMEOUT_MS", Number(100..=600_000), Described("default: 10000 for the head, 20000 for the body"),
             "time to receive the head of a request, and its body"),
-        number("IDLE_TIMEOUT_MS", 100..=3_600_000, Value("75000"), "time until an idle HTTP connection is closed"),
-        number("DRAIN_TIMEOUT_MS", 0..=600_000, Value("10000"), "time to finish open requests at shutdown"),
+        setting("IDLE_TIMEOUT_MS", Number(100..=3_600_000), Value("75000"), "time until an idle HTTP connection is closed"),
+        setting("DRAIN_TIMEOUT_MS", Number(0..=600_000), Value("10000"), "time to finish open requests at shutdown"),
     ]),
     ("Operations", &[
-        text("RUST_LOG", Value("info"), "log level (error, warn, info, debug, trace, off) or filter of env_logger"),
-        text("LOG_FORMAT", Value("text"), "text or json"),
-        text("ADMIN_ADDR", Unset, "private address for Prometheus' /metrics, such as 127.0.0.1:9090"),
+        setting("RUST_LOG", Text, Value("info"), "log level (error, warn, info, debug, trace, off) or filter of env_logger"),
+        setting("LOG_FORMAT", Text, Value("text"), "text or json"),
+        setting("ADMIN_ADDR", Text, Unset, "private address for Prometheus' /metrics, such as 127.0.0.1:9090"),
     ]),
 ];
 
-type Str = &'static str;
-
-const fn text(name: Str, default: DefaultValue, help: Str) -> Setting {
-    Setting { name, kind: Kind::Text, default, help }
-}
-
-const fn list(name: Str, default: DefaultValue, help: Str) -> Setting {
-    Setting { name, kind: Kind::List, default, help }
-}
-
-const fn secret(name: Str, default: DefaultValue, help: Str) -> Setting {
-    Setting { name, kind: Kind::Secret, default, help }
-}
-
-const fn number(name: Str, range: RangeInclusive<u64>, default: DefaultValue, help: Str) -> Setting {
-    Setting { name, kind: Kind::Number(range), default, help }
+const fn setting(name: &'static str, kind: Kind, default: DefaultValue, help: &'static str) -> Setting {
+    Setting { name, kind, default, help }
 }
 
 /// All settings.
@@ -127,9 +114,9 @@ impl Setting {
             Described(text) => vec![text.to_owned()],
         };
         match &self.kind {
-            Kind::Number(range) => facts.insert(0, format!("{} to {}", range.start(), range.end())),
-            Kind::Secret => facts.push(format!("or {}{FILE_SUFFIX}", self.name)),
-            Kind::Text | Kind::List => {}
+            Number(range) => facts.insert(0, format!("{} to {}", range.start(), range.end())),
+            Secret => facts.push(format!("or {}{FILE_SUFFIX}", self.name)),
+            Text | List => {}
         }
         let facts = facts.join("; ");
         if facts.is_empty() { self.help.to_owned() } else { format!("{} [{facts}]", self.help) }

@@ -12,12 +12,11 @@ pub fn unusual_traits(name: &str, value: &str) -> Vec<&'static str> {
     let inner = text.trim_matches(QUOTES);
     let (opens, closes) = (text.starts_with(QUOTES), text.ends_with(QUOTES));
     let is_placeholder = |(start, end): &(&str, &str)| inner.starts_with(start) && inner.ends_with(end);
-    let is_line_end = |character: char| matches!(character, '\n' | '\r');
     [
         (value.starts_with('\u{feff}'), "begins with a byte-order mark"),
         (value.starts_with(char::is_whitespace), "begins with white space"),
-        (value.ends_with(is_line_end), "ends with a line end"),
-        (value.ends_with(|last: char| last.is_whitespace() && !is_line_end(last)), "ends with white space"),
+        (value.ends_with(['\n', '\r']), "ends with a line end"),
+        (value.trim_end_matches(['\n', '\r']).ends_with(char::is_whitespace), "ends with white space"),
         (opens && closes, "is in quotes"),
         (opens && !closes, "begins with a quote"),
         (!opens && closes, "ends with a quote"),
@@ -38,11 +37,10 @@ pub fn unusual_traits(name: &str, value: &str) -> Vec<&'static str> {
 /// `NAME=value`, `export NAME=value` and `NAME: value`. A `=` at the end alone is the padding of Base64.
 fn is_assignment(name: &str, text: &str) -> bool {
     let text = ["export ", "set ", "$env:"].iter().find_map(|word| text.strip_prefix(word)).unwrap_or(text);
-    let named = [("=", "="), (": ", "")].iter().find_map(|(separator, padding)| {
-        let (left, right) = text.split_once(separator)?;
-        (!right.trim_start_matches(padding).is_empty()).then_some(left.trim().trim_matches(QUOTES))
-    });
-    named.is_some_and(|left| left.eq_ignore_ascii_case(name) || is_variable_name(left))
+    [": ", "="].into_iter().filter_map(|separator| text.split_once(separator)).any(|(left, right)| {
+        let left = left.trim().trim_matches(QUOTES);
+        !right.trim_start_matches('=').is_empty() && (left.eq_ignore_ascii_case(name) || is_variable_name(left))
+    })
 }
 
 fn is_variable_name(text: &str) -> bool {
@@ -60,8 +58,8 @@ fn has_comment(text: &str) -> bool {
 
 /// Soft hyphens, zero-width characters, and marks of writing direction.
 fn is_invisible(character: char) -> bool {
-    matches!(character, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
-        || character == '\u{feff}'
+    let is_mark = matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}');
+    is_mark || matches!(character, '\u{ad}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -82,7 +80,7 @@ mod tests {
             ("secret\t", &["ends with white space"]),
             ("secret\n", &["ends with a line end"]),
             ("secret\r", &["ends with a line end"]),
-            ("\n secret \r\n", &["begins with white space", "ends with a line end"]),
+            ("\n secret \r\n", &["begins with white space", "ends with a line end", "ends with white space"]),
             ("\u{feff}secret", &["begins with a byte-order mark"]),
             ("\u{feff}\"secret\" ", &["begins with a byte-order mark", "ends with white space", "is in quotes"]),
             ("BETTER_AUTH_SECRET=secret", &["looks like NAME=value"]),

@@ -22,7 +22,7 @@ use crate::http::error::ApiError;
 use crate::http::router::{PublicRoute, Target};
 use crate::http::{Response, cors, is_preflight, path_and_query, request_id, router, single_value, trace_context};
 use crate::ops::access_log::{AccessLogEntry, UserPseudonyms};
-use crate::ops::admin::{self, Snapshot};
+use crate::ops::admin;
 use crate::ops::docs;
 use crate::ops::log::enter_request;
 use crate::ops::metrics::Metrics;
@@ -97,7 +97,7 @@ impl Dispatcher {
         let matched = router::match_route(request.method(), path);
         let mut log = AccessLogEntry::new(request.method(), matched.label);
         let traceparent = single_value(request.header_values("traceparent")).unwrap_or_default();
-        log.set_trace(trace_context::trace_id(traceparent));
+        log.trace_id = traceparent.and_then(trace_context::trace_id).map(str::to_owned);
         let admission = self.decide(&request, &mut log, matched.target, path, query);
         fault_point("admission", &id);
         let pending = PendingRequest { request, id, log };
@@ -186,16 +186,16 @@ impl Dispatcher {
         let _scope = enter_request(Arc::clone(&id));
         fault_point("response", &id);
         let response = response.with_common_headers(self.allowed_origin(&request), &id);
-        let (response, mut completed) = log.finish(response);
+        let (response, mut outcome) = log.finish(response);
         match request.respond(response.into_tiny_http()) {
             Err(error) if error.kind() == ErrorKind::InvalidInput => {
                 error!("a response cannot be sent: {error}");
-                completed.set_engine_status(500);
+                (outcome.status, outcome.bytes) = (500, None); // that the engine sent instead
             }
             Err(error) => debug!("a response could not be sent: {error}"),
             Ok(()) => {}
         }
-        completed.log_and_count(&self.metrics);
+        log.log_and_count(&outcome, &self.metrics);
     }
 
     /// The origin of the page that sent the request, if it may read the response.
@@ -212,14 +212,7 @@ impl Dispatcher {
     /// All metrics, in Prometheus's text format.
     pub fn metrics(&self, server: &Server) -> String {
         let keys = self.jwks.status(Instant::now());
-        let snapshot = Snapshot {
-            http: server.stats(),
-            queued: self.queue.queued(),
-            waiting_for_keys: self.jwks.waiting(),
-            database: self.database.stats(),
-            keys: &keys,
-        };
-        admin::render(&self.metrics, snapshot)
+        admin::render(&self.metrics, &server.stats(), self.queue.queued(), &self.database.stats(), &keys)
     }
 }
 

@@ -3,8 +3,8 @@
 //! No I/O. With credentials a browser takes `*` literally in these headers (Fetch standard, "CORS protocol and credentials").
 //! So each list is written out, and the origin is echoed.
 
-use std::fmt;
 use std::net::Ipv6Addr;
+use std::num::NonZeroU16;
 
 use crate::http::Response;
 
@@ -20,135 +20,94 @@ const MAX_REQUESTED_HEADERS: usize = 64;
 const RESPONSE_HEADERS: &str =
     "WWW-Authenticate, Location, ETag, Retry-After, X-Total-Count, X-Request-Id, Server-Timing";
 
-/// The allowed origins.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Policy {
-    any: bool,
-    origins: Vec<Pattern>,
-}
+/// The origins whose pages may read our answers: exact ones, `*` for any, or such with a `*` for a part of one host label.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Policy(Vec<String>);
 
-/// An origin, or the parts before and after a `*` that stands for a part of one host label.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Pattern {
-    Exact(String),
-    Wildcard(String, String),
-}
-
-impl Pattern {
-    fn matches(&self, origin: &str) -> bool {
-        match self {
-            Pattern::Exact(exact) => origin == exact,
-            Pattern::Wildcard(before, after) => origin
-                .strip_prefix(before.as_str())
-                .and_then(|rest| rest.strip_suffix(after.as_str()))
-                .is_some_and(|label| !label.is_empty() && label.bytes().all(is_label_byte)),
-        }
-    }
+fn matches(pattern: &str, origin: &str) -> bool {
+    let Some((before, after)) = pattern.split_once('*') else { return origin == pattern };
+    let label = origin.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+    pattern == "*" || label.is_some_and(|label| !label.is_empty() && label.bytes().all(is_label_byte))
 }
 
 fn is_label_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'-'
 }
 
-/// An invalid entry of the list of origins, with the cause.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadOrigin {
-    entry: String,
-    why: &'static str,
-}
-
-impl fmt::Display for BadOrigin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` {}", self.entry, self.why)
-    }
-}
-
 impl Policy {
     /// Reads a comma-separated list of origins. Trailing slashes and default ports are dropped, as browsers do.
     ///
     /// # Errors
-    /// The invalid entries.
-    pub fn parse(list: &str) -> Result<Self, Vec<BadOrigin>> {
-        let mut policy = Self { any: false, origins: Vec::new() };
-        let mut bad = Vec::new();
+    /// The entries that are no origin, and why. The text follows the variable's name.
+    pub fn parse(list: &str) -> Result<Self, String> {
+        let (mut patterns, mut errors) = (Vec::new(), Vec::new());
         for entry in list.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
-            match entry {
-                "*" => policy.any = true,
-                _ => match parse_pattern(entry) {
-                    Ok(pattern) => policy.origins.push(pattern),
-                    Err(why) => bad.push(BadOrigin { entry: entry.to_owned(), why }),
-                },
+            match parse_pattern(entry) {
+                Ok(pattern) => patterns.push(pattern),
+                Err(error) => errors.push(error),
             }
         }
-        if bad.is_empty() { Ok(policy) } else { Err(bad) }
+        if errors.is_empty() {
+            Ok(Self(patterns))
+        } else {
+            Err(format!("contains invalid origins: {}", errors.join("; ")))
+        }
     }
 
     /// The origin to name in the response; `None` if it is not allowed. `null` is the origin of all sandboxed and local
     /// pages, and is never allowed.
     pub fn allowed_origin<'o>(&self, origin: Option<&'o str>) -> Option<&'o str> {
-        let origin = origin.filter(|origin| *origin != "null" && is_header_text(origin))?;
-        (self.any || self.origins.iter().any(|pattern| pattern.matches(origin))).then_some(origin)
+        let is_visible = |origin: &str| !origin.is_empty() && origin.bytes().all(|byte| byte.is_ascii_graphic());
+        let origin = origin.filter(|origin| *origin != "null" && is_visible(origin))?;
+        self.0.iter().any(|pattern| matches(pattern, origin)).then_some(origin)
     }
 }
 
-/// Whether a value can be echoed in a header.
-fn is_header_text(value: &str) -> bool {
-    !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-fn parse_pattern(entry: &str) -> Result<Pattern, &'static str> {
+fn parse_pattern(entry: &str) -> Result<String, String> {
     let origin = entry.trim_end_matches('/').to_ascii_lowercase();
-    let (scheme, authority) = origin.split_once("://").ok_or("has no scheme (http:// or https://)")?;
+    let (scheme, authority) = origin.split_once("://").unwrap_or_default();
     let default_port = match scheme {
         "http" => ":80",
         "https" => ":443",
         _ => "",
     };
     let authority = authority.strip_suffix(default_port).unwrap_or(authority);
-    if !is_scheme(scheme) || !is_authority(authority) {
-        return Err("is not an origin (scheme://host or scheme://host:port, no path, no quotes)");
-    }
     match authority.split_once('*') {
-        None => Ok(Pattern::Exact(origin_of(scheme, authority))),
-        Some((_, after)) if after.contains('*') => Err("has more than one `*`"),
-        Some((_, after)) if !is_subdomain_suffix(after) => Err("has its `*` outside a sub-domain"),
-        Some((before, after)) => Ok(Pattern::Wildcard(origin_of(scheme, before), after.to_owned())),
+        _ if entry == "*" => Ok(entry.to_owned()),
+        _ if !is_scheme(scheme) || !is_authority(authority) => {
+            Err(format!("`{entry}` is not an origin (http://host, https://host:port; no path, no quotes)"))
+        }
+        Some((_, after)) if !is_subdomain_suffix(after) => {
+            Err(format!("`{entry}` may have one `*`, in the label of a sub-domain"))
+        }
+        _ => Ok(format!("{scheme}://{authority}")),
     }
 }
 
-fn origin_of(scheme: &str, authority: &str) -> String {
-    format!("{scheme}://{authority}")
-}
-
-/// A scheme (RFC 3986, section 3.1). Apps use their own, such as `capacitor://localhost`.
+/// RFC 3986, section 3.1. An app's own, such as `capacitor://localhost`, is one too.
 fn is_scheme(scheme: &str) -> bool {
     scheme.starts_with(|first: char| first.is_ascii_lowercase())
         && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
-/// A host or an IPv6 address in brackets, and an optional port.
+/// A host name, perhaps with `*`, or an IPv6 address in brackets; and a port if there is one.
 fn is_authority(authority: &str) -> bool {
-    let is_address = |address: &str| address.parse::<Ipv6Addr>().is_ok();
-    let is_name =
-        |name: &str| !name.is_empty() && name.bytes().all(|byte| is_label_byte(byte) || b"._*".contains(&byte));
-    let (is_host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, port)) => (is_address(address), port),
-        None => {
-            let end = authority.find(':').unwrap_or(authority.len());
-            (is_name(&authority[..end]), &authority[end..])
-        }
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
     };
-    is_host && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
-}
-
-fn is_port(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port > 0)
+    let is_host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(|byte| is_label_byte(byte) || b"._*".contains(&byte)),
+    };
+    is_host && port.is_none_or(|port| port.parse::<NonZeroU16>().is_ok())
 }
 
 /// Whether the rest after `*` is a sub-domain's: anybody can register a name that matches `*.com` or `*-app.com`.
 fn is_subdomain_suffix(after: &str) -> bool {
     let host = after.split(':').next().unwrap_or_default();
-    host.split_once('.').is_some_and(|(_, domain)| domain.contains('.') || domain == "localhost")
+    let domain = host.split_once('.').map_or("", |(_, domain)| domain);
+    !after.contains('*') && (domain.contains('.') || domain == "localhost")
 }
 
 /// Adds `Vary`, and for an allowed origin the headers that let its pages read the response. For every status.
@@ -261,7 +220,7 @@ mod tests {
             "https://user@a.example",
         ] {
             let bad = Policy::parse(entry).unwrap_err();
-            assert!(bad[0].to_string().contains(entry), "{entry}: {}", bad[0]);
+            assert!(bad.contains(entry), "{bad}");
         }
     }
 

@@ -1,10 +1,9 @@
 //! Client JSON, parsed leniently: known fields are kept, the rest is skipped without allocating. Types are checked per field
 //! afterwards, so a wrong type does not abort parsing and every error can be named.
 
-use std::fmt;
-
-use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// A member of an object as it was sent. Its default, `Absent`, stands for one that was not.
 #[derive(Debug, Default, Clone, PartialEq)]
@@ -31,53 +30,23 @@ pub fn is_object(json: &[u8]) -> bool {
     json.trim_ascii_start().first() == Some(&b'{')
 }
 
+/// Reads JSON text only, such as that of `serde_json::from_str`: an array or an object is skipped there without being built.
 impl<'de> Deserialize<'de> for JsonValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(JsonValueVisitor)
-    }
-}
-
-struct JsonValueVisitor;
-
-impl<'de> Visitor<'de> for JsonValueVisitor {
-    type Value = JsonValue;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<JsonValue, E> {
-        Ok(JsonValue::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<JsonValue, E> {
-        Ok(JsonValue::Bool(value))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<JsonValue, E> {
-        Ok(JsonValue::Integer(value.into()))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<JsonValue, E> {
-        Ok(JsonValue::Integer(value.into()))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<JsonValue, E> {
-        Ok(JsonValue::Float(value))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<JsonValue, E> {
-        Ok(JsonValue::Text(value.to_owned()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<JsonValue, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(JsonValue::ArrayOrObject)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<JsonValue, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(JsonValue::ArrayOrObject)
+        let text = <&RawValue>::deserialize(deserializer)?.get();
+        if text.starts_with(['[', '{']) {
+            return Ok(JsonValue::ArrayOrObject);
+        }
+        Ok(match serde_json::from_str(text).map_err(D::Error::custom)? {
+            Value::Null => JsonValue::Null,
+            Value::Bool(value) => JsonValue::Bool(value),
+            Value::Number(number) => match number.as_i128() {
+                Some(integer) => JsonValue::Integer(integer),
+                None => JsonValue::Float(number.as_f64().unwrap_or(f64::INFINITY)),
+            },
+            Value::String(text) => JsonValue::Text(text),
+            Value::Array(_) | Value::Object(_) => JsonValue::ArrayOrObject,
+        })
     }
 }
 

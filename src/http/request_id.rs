@@ -1,8 +1,7 @@
 //! Request id: correlates a request in the client's, the frontend's and this server's logs.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use crate::http::AmbiguousHeader;
 
@@ -25,14 +24,9 @@ fn is_well_formed(id: &str) -> bool {
     (1..=MAX_BYTES).contains(&id.len()) && id.bytes().all(allowed)
 }
 
-/// A new id: 16 hexadecimal digits of a SplitMix64 sequence, which never repeats within a process. Its start is random, so ids
-/// of two processes hardly collide.
+/// 16 hexadecimal digits. Each `RandomState` has other keys, so two ids are the same only by chance.
 fn generate() -> String {
-    static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(RandomState::new().build_hasher().finish()));
-    let mut id = NEXT.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
-    id = (id ^ (id >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    id = (id ^ (id >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    format!("{:016x}", id ^ (id >> 31))
+    format!("{:016x}", RandomState::new().build_hasher().finish())
 }
 
 #[cfg(test)]

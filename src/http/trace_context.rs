@@ -1,27 +1,16 @@
 //! Trace context: the trace id of a `traceparent` header (W3C Trace Context, Level 2, section 3.2).
 //!
-//! It is only logged: the service creates no spans and does not propagate the header.
+//! Only the log uses it: the service starts no spans and sends the header to nobody.
 
-/// The id of a distributed trace: 32 lower-case hexadecimal digits, not all zero.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TraceId(Box<str>);
-
-impl TraceId {
-    /// The digits.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// The trace id of a `traceparent` header; `None` if the header is absent or malformed.
-pub fn trace_id(header: Option<&str>) -> Option<TraceId> {
-    let mut fields = header?.split('-');
+/// The trace id of a `traceparent` header: 32 lower-case hexadecimal digits, not all zero. `None` where the header is malformed.
+pub fn trace_id(header: &str) -> Option<&str> {
+    let mut fields = header.split('-');
     let mut field = |digits| fields.next().filter(|field| is_hex(field, digits));
     let (version, trace_id, parent_id, _flags) = (field(2)?, field(32)?, field(16)?, field(2)?);
     // Later versions may add fields; ff is not a version.
     let is_known = version != "ff" && (version != "00" || fields.next().is_none());
     let is_zero = |id: &str| id.bytes().all(|digit| digit == b'0');
-    (is_known && !is_zero(trace_id) && !is_zero(parent_id)).then(|| TraceId(trace_id.into()))
+    (is_known && !is_zero(trace_id) && !is_zero(parent_id)).then_some(trace_id)
 }
 
 /// Whether `field` has exactly this many digits, all lower-case hexadecimal.
@@ -35,10 +24,6 @@ mod tests {
 
     const ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
-    fn parsed(header: &str) -> Option<String> {
-        trace_id(Some(header)).map(|id| id.as_str().to_owned())
-    }
-
     #[test]
     fn trace_id_when_the_header_is_well_formed_is_its_second_field() {
         for header in [
@@ -47,15 +32,14 @@ mod tests {
             format!("01-{ID}-00f067aa0ba902b7-01"),
             format!("cc-{ID}-00f067aa0ba902b7-01-what-the-future-brings"),
         ] {
-            assert_eq!(parsed(&header).as_deref(), Some(ID), "{header}");
+            assert_eq!(trace_id(&header), Some(ID), "{header}");
         }
         let small = "00-00000000000000000000000000000001-0000000000000001-01";
-        assert_eq!(parsed(small).as_deref(), Some("00000000000000000000000000000001"));
+        assert_eq!(trace_id(small), Some("00000000000000000000000000000001"));
     }
 
     #[test]
-    fn trace_id_when_the_header_is_absent_or_malformed_is_none() {
-        assert_eq!(trace_id(None), None);
+    fn trace_id_when_the_header_is_malformed_is_none() {
         for header in [
             "",
             "-",
@@ -75,7 +59,7 @@ mod tests {
             " 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
             "00_4bf92f3577b34da6a3ce929d0e0e4736_00f067aa0ba902b7_01",
         ] {
-            assert_eq!(parsed(header), None, "{header:?}");
+            assert_eq!(trace_id(header), None, "{header:?}");
         }
     }
 }

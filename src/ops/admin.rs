@@ -4,7 +4,7 @@
 
 use std::error::Error;
 use std::net::TcpListener;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::{debug, info};
 use prometheus_client::encoding::prometheus_text;
@@ -13,8 +13,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
-pub use tiny_http::Stats;
-use tiny_http::{Header, Limits, Method, Rejection, Response, ResponseBox, Server};
+use tiny_http::{Header, Limits, Method, Rejection, Response, ResponseBox, Server, Stats};
 
 use crate::auth::JwksStatus;
 use crate::db;
@@ -32,7 +31,9 @@ pub fn start(
     metrics: impl Fn() -> String + Send + 'static,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
     let address = listener.local_addr()?;
-    let server = Server::with_limits(listener, limits(), Rejection::to_response)?;
+    // Enough for a few scrapers, each with a connection.
+    let limits = Limits { max_connections: 16, max_body_bytes: 0, max_buffered_bytes: 256 * 1024, ..Limits::default() };
+    let server = Server::with_limits(listener, limits, Rejection::to_response)?;
     spawn("admin", move || {
         for request in server.incoming_requests() {
             let response = respond(request.method(), request.url(), &metrics);
@@ -43,19 +44,6 @@ pub fn start(
     })?;
     info!("metrics on http://{address}/metrics");
     Ok(())
-}
-
-/// Enough for a few scrapers, each with a connection.
-fn limits() -> Limits {
-    Limits {
-        max_connections: 16,
-        max_pending_requests: 16,
-        max_body_bytes: 0,
-        max_buffered_bytes: 256 * 1024,
-        head_timeout: Duration::from_secs(5),
-        body_timeout: Duration::from_secs(5),
-        ..Limits::default()
-    }
 }
 
 fn respond(method: &Method, target: &str, metrics: impl Fn() -> String) -> ResponseBox {
@@ -69,72 +57,49 @@ fn respond(method: &Method, target: &str, metrics: impl Fn() -> String) -> Respo
     }
 }
 
-/// What is read when metrics are asked for.
-pub struct Snapshot<'a> {
-    /// The HTTP engine's counters.
-    pub http: Stats,
-    /// Requests that wait for a worker.
-    pub queued: usize,
-    /// Requests that wait for a key set.
-    pub waiting_for_keys: usize,
-    /// The pool of database connections.
-    pub database: db::Stats,
-    /// The issuer's public keys.
-    pub keys: &'a JwksStatus,
-}
-
-/// All metrics in Prometheus' text format: `specs/operations.md` lists them.
-pub fn render(metrics: &Metrics, snapshot: Snapshot) -> String {
+/// All metrics in Prometheus' text format: `specs/operations.md` lists them. `queued` is the number of requests that wait for a
+/// worker.
+pub fn render(metrics: &Metrics, http: &Stats, queued: usize, database: &db::Stats, keys: &JwksStatus) -> String {
     let mut registry = Registry::default();
     let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("todo_backend_build", "Version of the program", version);
     metrics.register(&mut registry);
-    register_gauges(&mut registry, &snapshot);
-    register_counters(&mut registry, &snapshot.http);
-    let connections = Family::<[(&str, &str); 1], Gauge>::default();
-    let db::Stats { connections: open, idle, .. } = snapshot.database;
-    for (state, count) in [("idle", idle), ("in_use", open.saturating_sub(idle))] {
-        connections.get_or_create(&[("state", state)]).set(count.into());
+    let was_fetched = keys.age.is_some() || keys.last_error.is_some();
+    let fetched_at = |age| (SystemTime::now() - age).duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    #[rustfmt::skip] // one row a gauge
+    let gauges = [
+        ("http_requests_queued", "Requests that wait for a worker", Some(queued as u64)),
+        ("http_connections", "Open connections", Some(http.connections as u64)),
+        ("http_buffered_bytes", "Unfinished requests in memory", Some(http.buffered_bytes as u64)),
+        ("http_unsent_bytes", "Responses in memory, for slow clients", Some(http.unsent_bytes as u64)),
+        ("database_up", "1 if the database answered when it was last used, else 0", database.is_up.map(u64::from)),
+        ("database_pool_max_connections", "Size of the pool", Some(database.max.into())),
+        ("auth_keys", "Public keys of the issuer that are in use", Some(keys.keys as u64)),
+        ("auth_requests_waiting_for_keys", "Requests that wait for a fetch of the keys", Some(keys.waiting as u64)),
+        ("auth_keys_last_fetch_success", "1 if the last fetch of the keys succeeded, else 0",
+            was_fetched.then_some(keys.last_error.is_none().into())),
+        ("auth_keys_last_success_timestamp_seconds", "Unix time of the last successful fetch of the keys",
+            keys.age.map(fetched_at)),
+    ];
+    for (name, help, value) in gauges {
+        if let Some(value) = value {
+            registry.register(name, help, ConstGauge::new(value));
+        }
     }
+    registry.register("http_connections_accepted", "Accepted connections", ConstCounter::new(http.accepted));
+    let help = "Log lines that were dropped because standard error was not read fast enough";
+    registry.register("log_lines_dropped", help, ConstCounter::new(dropped_lines()));
+    let rejected = Family::<[(&str, &str); 1], Counter>::default();
+    rejected.get_or_create(&[("reason", "overload")]).inc_by(http.shed);
+    rejected.get_or_create(&[("reason", "invalid")]).inc_by(http.rejected);
+    let help = "Requests that the HTTP engine answered itself: 503 without capacity (overload), else invalid";
+    registry.register("http_requests_rejected", help, rejected);
+    let connections = Family::<[(&str, &str); 1], Gauge>::default();
+    let in_use = database.connections.saturating_sub(database.idle);
+    connections.get_or_create(&[("state", "idle")]).set(database.idle.into());
+    connections.get_or_create(&[("state", "in_use")]).set(in_use.into());
     registry.register("database_pool_connections", "Open connections to the database", connections);
     let mut text = String::new();
     prometheus_text::encode(&mut text, &registry).expect("a String accepts all text");
     text
-}
-
-fn register_gauges(registry: &mut Registry, snapshot: &Snapshot) {
-    let Snapshot { http, database, keys, .. } = snapshot;
-    let mut gauge = |name: &str, help: &str, value: u64| registry.register(name, help, ConstGauge::new(value));
-    gauge("http_requests_queued", "Requests that wait for a worker", snapshot.queued as u64);
-    gauge("http_connections", "Open connections", http.connections as u64);
-    gauge("http_buffered_bytes", "Unfinished requests in memory", http.buffered_bytes as u64);
-    gauge("http_unsent_bytes", "Responses in memory, for slow clients", http.unsent_bytes as u64);
-    if let Some(is_up) = database.is_up {
-        gauge("database_up", "1 if the database answered when it was last used, else 0", is_up.into());
-    }
-    gauge("database_pool_max_connections", "Size of the pool", database.max.into());
-    gauge("auth_keys", "Public keys of the issuer that are in use", keys.keys as u64);
-    let waiting = snapshot.waiting_for_keys as u64;
-    gauge("auth_requests_waiting_for_keys", "Requests that wait for a fetch of the keys", waiting);
-    if keys.age.is_some() || keys.last_error.is_some() {
-        let succeeded = keys.last_error.is_none().into();
-        gauge("auth_keys_last_fetch_success", "1 if the last fetch of the keys succeeded, else 0", succeeded);
-    }
-    if let Some(age) = keys.age {
-        let fetched_at = (SystemTime::now() - age).duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let help = "Unix time of the last successful fetch of the keys";
-        gauge("auth_keys_last_success_timestamp_seconds", help, fetched_at);
-    }
-}
-
-fn register_counters(registry: &mut Registry, http: &Stats) {
-    registry.register("http_connections_accepted", "Accepted connections", ConstCounter::new(http.accepted));
-    let rejected = Family::<[(&str, &str); 1], Counter>::default();
-    for (reason, count) in [("overload", http.shed), ("invalid", http.rejected)] {
-        rejected.get_or_create(&[("reason", reason)]).inc_by(count);
-    }
-    let help = "Requests that the HTTP engine answered itself: 503 without capacity (overload), else invalid";
-    registry.register("http_requests_rejected", help, rejected);
-    let help = "Log lines that were dropped because standard error was not read fast enough";
-    registry.register("log_lines_dropped", help, ConstCounter::new(dropped_lines()));
 }

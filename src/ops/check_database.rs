@@ -44,15 +44,15 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn ok(name: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn ok(name: &'static str, message: impl Into<String>) -> Self {
         Self { name, ok: true, message: message.into(), hint: String::new() }
     }
 
-    fn note(name: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(super) fn note(name: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { hint: hint.into(), ..Self::ok(name, message) }
     }
 
-    fn fail(name: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(super) fn fail(name: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { ok: false, ..Self::note(name, message, hint) }
     }
 }

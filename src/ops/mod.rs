@@ -10,4 +10,3 @@ pub mod log;
 pub mod metrics;
 pub mod origin_log;
 pub mod threads;
-pub mod timing;

@@ -19,11 +19,8 @@ const MAX_ORIGIN_CHARS: usize = 280;
 #[derive(Default)]
 pub struct RefusedOrigins(Mutex<Window>);
 
-#[derive(Default)]
-struct Window {
-    start: Option<Instant>,
-    logged: HashSet<String>,
-}
+/// The origins that were logged since a time; that is `None` before the first.
+type Window = (Option<Instant>, HashSet<String>);
 
 /// Whether a request comes from a page of this server itself: browsers send `Origin` then, too, and CORS does not apply.
 /// The scheme is not compared, for a proxy may have ended TLS.
@@ -32,42 +29,32 @@ pub fn is_same_origin(origin: &str, host: Option<&str>) -> bool {
     origin_host.zip(host).is_some_and(|(origin, host)| origin.eq_ignore_ascii_case(host))
 }
 
-/// What is logged of a refused origin.
-#[derive(Debug, PartialEq, Eq)]
-enum Note {
-    Origin(String),
-    TooMany,
-    Nothing,
-}
-
 impl RefusedOrigins {
     /// Logs that a request's `Origin` is not among `ALLOWED_ORIGINS`, unless it was logged within the last minute.
     pub fn note(&self, origin: &str, now: Instant) {
-        match self.classify(origin, now) {
-            Note::Origin(origin) => warn!(
+        let origin: String = origin.chars().take(MAX_ORIGIN_CHARS).collect();
+        match self.number_if_new(&origin, now) {
+            Some(..=MAX_ORIGINS) => warn!(
                 "origin {origin:?} is not in ALLOWED_ORIGINS: browsers hide this server's responses from its pages"
             ),
-            Note::TooMany => warn!(
+            Some(_) => warn!(
                 "more than {MAX_ORIGINS} origins that are not in ALLOWED_ORIGINS within a minute: the others are not named"
             ),
-            Note::Nothing => {}
+            None => {}
         }
     }
 
-    fn classify(&self, origin: &str, now: Instant) -> Note {
+    /// Which one of this minute's origins it is, from 1 to `MAX_ORIGINS + 1`; `None` if it is to be ignored.
+    fn number_if_new(&self, origin: &str, now: Instant) -> Option<usize> {
         // The set stays usable whatever panicked.
         let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if window.start.is_none_or(|start| now.saturating_duration_since(start) >= WINDOW) {
-            *window = Window { start: Some(now), logged: HashSet::new() };
+        let (start, logged) = &mut *window;
+        if start.is_none_or(|start| now.saturating_duration_since(start) >= WINDOW) {
+            *start = Some(now);
+            logged.clear();
         }
-        if window.logged.len() > MAX_ORIGINS {
-            return Note::Nothing;
-        }
-        let origin: String = origin.chars().take(MAX_ORIGIN_CHARS).collect();
-        if !window.logged.insert(origin.clone()) {
-            return Note::Nothing;
-        }
-        if window.logged.len() > MAX_ORIGINS { Note::TooMany } else { Note::Origin(origin) }
+        let is_new = logged.len() <= MAX_ORIGINS && logged.insert(origin.to_owned());
+        is_new.then_some(logged.len())
     }
 }
 
@@ -78,11 +65,10 @@ mod tests {
     #[test]
     fn refused_origin_when_repeated_is_logged_once_a_minute() {
         let (origins, start) = (RefusedOrigins::default(), Instant::now());
-        let named = |origin: &str| Note::Origin(origin.to_owned());
-        assert_eq!(origins.classify("https://a.example", start), named("https://a.example"));
-        assert_eq!(origins.classify("https://a.example", start + WINDOW / 2), Note::Nothing);
-        assert_eq!(origins.classify("https://b.example", start + WINDOW / 2), named("https://b.example"));
-        assert_eq!(origins.classify("https://a.example", start + WINDOW), named("https://a.example"));
+        assert_eq!(origins.number_if_new("https://a.example", start), Some(1));
+        assert_eq!(origins.number_if_new("https://a.example", start + WINDOW / 2), None);
+        assert_eq!(origins.number_if_new("https://b.example", start + WINDOW / 2), Some(2));
+        assert_eq!(origins.number_if_new("https://a.example", start + WINDOW), Some(1));
     }
 
     #[test]
@@ -103,14 +89,10 @@ mod tests {
     fn refused_origins_when_there_are_many_are_bounded_in_number_and_length() {
         let (origins, start) = (RefusedOrigins::default(), Instant::now());
         let long = "x".repeat(100_000);
-        let notes: Vec<_> = (0..1_000).map(|number| origins.classify(&format!("{number}{long}"), start)).collect();
-        assert!(
-            notes[..MAX_ORIGINS]
-                .iter()
-                .all(|note| matches!(note, Note::Origin(origin) if origin.chars().count() == MAX_ORIGIN_CHARS))
-        );
-        assert_eq!(notes[MAX_ORIGINS], Note::TooMany);
-        assert!(notes[MAX_ORIGINS + 1..].iter().all(|note| *note == Note::Nothing));
-        assert!(origins.0.lock().unwrap().logged.len() <= MAX_ORIGINS + 1);
+        (0..1_000).for_each(|number| origins.note(&format!("{number}{long}"), start));
+        let logged = origins.0.lock().unwrap().1.clone();
+        assert_eq!(logged.len(), MAX_ORIGINS + 1, "the last one stands for all others");
+        assert!(logged.iter().all(|origin| origin.chars().count() == MAX_ORIGIN_CHARS));
+        assert_eq!(origins.number_if_new("https://a.example", start), None);
     }
 }

@@ -6,16 +6,17 @@
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// Size of the buffer, in bytes.
 const MAX_BUFFERED_BYTES: usize = 1024 * 1024;
 /// Capacity that is kept between two writes, in bytes.
 const RETAINED_BYTES: usize = 32 * 1024;
-/// So many buffered bytes are written at once, in bytes. The rest of the retained capacity is for lines that come meanwhile.
-const FLUSH_BYTES: usize = 24 * 1024;
 /// How long lines are gathered before they are written. Waking the writer for each line would cost more than the lines.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(20);
+/// How often [`LineBuffer::wait_until_written`] looks.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 const LOCKED: &str = "nothing panics while it holds this lock";
 
@@ -23,23 +24,19 @@ const LOCKED: &str = "nothing panics while it holds this lock";
 pub struct LineBuffer {
     state: Mutex<State>,
     filled: Condvar,
-    written: Condvar,
     dropped: AtomicU64,
 }
 
 struct State {
     pending: Vec<u8>,
     is_writing: bool,
-    /// Somebody waits until everything is written.
-    flush_requested: bool,
 }
 
 impl LineBuffer {
     pub const fn new() -> Self {
         Self {
-            state: Mutex::new(State { pending: Vec::new(), is_writing: false, flush_requested: false }),
+            state: Mutex::new(State { pending: Vec::new(), is_writing: false }),
             filled: Condvar::new(),
-            written: Condvar::new(),
             dropped: AtomicU64::new(0),
         }
     }
@@ -47,20 +44,14 @@ impl LineBuffer {
     /// Appends a line, or drops it when the buffer is full.
     pub fn push(&self, line: &[u8]) {
         let mut state = self.lock();
-        let before = state.pending.len();
-        let after = before + line.len();
-        if after > MAX_BUFFERED_BYTES {
+        if state.pending.len() + line.len() > MAX_BUFFERED_BYTES {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        if before == 0 {
-            state.pending.reserve(RETAINED_BYTES);
-        }
-        state.pending.extend_from_slice(line);
-        drop(state);
-        if before == 0 || (before < FLUSH_BYTES && after >= FLUSH_BYTES) {
+        if state.pending.is_empty() {
             self.filled.notify_one();
         }
+        state.pending.extend_from_slice(line);
     }
 
     /// Number of lines that were dropped so far.
@@ -74,7 +65,12 @@ impl LineBuffer {
         let mut reported = 0;
         let mut is_writable = true;
         loop {
-            self.take(&mut lines);
+            drop(self.filled.wait_while(self.lock(), |state| state.pending.is_empty()).expect(LOCKED));
+            sleep(FLUSH_INTERVAL);
+            let mut state = self.lock();
+            std::mem::swap(&mut state.pending, &mut lines);
+            state.is_writing = true;
+            drop(state);
             let dropped = self.dropped();
             if is_writable && dropped > reported {
                 log_dropped(dropped - reported);
@@ -88,28 +84,20 @@ impl LineBuffer {
             lines.clear();
             lines.shrink_to(RETAINED_BYTES);
             self.lock().is_writing = false;
-            self.written.notify_all();
         }
-    }
-
-    /// Waits for the first line and then for more, and swaps them with `lines`, which is empty.
-    fn take(&self, lines: &mut Vec<u8>) {
-        let is_empty = |state: &mut State| state.pending.is_empty();
-        let may_wait = |state: &mut State| !state.flush_requested && state.pending.len() < FLUSH_BYTES;
-        let state = self.filled.wait_while(self.lock(), is_empty).expect(LOCKED);
-        let (mut state, _) = self.filled.wait_timeout_while(state, FLUSH_INTERVAL, may_wait).expect(LOCKED);
-        std::mem::swap(&mut state.pending, lines);
-        state.is_writing = true;
     }
 
     /// Waits until everything is written, but not longer than `timeout`.
     pub fn wait_until_written(&self, timeout: Duration) {
-        let is_unwritten = |state: &mut State| state.is_writing || !state.pending.is_empty();
-        let mut state = self.lock();
-        state.flush_requested = true;
-        self.filled.notify_one();
-        let (mut state, _) = self.written.wait_timeout_while(state, timeout, is_unwritten).expect(LOCKED);
-        state.flush_requested = false;
+        let deadline = Instant::now() + timeout;
+        while self.has_unwritten() && Instant::now() < deadline {
+            sleep(POLL_INTERVAL);
+        }
+    }
+
+    fn has_unwritten(&self) -> bool {
+        let state = self.lock();
+        state.is_writing || !state.pending.is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

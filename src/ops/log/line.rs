@@ -1,137 +1,87 @@
 //! Log line: a record as text or JSON. It is always one line: text of a client or of the database cannot begin another.
 
-use std::fmt::Display;
-use std::io::{self, Write};
+use std::fmt::{self, Display, Write};
 
 use log::Record;
-use log::kv::{self, Key, Value, VisitSource, VisitValue};
+use log::kv::{Error, Key, Value, VisitSource};
+use serde_json::Value as Json;
 
 use super::Format;
 
-/// Appends a record to `line`, in one of these forms:
+/// Capacity for most lines, in bytes.
+const LINE_BYTES: usize = 320;
+
+/// A record in one of these forms, with a line end:
 ///
 /// `[time LEVEL target] message key=value request_id=…`
 ///
 /// `{"time":…,"level":…,"target":…,"message":…,"key":value,"request_id":…}`
 ///
 /// # Errors
-/// None of `line`'s, which is in memory: only those of a value that fails to display itself.
-pub fn write(
-    line: &mut Vec<u8>,
-    format: Format,
-    time: &dyn Display,
-    record: &Record,
-    request_id: Option<&str>,
-) -> io::Result<()> {
-    let args = record.args();
-    let owned;
-    let message = match args.as_str() {
-        Some(message) => message,
-        None => {
-            owned = args.to_string();
-            &owned
-        }
-    };
+/// Those of a value that fails to display itself.
+pub fn write(format: Format, time: &dyn Display, record: &Record, request_id: Option<&str>) -> Result<String, Error> {
+    let (level, target, message) = (record.level(), record.target(), record.args());
+    let mut line = String::with_capacity(LINE_BYTES);
     match format {
-        Format::Text => {
-            write!(line, "[{time} {:<5} {}] ", record.level(), record.target())?;
-            write_escaped(line, message)?;
-        }
+        Format::Text => write!(line, "[{time} {level:<5} {target}] {message}")?,
         Format::Json => {
-            let level = record.level().as_str().to_ascii_lowercase();
-            write!(line, r#"{{"time":"{time}","level":"{level}","target":"#)?;
-            serde_json::to_writer(&mut *line, record.target())?;
-            line.extend_from_slice(br#","message":"#);
-            serde_json::to_writer(&mut *line, message)?;
+            let (level, message) = (level.as_str().to_ascii_lowercase(), message.to_string());
+            let (target, message) = (Json::from(target), Json::from(message));
+            write!(line, r#"{{"time":"{time}","level":"{level}","target":{target},"message":{message}"#)?;
         }
     }
     let mut members = Members { line, format };
-    record.key_values().visit(&mut members).map_err(io::Error::other)?;
-    if let Some(request_id) = request_id {
-        members.text("request_id", request_id)?;
-    }
-    line.extend_from_slice(if format == Format::Json { b"}\n" } else { b"\n" });
-    Ok(())
-}
-
-/// Escapes control characters, line breaks above all, as Rust does.
-fn write_escaped(line: &mut Vec<u8>, text: &str) -> io::Result<()> {
-    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-        line.extend_from_slice(text.as_bytes());
-        return Ok(());
-    }
-    text.chars().try_for_each(|char| {
-        if char.is_control() { write!(line, "{}", char.escape_default()) } else { write!(line, "{char}") }
+    record.key_values().visit(&mut members)?;
+    members.add("request_id", request_id.into())?;
+    let Members { line, .. } = members;
+    Ok(match format {
+        Format::Text => escape_control_characters(line) + "\n",
+        Format::Json => line + "}\n",
     })
 }
 
-/// Writes key-value pairs. A null is left out.
-struct Members<'l> {
-    line: &'l mut Vec<u8>,
+/// Escapes control characters, line breaks above all, as Rust does.
+fn escape_control_characters(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let mut escaped = String::new();
+    for char in text.chars() {
+        if char.is_control() { escaped.extend(char.escape_default()) } else { escaped.push(char) }
+    }
+    escaped
+}
+
+/// Appends key-value pairs. A null is left out.
+struct Members {
+    line: String,
     format: Format,
 }
 
-impl Members<'_> {
-    fn text(&mut self, key: &str, value: &str) -> io::Result<()> {
-        self.key(key)?;
-        match self.format {
-            Format::Text => write_escaped(self.line, value),
-            Format::Json => Ok(serde_json::to_writer(&mut *self.line, value)?),
-        }
-    }
-
-    fn number(&mut self, key: &str, value: impl Display) -> io::Result<()> {
-        self.key(key)?;
-        write!(self.line, "{value}")
-    }
-
-    fn key(&mut self, key: &str) -> io::Result<()> {
-        match self.format {
-            Format::Text => write!(self.line, " {key}="),
-            Format::Json => write!(self.line, r#","{key}":"#),
+impl Members {
+    fn add(&mut self, key: &str, value: Json) -> fmt::Result {
+        match (self.format, value) {
+            (_, Json::Null) => Ok(()),
+            (Format::Text, Json::String(text)) => write!(self.line, " {key}={text}"),
+            (Format::Text, value) => write!(self.line, " {key}={value}"),
+            (Format::Json, value) => write!(self.line, r#","{key}":{value}"#),
         }
     }
 }
 
-impl<'kvs> VisitSource<'kvs> for Members<'_> {
-    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
-        value.visit(Member { key: key.as_str(), members: self })
+impl<'kvs> VisitSource<'kvs> for Members {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
+        let value = value.to_borrowed_str().map_or_else(|| literal_or_text(value.to_string()), Json::from);
+        Ok(self.add(key.as_str(), value)?)
     }
 }
 
-struct Member<'l, 'm> {
-    key: &'m str,
-    members: &'m mut Members<'l>,
-}
-
-impl VisitValue<'_> for Member<'_, '_> {
-    fn visit_any(&mut self, value: Value) -> Result<(), kv::Error> {
-        self.visit_str(&value.to_string())
-    }
-
-    fn visit_str(&mut self, value: &str) -> Result<(), kv::Error> {
-        Ok(self.members.text(self.key, value)?)
-    }
-
-    fn visit_null(&mut self) -> Result<(), kv::Error> {
-        Ok(())
-    }
-
-    fn visit_u64(&mut self, value: u64) -> Result<(), kv::Error> {
-        Ok(self.members.number(self.key, value)?)
-    }
-
-    fn visit_i64(&mut self, value: i64) -> Result<(), kv::Error> {
-        Ok(self.members.number(self.key, value)?)
-    }
-
-    fn visit_f64(&mut self, value: f64) -> Result<(), kv::Error> {
-        // JSON has neither infinities nor NaN.
-        if value.is_finite() { Ok(self.members.number(self.key, value)?) } else { self.visit_str(&value.to_string()) }
-    }
-
-    fn visit_bool(&mut self, value: bool) -> Result<(), kv::Error> {
-        Ok(self.members.number(self.key, value)?)
+/// The value that is displayed like this: a number or boolean like JSON's, a null as `None`, anything else is text.
+fn literal_or_text(displayed: String) -> Json {
+    match serde_json::from_str(&displayed) {
+        _ if displayed == "None" => Json::Null,
+        Ok(literal) => literal,
+        Err(_) => displayed.into(),
     }
 }
 
@@ -142,6 +92,7 @@ mod tests {
     use super::*;
 
     fn line(format: Format, message: &str, request_id: Option<&str>) -> String {
+        let path = std::path::Path::new("/a").display();
         let members: [(&str, Value); 7] = [
             ("status", 200_u64.into()),
             ("ms", 1.25.into()),
@@ -149,18 +100,16 @@ mod tests {
             ("user", Value::null()),
             ("text", "a\nb".into()),
             ("is", true.into()),
-            ("ratio", f64::NAN.into()),
+            ("path", Value::from_display(&path)),
         ];
-        let mut out = Vec::new();
         let mut record = Record::builder();
         record.level(Level::Info).target("request").key_values(&members);
-        write(&mut out, format, &"now", &record.args(format_args!("{message}")).build(), request_id).unwrap();
-        String::from_utf8(out).unwrap()
+        write(format, &"now", &record.args(format_args!("{message}")).build(), request_id).unwrap()
     }
 
     #[test]
     fn record_when_it_contains_control_characters_is_one_line() {
-        let members = "status=200 ms=1.25 route=/api/tasks text=a\\nb is=true ratio=NaN";
+        let members = "status=200 ms=1.25 route=/api/tasks text=a\\nb is=true path=/a";
         assert_eq!(
             line(Format::Text, "a\nb\u{7f}\u{85}é\"", Some("r-1")),
             format!("[now INFO  request] a\\nb\\u{{7f}}\\u{{85}}é\" {members} request_id=r-1\n")
@@ -172,7 +121,7 @@ mod tests {
             serde_json::from_str::<serde_json::Value>(&json).unwrap(),
             serde_json::json!({
                 "time": "now", "level": "info", "target": "request", "message": "a\nb\u{0}\"\\é", "status": 200,
-                "ms": 1.25, "route": "/api/tasks", "text": "a\nb", "is": true, "ratio": "NaN", "request_id": "r-1"
+                "ms": 1.25, "route": "/api/tasks", "text": "a\nb", "is": true, "path": "/a", "request_id": "r-1"
             })
         );
     }

@@ -27,8 +27,6 @@ pub enum Format {
     Json,
 }
 
-/// Capacity for most lines, in bytes.
-const LINE_BYTES: usize = 320;
 /// How long [`finish`] waits for the reader of standard error.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -47,9 +45,9 @@ pub fn start(filter: &str, format: Format) -> Result<(), String> {
         .parse_filters(filter)
         .target(Target::Pipe(Box::new(&BUFFER)))
         .format(move |out, record| {
-            let (time, mut line) = (out.timestamp_millis(), Vec::with_capacity(LINE_BYTES));
-            REQUEST_ID.with_borrow(|id| line::write(&mut line, format, &time, record, id.as_deref()))?;
-            out.write_all(&line)
+            let time = out.timestamp_millis();
+            let line = REQUEST_ID.with_borrow(|id| line::write(format, &time, record, id.as_deref()));
+            out.write_all(line.map_err(io::Error::other)?.as_bytes())
         })
         .init();
     spawn("log", || BUFFER.run_writer(&mut io::stderr(), log_dropped))?;
