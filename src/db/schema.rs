@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use log::info;
+use log::{info, warn};
 
 use super::connection::{Connection, TextRow};
 use super::error::DbError;
@@ -14,22 +14,43 @@ use super::error::DbError;
 const LOCK: i64 = 0x746f_646f;
 const SCHEMA: &str = include_str!("../../schema.sql");
 
-/// The columns of `tasks`, none where there is no such table. Of a domain the type below it; `S` is PostgreSQL's category of
-/// texts, to which `citext` belongs, too.
+/// The columns of `tasks`, none where there is no such table. Of a domain the type below it. Texts are what PostgreSQL has in
+/// category `S`, such as `citext`, but not `name`, which cuts texts off. With a nondeterministic collation `a` may equal `A`.
 pub const COLUMNS: &str = "with recursive kinds as ( \
-         select attname, atttypid as type, attnotnull, atthasdef or attidentity <> '' as has_default, relkind \
-         from pg_attribute join pg_class on pg_class.oid = attrelid \
+         select attname, atttypid as type, attnotnull, atthasdef or attidentity <> '' as has_default, \
+         attgenerated <> '' as generated, relkind, \
+         case when not collisdeterministic then format(' collate %I (nondeterministic)', collname) end as collating \
+         from pg_attribute join pg_class on pg_class.oid = attrelid left join pg_collation on pg_collation.oid = attcollation \
          where attrelid = to_regclass('tasks') and attnum > 0 and not attisdropped \
          union all \
-         select attname, typbasetype, attnotnull or typnotnull, has_default or typdefault is not null, relkind \
-         from kinds join pg_type on oid = type where typtype = 'd') \
-     select attname, format_type(type, null), typcategory, attnotnull, has_default, relkind \
+         select attname, typbasetype, attnotnull or typnotnull, has_default or typdefault is not null, \
+         generated, relkind, collating from kinds join pg_type on oid = type where typtype = 'd') \
+     select attname, concat(format_type(type, null), collating), typcategory = 'S' and typname <> 'name' \
+     and (collating is null or attname <> 'user_id'), attnotnull, has_default, generated, relkind \
      from kinds join pg_type on oid = type where typtype <> 'd'";
 
-/// Where a table of this name is, if the search path does not reach it.
-pub const ELSEWHERE: &str = "select nspname from pg_class join pg_namespace on pg_namespace.oid = relnamespace \
-     where relname = 'tasks' and relkind = 'r' and has_schema_privilege(nspname, 'usage') \
-     and nspname not in ('pg_catalog', 'information_schema') order by nspname limit 1";
+/// A table of this name that the session does not find: its schema, and how to reach it. Another program's has no `user_id`.
+pub const ELSEWHERE: &str = "select nspname, case when has_schema_privilege(pg_namespace.oid, 'usage') \
+     then format('add ?search_path=%I to NEON_DATABASE_URL', nspname) \
+     else format('grant usage on schema %I to %I', nspname, current_user) end \
+     from pg_class join pg_namespace on pg_namespace.oid = relnamespace join pg_attribute on attrelid = pg_class.oid \
+     where relname = 'tasks' and relkind in ('r', 'p') and attname = 'user_id' and nspname !~ '^pg_' order by nspname limit 1";
+
+/// The statements that give this role what it lacks. A policy that exists may still hide tasks: only trying shows that.
+pub const MISSING_RIGHTS: &str = "select format('grant %s on tasks to %I', string_agg(name, ', '), current_user) \
+     from unnest(array['select', 'insert', 'update', 'delete']) as name \
+     where not case name when 'delete' then has_table_privilege('tasks', name) \
+     else has_any_column_privilege('tasks', name) end having count(*) > 0 \
+     union all \
+     select format('grant usage on sequence %s to %I', name, current_user) \
+     from pg_get_serial_sequence('tasks', 'id') as name, pg_attribute \
+     where attrelid = to_regclass('tasks') and attname = 'id' and attidentity = '' \
+     and not has_sequence_privilege(name, 'usage, update') \
+     union all \
+     select format('create policy todo_backend on tasks to %I using (true)', current_user) \
+     where row_security_active('tasks') and not exists (select from pg_policy where polrelid = to_regclass('tasks') \
+     and (polroles = '{0}' or exists (select from unnest(polroles) as role where pg_has_role(role, 'usage'))))";
+const ROW_SECURITY: &str = "select row_security_active('tasks')";
 
 /// What a column must be for this program to use it.
 struct RequiredColumn {
@@ -60,7 +81,7 @@ const REQUIRED: [RequiredColumn; 7] = [
 impl Kind {
     fn fits(self, column: &Column) -> bool {
         match self {
-            Kind::Text => column.category == "S",
+            Kind::Text => column.is_text,
             Kind::OneOf(types) => types.contains(&column.kind.as_str()),
         }
     }
@@ -78,9 +99,10 @@ impl Kind {
 pub struct Column {
     name: String,
     kind: String,
-    category: String,
+    is_text: bool,
     not_null: bool,
     has_default: bool,
+    is_generated: bool,
     /// `relkind`: `r` is an ordinary table.
     relation: String,
 }
@@ -94,31 +116,31 @@ pub fn apply(connection: &mut Connection, deadline: Instant) -> Result<(), DbErr
     connection.simple(&format!("begin; select pg_advisory_xact_lock({LOCK})"), deadline)?;
     let columns = read_columns(&connection.simple(COLUMNS, deadline)?);
     if columns.is_empty() {
-        if let Some(schema) = find_elsewhere(connection, deadline)? {
-            return Err(DbError::Unusable(elsewhere(&schema)));
+        if let Some(row) = connection.simple(ELSEWHERE, deadline)?.first() {
+            return Err(DbError::Unusable(elsewhere(row)));
         }
         connection.simple(SCHEMA, deadline)?;
         info!("created the table `tasks`");
     }
     connection.simple("commit", deadline)?;
-    match incompatibilities(&columns) {
-        all if all.is_empty() || columns.is_empty() => Ok(()),
-        all => Err(DbError::Unusable(format!("the table `tasks` cannot be served: {}", all.join("; ")))),
+    let incompatible = if columns.is_empty() { Vec::new() } else { incompatibilities(&columns) };
+    if !incompatible.is_empty() {
+        return Err(DbError::Unusable(format!("the table `tasks` cannot be served: {}", incompatible.join("; "))));
     }
+    let missing: Vec<String> = connection.simple(MISSING_RIGHTS, deadline)?.into_iter().flatten().flatten().collect();
+    if !missing.is_empty() {
+        return Err(DbError::Unusable(format!("this role lacks rights on the table `tasks`: {}", missing.join("; "))));
+    }
+    if connection.simple(ROW_SECURITY, deadline)?.concat() == [Some("t".to_owned())] {
+        warn!("row-level security hides the tasks that no policy shows to this role: `todo-backend --check` tries it");
+    }
+    Ok(())
 }
 
-/// The schema in which there is a table `tasks` that the search path does not reach.
-fn find_elsewhere(connection: &mut Connection, deadline: Instant) -> Result<Option<String>, DbError> {
-    let rows = connection.simple(ELSEWHERE, deadline)?;
-    Ok(rows.into_iter().next().and_then(|row| row.into_iter().next().flatten()))
-}
-
-/// Says that there is a table in this schema, and how to reach it.
-pub fn elsewhere(schema: &str) -> String {
-    format!(
-        "the table `tasks` is in the schema `{schema}`, which the search path does not include: add \
-         ?search_path={schema} to NEON_DATABASE_URL"
-    )
+/// Says where the table of a row of [`ELSEWHERE`] is, and how to reach it.
+pub fn elsewhere(row: &TextRow) -> String {
+    let text = |at: usize| row.get(at).and_then(Option::as_deref).unwrap_or_default();
+    format!("the table `tasks` is in the schema `{}`, which this session does not search: {}", text(0), text(1))
 }
 
 /// The answer to [`COLUMNS`].
@@ -129,9 +151,10 @@ pub fn read_columns(rows: &[TextRow]) -> Vec<Column> {
         Column {
             name: next(),
             kind: next(),
-            category: next(),
+            is_text: next() == "t",
             not_null: next() == "t",
             has_default: next() == "t",
+            is_generated: next() == "t",
             relation: next(),
         }
     };
@@ -156,8 +179,14 @@ pub fn incompatibilities(columns: &[Column]) -> Vec<String> {
         if *must_allow_null && column.not_null {
             lines.push(format!("`{name}` is not null, and may have to be null"));
         }
+        if *name != "id" && column.is_generated {
+            lines.push(format!("`{name}` is a generated column, so no task can be created"));
+        }
         if *name == "id" && !column.has_default {
             lines.push("`id` has no default, so no task can be created".to_owned());
+        }
+        if *name == "id" && !column.not_null {
+            lines.push("`id` may be null: make it the primary key".to_owned());
         }
     }
     let others = columns.iter().filter(|column| REQUIRED.iter().all(|required| required.name != column.name));
@@ -192,9 +221,10 @@ mod tests {
                 Kind::Text => "citext".to_owned(),
                 Kind::OneOf(types) => types[types.len() - 1].to_owned(),
             },
-            category: if matches!(required.kind, Kind::Text) { "S" } else { "D" }.to_owned(),
+            is_text: matches!(required.kind, Kind::Text),
             not_null: !required.must_allow_null,
             has_default: required.name == "id",
+            is_generated: false,
             relation: "r".to_owned(),
         };
         REQUIRED.iter().map(column).collect()
@@ -212,6 +242,8 @@ mod tests {
         let mut columns = compatible();
         columns[0].kind = "uuid".to_owned();
         columns[0].has_default = false;
+        columns[0].not_null = false;
+        columns[2].is_generated = true;
         columns[3].not_null = true;
         columns.remove(4);
         columns.push(Column { name: "team".into(), ..compatible().remove(2) });
@@ -220,6 +252,8 @@ mod tests {
             [
                 "`id` is uuid, not bigint or integer or smallint",
                 "`id` has no default, so no task can be created",
+                "`id` may be null: make it the primary key",
+                "`title` is a generated column, so no task can be created",
                 "`description` is not null, and may have to be null",
                 "it has no column `completed` (boolean)",
                 "`team` is not null without a default, so no task can be created",

@@ -14,10 +14,12 @@ use crate::db::statement::{Param, bigint, boolean, text, texts};
 use crate::http::preconditions::Preconditions;
 
 /// The entity tag of a row without its quotes: the transaction that wrote the row, which no other state of the row in this
-/// database has, and its moment, because a database that was restored uses transaction numbers again.
+/// database has, and its moment, because a database that was restored uses transaction numbers again. Moments far away, which
+/// are too many microseconds for a bigint or infinite, are left out.
 macro_rules! entity_tag {
     () => {
-        "concat(xmin, '-', (case when isfinite(updated_at) then extract(epoch from updated_at) * 1000000 end)::bigint)"
+        "concat(xmin, '-', (case when updated_at between '0001-01-01' and '9999-12-31' \
+         then extract(epoch from updated_at) * 1000000 end)::bigint)"
     };
 }
 
@@ -62,11 +64,14 @@ struct Change {
 
 const READ: &str = concat!("select ", task_and_tag!(), " from tasks where user_id = $1 and id = $2");
 
-/// Creates a task. Everything is written out, because a table made by SQLModel has no defaults.
+/// Creates a task. Everything is written out, because a table made by SQLModel has no defaults. The last column fails, and with
+/// it the statement, where the type of `user_id` or a trigger makes the task another user's.
 pub const INSERT: &str = concat!(
     "insert into tasks (user_id, title, description, completed, created_at, updated_at) ",
     "values ($1, $2, $3, $4, now(), now()) returning ",
-    task_and_tag!()
+    task_and_tag!(),
+    ", case when user_id::text is distinct from $1 \
+     then concat('the database changes user_id', left(user_id::text, 0))::int end"
 );
 
 const UPDATE: Change = change!(

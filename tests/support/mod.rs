@@ -3,6 +3,7 @@
 //! Everything lives in a temporary folder and ends with the value that stands for it, also when a test panics.
 #![allow(dead_code)] // each test uses its share
 
+pub mod compatibility;
 pub mod http;
 pub mod locks;
 pub mod pgbouncer;
