@@ -3,7 +3,7 @@
 mod support;
 
 use support::Cluster;
-use support::compatibility::{Service, check, connect, database, failures, table};
+use support::compatibility::{Service, check, connect, database, failures, in_parallel, table};
 
 #[test]
 fn table_when_its_columns_are_compatible_is_served() {
@@ -111,18 +111,19 @@ fn table_when_it_cannot_be_served_is_refused_before_anything_is_written() {
             "add ?search_path=\"My App\" to NEON_DATABASE_URL",
         ),
     ];
-    for (number, (sql, why)) in cases.iter().enumerate() {
+    // Most of the time is spent waiting for a connection that does not come.
+    let each = |number: usize, (sql, why): &(String, &str)| {
         let url = database(&cluster, &format!("refused{number}"), "", sql);
         let relations = || -> i64 {
             connect(&url).query_one("select count(*) from pg_class where oid >= 16384", &[]).unwrap().get(0)
         };
         let before = relations();
-        println!("{sql}:");
         let failed = failures(&check(&url));
         assert!(failed.iter().any(|line| line.contains(why)), "{why}: {failed:?}");
         Service::start(&cluster, &url).assert_unavailable(sql, why);
         assert_eq!(relations(), before, "{sql}");
-    }
+    };
+    in_parallel(&cases, each);
 }
 
 #[test]

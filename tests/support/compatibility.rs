@@ -157,3 +157,18 @@ pub fn failures(findings: &[Finding]) -> Vec<String> {
     let failed = findings.iter().filter(|finding| !finding.ok);
     failed.map(|finding| format!("{}: {}; {}", finding.name, finding.message, finding.hint)).collect()
 }
+
+/// Runs each case with its number, some at once. A case that panics fails the test.
+pub fn in_parallel<C: Sync>(cases: &[C], each: impl Fn(usize, &C) + Sync) {
+    const AT_ONCE: usize = 6;
+    std::thread::scope(|scope| {
+        for first in 0..AT_ONCE {
+            let each = &each;
+            scope.spawn(move || {
+                for (number, case) in cases.iter().enumerate().skip(first).step_by(AT_ONCE) {
+                    each(number, case);
+                }
+            });
+        }
+    });
+}
