@@ -12,7 +12,7 @@ use postgres::{Client, SimpleQueryMessage, Transaction};
 use r2d2::ManageConnection;
 use r2d2_postgres::PostgresConnectionManager;
 use tokio_postgres::config::SslMode;
-use tokio_postgres::{Error as PgError, Row};
+use tokio_postgres::{Config, Error as PgError, Row};
 
 use crate::auth::MAX_USER_ID_CHARS;
 use crate::db::url::{DatabaseUrl, HostConfig};
@@ -119,12 +119,17 @@ fn connect(
     tell: &impl Fn(Finding),
 ) -> Result<Client, PgError> {
     let mut config = host.config.clone();
-    let own = config.get_options().unwrap_or_default().to_owned();
-    config.options(format!("{own} -c todo_backend.session=check -c statement_timeout={timeout_ms}"));
-    let open = |config: &tokio_postgres::Config| {
-        PostgresConnectionManager::new(config.clone().into(), tls.connector()).connect()
+    let open = |config: &Config| {
+        let own = config.get_options().unwrap_or_default();
+        let mut direct = config.clone();
+        direct.options(format!("{own} -c todo_backend.session=check -c statement_timeout={timeout_ms}"));
+        let open = |config: Config| PostgresConnectionManager::new(config.into(), tls.connector()).connect();
+        match open(direct) {
+            Err(error) if error.code() == Some(&SqlState::PROTOCOL_VIOLATION) => open(config.clone()),
+            result => result,
+        }
     };
-    let mut result = open(&config);
+    let result = open(&config);
     if let Err(error) = &result
         && tls::is_tls_error(error)
         && tls.allows_fallback()
@@ -133,15 +138,9 @@ fn connect(
         let hint = "give the certificate as DATABASE_CA_FILE, or write ?sslmode=disable if that is meant";
         tell(Finding::note("TLS", format!("failed, and the server goes on without: {why}"), hint));
         config.ssl_mode(SslMode::Disable);
-        result = open(&config);
+        return open(&config);
     }
-    match result {
-        Err(error) if error.code() == Some(&SqlState::PROTOCOL_VIOLATION) => {
-            config.options(own);
-            open(&config)
-        }
-        result => result,
-    }
+    result
 }
 
 /// All rows as texts, by the simple protocol, which every pooler understands.

@@ -172,13 +172,14 @@ fn key(sort: Sort) -> &'static str {
     }
 }
 
-/// The clauses of a list: its columns with the sort key, its rows, its order.
+/// The clauses of a list: its columns with the sort key, its rows, its order. `tasks.id`, because `id` would be the column with
+/// its cast, in whose order there is no index.
 fn clauses(query: &ListQuery) -> (String, &'static str, String) {
     let (key, direction) = (key(query.sort), if query.descending { " desc" } else { "" });
     (
         format!(concat!(task_columns!(), ", {} as key"), key),
         if query.is_filtered() { FROM_MATCHING } else { FROM_ALL },
-        format!("order by {key}{direction}, id{direction}"),
+        format!("order by {key}{direction}, tasks.id{direction}"),
     )
 }
 
@@ -204,17 +205,21 @@ fn window_offset_sql(query: &ListQuery) -> String {
     )
 }
 
-/// Every further page: from the row of the cursor on. Descending, rows without a key come first; ascending, last.
+/// Every further page: from the row of the cursor on. Descending, rows without a key come first; ascending, last: these are
+/// read apart, because no index serves both conditions at once.
 fn next_page_sql(query: &ListQuery, key_is_null: bool) -> String {
     let (columns, from, order) = clauses(query);
     let key = key(query.sort);
-    let rest = match (query.descending, key_is_null) {
-        (true, false) => format!("({key}, id) <= ($4, $5)"),
-        (true, true) => format!("({key} is null and id <= $5 or {key} is not null)"),
-        (false, false) => format!("(({key}, id) >= ($4, $5) or {key} is null)"),
-        (false, true) => format!("({key} is null and id >= $5)"),
-    };
-    format!("select {columns} {from} and {rest} {order} limit $6")
+    let rows = |rest: String| format!("select {columns} {from} and {rest} {order} limit $6");
+    match (query.descending, key_is_null) {
+        (true, false) => rows(format!("({key}, id) <= ($4, $5)")),
+        (true, true) => rows(format!("({key} is null and id <= $5 or {key} is not null)")),
+        (false, false) => {
+            let (keyed, keyless) = (rows(format!("({key}, id) >= ($4, $5)")), rows(format!("{key} is null")));
+            format!("select * from (({keyed}) union all ({keyless})) as page order by key, id limit $6")
+        }
+        (false, true) => rows(format!("{key} is null and id >= $5")),
+    }
 }
 
 /// The first page of a list, of at most `rows` tasks where it has no window.
