@@ -6,7 +6,8 @@ use serde_json::json;
 use support::Cluster;
 use support::compatibility::{Service, check, connect, database, failures, in_parallel, table};
 
-const GRANTS: &str = "grant select, insert, update, delete on tasks to app; grant usage on all sequences in schema public to app;";
+const GRANTS: &str =
+    "grant select, insert, update, delete on tasks to app; grant usage on all sequences in schema public to app;";
 
 /// Databases and roles that are called by a number, so that cases can run at once.
 fn prepare(cluster: &Cluster, number: usize, sql: &str) -> String {
@@ -58,7 +59,12 @@ fn setting_of_the_role_does_not_change_an_answer() {
         let age: f64 = connect(&cluster.url()).query_one(age, &[&moment]).unwrap().get(0);
         assert!(age < 60.0, "{setting}: {moment} is {age} s away");
         assert_eq!(failures(&check(&url)), Vec::<String>::new(), "{setting}");
-        assert_eq!(service.log().matches("WARN").count() + service.log().matches("ERROR").count(), 0, "{}", service.log());
+        assert_eq!(
+            service.log().matches("WARN").count() + service.log().matches("ERROR").count(),
+            0,
+            "{}",
+            service.log()
+        );
     });
 }
 
@@ -79,12 +85,15 @@ fn role_when_it_lacks_a_right_is_refused_with_the_statement_that_gives_it() {
             "create policy todo_backend on tasks to app using (true)",
         ),
         (
-            table(&[]) + GRANTS + "create role other_app; alter table tasks enable row level security; \
+            table(&[])
+                + GRANTS
+                + "create role other_app; alter table tasks enable row level security; \
              create policy p on tasks to other_app using (true)",
             "create policy todo_backend on tasks to app using (true)",
         ),
         (
-            table(&[]) + "create role group_app; grant all on tasks to group_app; grant group_app to app; \
+            table(&[])
+                + "create role group_app; grant all on tasks to group_app; grant group_app to app; \
              alter role app noinherit",
             "grant select, insert, update, delete on tasks to app",
         ),
@@ -117,7 +126,8 @@ fn role_when_a_write_is_refused_is_found_by_the_check_and_told_in_the_log() {
     let own_policy = "create policy p on tasks using (user_id = current_setting('own.user', true));";
     let cases = [
         (
-            "create sequence s;".to_owned() + &table(&[("id", "int primary key default nextval('s')")])
+            "create sequence s;".to_owned()
+                + &table(&[("id", "int primary key default nextval('s')")])
                 + "grant all on tasks to app",
             503,
             "permission denied for sequence s",
@@ -136,7 +146,10 @@ fn role_when_a_write_is_refused_is_found_by_the_check_and_told_in_the_log() {
             "correct the policy for row-level security, or run: alter role app bypassrls",
         ),
         (
-            table(&[]) + GRANTS + rls + "create policy p on tasks for insert with check (true); \
+            table(&[])
+                + GRANTS
+                + rls
+                + "create policy p on tasks for insert with check (true); \
              create policy q on tasks for select using (true);",
             201,
             "row-level security hides the tasks that no policy shows",
@@ -150,7 +163,9 @@ fn role_when_a_write_is_refused_is_found_by_the_check_and_told_in_the_log() {
              alter role current_user reset default_transaction_read_only",
         ),
         (
-            table(&[]) + GRANTS + "insert into tasks (id, user_id, title) select n, 'eve', 't' from generate_series(1, 9) n",
+            table(&[])
+                + GRANTS
+                + "insert into tasks (id, user_id, title) select n, 'eve', 't' from generate_series(1, 9) n",
             503,
             "duplicate key value",
             "insert: gets 503, because the sequence is behind: ERROR: duplicate key value violates unique constraint \
@@ -173,7 +188,9 @@ fn role_when_a_write_is_refused_is_found_by_the_check_and_told_in_the_log() {
         let failed = failures(&check(&url));
         assert!(failed.iter().any(|line| line.contains(&found)), "{found}: {failed:?}");
         let owner = url.replace(&format!("app{number}@"), "todo@");
-        if let Some((_, remedy)) = failed[0].split_once("; ").filter(|(_, hint)| hint.starts_with("select") || hint.starts_with("alter")) {
+        if let Some((_, remedy)) =
+            failed[0].split_once("; ").filter(|(_, hint)| hint.starts_with("select") || hint.starts_with("alter"))
+        {
             connect(&owner).batch_execute(remedy).unwrap();
             assert_eq!(failures(&check(&url)), Vec::<String>::new(), "{remedy}");
         }
@@ -187,7 +204,10 @@ fn role_when_rights_come_another_way_is_served() {
         (table(&[]) + GRANTS, false),
         (table(&[]) + "create role group_app; grant all on tasks to group_app; grant group_app to app", false),
         (table(&[]) + GRANTS + "alter table tasks enable row level security; alter role app bypassrls", false),
-        (table(&[]) + GRANTS + "alter table tasks enable row level security; create policy p on tasks using (true)", true),
+        (
+            table(&[]) + GRANTS + "alter table tasks enable row level security; create policy p on tasks using (true)",
+            true,
+        ),
         (table(&[]) + "alter table tasks owner to app; alter table tasks enable row level security", false),
         (
             table(&[])
@@ -243,4 +263,21 @@ fn log_when_the_database_refuses_or_does_not_answer_tells_the_difference() {
     for (text, times) in [("refused the connection", 2), ("connected to the database", 1)] {
         assert!(log.matches(text).count() <= times, "{text}: {log}");
     }
+}
+
+/// The database answers some connections and refuses others: what can be served is, and the log says so once.
+#[test]
+fn connection_limit_of_the_role_when_reached_is_logged_and_requests_are_served() {
+    let cluster = Cluster::start();
+    let url = prepare(&cluster, 0, &format!("{}{GRANTS} alter role app connection limit 1", table(&[])));
+    let service = Service::start(&cluster, &url);
+    service.count_logged("connected to the database");
+    in_parallel(&["ada", "eve", "kim", "joe", "sue", "tom"], |_, user| {
+        for number in 0..200 {
+            let created = service.create(user, json!({"title": "a"}));
+            assert_eq!(created.status, 201, "request {number}: {created:?} {}", service.log());
+        }
+    });
+    assert_eq!(service.count_logged("too many connections for role"), 1, "{}", service.log());
+    service.count_logged("the database answers, but refuses another connection");
 }

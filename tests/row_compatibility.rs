@@ -48,8 +48,13 @@ fn row_when_another_program_wrote_it_is_listed_read_changed_and_deleted() {
         ("'a', null, false, '10000-01-01Z', '9999-12-31 23:59:59.999999Z'", "a", false, last, last),
         ("'a', null, false, '294276-12-31 23:59:59Z', '294276-12-31 23:59:59.999999Z'", "a", false, last, last),
         ("'a', null, false, '4713-01-01 00:00:00Z BC', '4713-01-01 00:00:00Z BC'", "a", false, first, first),
-        ("'a', null, false, '0001-12-31 23:59:59Z BC', '0001-01-01Z'", "a", false, "0000-12-31T23:59:59.000000Z",
-            "0001-01-01T00:00:00.000000Z"),
+        (
+            "'a', null, false, '0001-12-31 23:59:59Z BC', '0001-01-01Z'",
+            "a",
+            false,
+            "0000-12-31T23:59:59.000000Z",
+            "0001-01-01T00:00:00.000000Z",
+        ),
         ("repeat('x', 300000), repeat('y', 3000000), false, null, null", &long, false, EPOCH, EPOCH),
         ("e'\\x01\\u2028\"\\\\', null, false, null, null", "\u{1}\u{2028}\"\\", false, EPOCH, EPOCH),
     ];
@@ -62,7 +67,9 @@ fn row_when_another_program_wrote_it_is_listed_read_changed_and_deleted() {
         ids.insert(client.query_one(&insert, &[]).unwrap().get::<_, i64>(0));
     }
     client.execute("insert into tasks (title) values ('nobody''s')", &[]).unwrap();
-    for query in orders().flat_map(|order| [order.clone(), format!("{order}&limit=1000"), format!("{order}&limit=7&offset=3")]) {
+    for query in
+        orders().flat_map(|order| [order.clone(), format!("{order}&limit=1000"), format!("{order}&limit=7&offset=3")])
+    {
         let list = service.list("ada", &format!("?{query}"));
         assert_eq!(list.len(), if query.contains("limit=7") { 7 } else { rows.len() }, "{query}");
         assert!(list.iter().all(|task| ids.contains(&task["id"].as_i64().unwrap())), "{query}");
@@ -154,53 +161,213 @@ fn value_when_the_database_refuses_it_is_an_error_of_the_request() {
     let emoji = json!({"title": "☑"});
     let refuse = "create function f() returns trigger as 'begin raise exception ''no''; end' language plpgsql;";
     let cases: Vec<(&str, &str, String, &str, Value, u16, &str)> = vec![
-        ("varchar", "", table(&[("title", "varchar(5)")]), "ada", json!({"title": "abcdef"}), 422, "body.title string_too_long"),
-        ("char", "", table(&[("title", "char(5)")]), "ada", json!({"title": "abcdef"}), 422, "body.title string_too_long"),
-        ("domain", "", format!("create domain d as varchar(3); {}", table(&[("description", "d")])), "ada",
-            json!({"title": "a", "description": "abcd"}), 422, "body.description string_too_long"),
-        ("two texts", "", table(&[("title", "varchar(5)"), ("description", "varchar(5)")]), "ada",
-            json!({"title": "abcdef", "description": "abcdefg"}), 422, "body string_too_long"),
-        ("index", "", table(&[]) + "create index on tasks (description);", "ada",
+        (
+            "varchar",
+            "",
+            table(&[("title", "varchar(5)")]),
+            "ada",
+            json!({"title": "abcdef"}),
+            422,
+            "body.title string_too_long",
+        ),
+        (
+            "char",
+            "",
+            table(&[("title", "char(5)")]),
+            "ada",
+            json!({"title": "abcdef"}),
+            422,
+            "body.title string_too_long",
+        ),
+        (
+            "domain",
+            "",
+            format!("create domain d as varchar(3); {}", table(&[("description", "d")])),
+            "ada",
+            json!({"title": "a", "description": "abcd"}),
+            422,
+            "body.description string_too_long",
+        ),
+        (
+            "two texts",
+            "",
+            table(&[("title", "varchar(5)"), ("description", "varchar(5)")]),
+            "ada",
+            json!({"title": "abcdef", "description": "abcdefg"}),
+            422,
+            "body string_too_long",
+        ),
+        (
+            "index",
+            "",
+            table(&[]) + "create index on tasks (description);",
+            "ada",
             json!({"title": "a", "description": (0..10_000).map(|n| char::from_u32(0x4e00 + n * 7919 % 20_000).unwrap()).collect::<String>()}),
-            422, "body string_too_long"),
-        ("check", "", table(&[("title", "text check (title <> 'bad')")]), "ada", json!({"title": "bad"}), 422,
-            "body.title check_violation"),
-        ("domain check", "", format!("create domain d as text check (value <> 'bad'); {}", table(&[("title", "d")])), "ada",
-            json!({"title": "bad"}), 422, "body.title check_violation"),
-        ("trigger", "", format!("{}{refuse} create trigger t before insert on tasks for each row execute function f();",
-            table(&[])), "ada", json!({"title": "a"}), 422, "body.title check_violation"),
-        ("unique", "", table(&[]) + "create unique index on tasks (user_id, title); \
-            insert into tasks (user_id, title) values ('ada', 'a')", "ada", json!({"title": "a"}), 422,
-            "body.title unique_violation"),
-        ("exclusion", "", table(&[]) + "alter table tasks add exclude using btree (title with =); \
-            insert into tasks (user_id, title) values ('eve', 'a')", "ada", json!({"title": "a"}), 422,
-            "body.title unique_violation"),
-        ("latin", "encoding 'LATIN1' locale 'C' template template0", table(&[]), "ada", emoji.clone(), 422,
-            "body.title string_unencodable"),
-        ("foreign key", "", "create table users (id text primary key);".to_owned()
-            + &table(&[("user_id", "text not null references users")]), "ada", json!({"title": "a"}), 401, "INVALID_TOKEN"),
-        ("deferred foreign key", "", "create table users (id text primary key);".to_owned()
-            + &table(&[("user_id", "text references users deferrable initially deferred")]), "ada", json!({"title": "a"}),
-            401, "INVALID_TOKEN"),
-        ("user id too long", "", table(&[("user_id", "varchar(5)")]), "charlotte", json!({"title": "a"}), 401, "INVALID_TOKEN"),
-        ("user id in latin", "encoding 'LATIN1' locale 'C' template template0", table(&[]), "ź", json!({"title": "a"}), 401,
-            "INVALID_TOKEN"),
-        ("user id changed by its type", "", table(&[("user_id", "char(9)")]), "ada ", json!({"title": "a"}), 500, "INTERNAL"),
-        ("user id changed by a trigger", "", table(&[]) + "create function f() returns trigger as \
+            422,
+            "body string_too_long",
+        ),
+        (
+            "check",
+            "",
+            table(&[("title", "text check (title <> 'bad')")]),
+            "ada",
+            json!({"title": "bad"}),
+            422,
+            "body.title check_violation",
+        ),
+        (
+            "domain check",
+            "",
+            format!("create domain d as text check (value <> 'bad'); {}", table(&[("title", "d")])),
+            "ada",
+            json!({"title": "bad"}),
+            422,
+            "body.title check_violation",
+        ),
+        (
+            "trigger",
+            "",
+            format!(
+                "{}{refuse} create trigger t before insert on tasks for each row execute function f();",
+                table(&[])
+            ),
+            "ada",
+            json!({"title": "a"}),
+            422,
+            "body.title check_violation",
+        ),
+        (
+            "unique",
+            "",
+            table(&[])
+                + "create unique index on tasks (user_id, title); \
+            insert into tasks (user_id, title) values ('ada', 'a')",
+            "ada",
+            json!({"title": "a"}),
+            422,
+            "body.title unique_violation",
+        ),
+        (
+            "exclusion",
+            "",
+            table(&[])
+                + "alter table tasks add exclude using btree (title with =); \
+            insert into tasks (user_id, title) values ('eve', 'a')",
+            "ada",
+            json!({"title": "a"}),
+            422,
+            "body.title unique_violation",
+        ),
+        (
+            "latin",
+            "encoding 'LATIN1' locale 'C' template template0",
+            table(&[]),
+            "ada",
+            emoji.clone(),
+            422,
+            "body.title string_unencodable",
+        ),
+        (
+            "foreign key",
+            "",
+            "create table users (id text primary key);".to_owned()
+                + &table(&[("user_id", "text not null references users")]),
+            "ada",
+            json!({"title": "a"}),
+            401,
+            "INVALID_TOKEN",
+        ),
+        (
+            "deferred foreign key",
+            "",
+            "create table users (id text primary key);".to_owned()
+                + &table(&[("user_id", "text references users deferrable initially deferred")]),
+            "ada",
+            json!({"title": "a"}),
+            401,
+            "INVALID_TOKEN",
+        ),
+        (
+            "user id too long",
+            "",
+            table(&[("user_id", "varchar(5)")]),
+            "charlotte",
+            json!({"title": "a"}),
+            401,
+            "INVALID_TOKEN",
+        ),
+        (
+            "user id in latin",
+            "encoding 'LATIN1' locale 'C' template template0",
+            table(&[]),
+            "ź",
+            json!({"title": "a"}),
+            401,
+            "INVALID_TOKEN",
+        ),
+        (
+            "user id changed by its type",
+            "",
+            table(&[("user_id", "char(9)")]),
+            "ada ",
+            json!({"title": "a"}),
+            500,
+            "INTERNAL",
+        ),
+        (
+            "user id changed by a trigger",
+            "",
+            table(&[])
+                + "create function f() returns trigger as \
             'begin new.user_id := ''eve''; return new; end' language plpgsql; \
-            create trigger t before insert on tasks for each row execute function f();", "ada", json!({"title": "a"}), 500,
-            "INTERNAL"),
-        ("discarded by a trigger", "", table(&[]) + "create function f() returns trigger as \
+            create trigger t before insert on tasks for each row execute function f();",
+            "ada",
+            json!({"title": "a"}),
+            500,
+            "INTERNAL",
+        ),
+        (
+            "discarded by a trigger",
+            "",
+            table(&[])
+                + "create function f() returns trigger as \
             'begin return null; end' language plpgsql; \
-            create trigger t before insert on tasks for each row execute function f();", "ada", json!({"title": "a"}), 503,
-            "SERVICE_UNAVAILABLE"),
-        ("sequence far behind", "", table(&[]) + "insert into tasks (id, user_id, title) \
-            select n, 'eve', 't' from generate_series(1, 100) n", "ada", json!({"title": "a"}), 503, "SERVICE_UNAVAILABLE"),
-        ("sequence at its end", "", table(&[("id", "smallserial primary key")]) + "select setval('tasks_id_seq', 32767)", "ada",
-            json!({"title": "a"}), 503, "SERVICE_UNAVAILABLE"),
-        ("id at its end", "", "create sequence s start 40000;".to_owned()
-            + &table(&[("id", "smallint primary key default nextval('s')")]), "ada", json!({"title": "a"}), 503,
-            "SERVICE_UNAVAILABLE"),
+            create trigger t before insert on tasks for each row execute function f();",
+            "ada",
+            json!({"title": "a"}),
+            503,
+            "SERVICE_UNAVAILABLE",
+        ),
+        (
+            "sequence far behind",
+            "",
+            table(&[])
+                + "insert into tasks (id, user_id, title) \
+            select n, 'eve', 't' from generate_series(1, 100) n",
+            "ada",
+            json!({"title": "a"}),
+            503,
+            "SERVICE_UNAVAILABLE",
+        ),
+        (
+            "sequence at its end",
+            "",
+            table(&[("id", "smallserial primary key")]) + "select setval('tasks_id_seq', 32767)",
+            "ada",
+            json!({"title": "a"}),
+            503,
+            "SERVICE_UNAVAILABLE",
+        ),
+        (
+            "id at its end",
+            "",
+            "create sequence s start 40000;".to_owned()
+                + &table(&[("id", "smallint primary key default nextval('s')")]),
+            "ada",
+            json!({"title": "a"}),
+            503,
+            "SERVICE_UNAVAILABLE",
+        ),
     ];
     support::compatibility::in_parallel(&cases, |number, (case, options, sql, user, body, status, told)| {
         let url = database(&cluster, &format!("refuses{number}"), options, sql);
@@ -232,7 +399,11 @@ fn search_when_the_encoding_lacks_its_characters_finds_nothing() {
         let url = database(&cluster, &encoding.to_lowercase(), &options, &table(&[]));
         let service = Service::start(&cluster, &url);
         assert_eq!(service.create("ada", json!({"title": "Brötchen"})).status, 201, "{encoding}");
-        assert_eq!(service.create("ada", json!({"title": "☑"})).status, if has_emoji { 201 } else { 422 }, "{encoding}");
+        assert_eq!(
+            service.create("ada", json!({"title": "☑"})).status,
+            if has_emoji { 201 } else { 422 },
+            "{encoding}"
+        );
         for (query, found) in [("%C3%B6t", 1), ("%E2%98%91", usize::from(has_emoji)), ("roe", 0), ("CHEN", 1)] {
             for window in ["", "&limit=5", "&sort=title", "&limit=5&offset=1"] {
                 let target = format!("/api/tasks?search={query}{window}");

@@ -63,7 +63,8 @@ impl Availability {
     /// An attempt to connect failed that began at `began_at`. `is_refusal`: there was an answer, and it was no.
     pub fn connect_failed(&self, began_at: Instant, why: &dyn Display, is_refusal: bool) {
         let mut state = self.lock();
-        if state.last_response_at.is_some_and(|at| at > began_at) {
+        // A refusal says nothing of the connections that there are.
+        if state.last_response_at.is_some_and(|at| at > began_at || is_refusal && at.elapsed() < DOWN_AFTER) {
             let should_log = is_refusal && !std::mem::replace(&mut state.is_limit_logged, true);
             drop(state);
             if should_log {

@@ -141,7 +141,8 @@ impl DbError {
     /// An insert met a row with the same `id`. The detail ends with values; the columns before them are never translated.
     pub fn is_duplicate_id(&self) -> bool {
         let columns = self.server().and_then(ServerError::detail).and_then(|detail| detail.split_once("=("));
-        self.code() == Some(&SqlState::UNIQUE_VIOLATION) && columns.is_some_and(|(columns, _)| columns.ends_with("(id)"))
+        self.code() == Some(&SqlState::UNIQUE_VIOLATION)
+            && columns.is_some_and(|(columns, _)| columns.ends_with("(id)"))
     }
 
     /// There was an answer to the attempt to connect, and it was no. A database that starts or stops (class 57) is not there.

@@ -121,7 +121,9 @@ impl ConnectionManager {
         if !self.is_schema_applied.load(Ordering::Relaxed) {
             let has_row_security = schema::apply(&mut connection, deadline)?;
             if !self.is_schema_applied.swap(true, Ordering::Relaxed) && has_row_security {
-                warn!("row-level security hides the tasks that no policy shows to this role: `todo-backend --check` tries it");
+                warn!(
+                    "row-level security hides the tasks that no policy shows to this role: `todo-backend --check` tries it"
+                );
             }
         }
         Ok(connection)

@@ -29,8 +29,9 @@ pub const COLUMNS: &str = "with recursive kinds as ( \
      and (collating is null or attname <> 'user_id'), attnotnull, has_default, generated, relkind \
      from kinds join pg_type on oid = type where typtype <> 'd'";
 
-/// A table of this name that the session does not find: its schema, and how to reach it. Another program's has no `user_id`.
-pub const ELSEWHERE: &str = "select nspname, case when has_schema_privilege(pg_namespace.oid, 'usage') \
+/// Where a table of this name is that the session does not find, and how to reach it. Another program's has no `user_id`.
+pub const ELSEWHERE: &str = "select format('the table `tasks` is in the schema `%s`, which this session does not search: ', nspname) \
+     || case when has_schema_privilege(pg_namespace.oid, 'usage') \
      then format('add ?search_path=%I to NEON_DATABASE_URL', nspname) \
      else format('grant usage on schema %I to %I', nspname, current_user) end \
      from pg_class join pg_namespace on pg_namespace.oid = relnamespace join pg_attribute on attrelid = pg_class.oid \
@@ -52,47 +53,17 @@ pub const MISSING_RIGHTS: &str = "select format('grant %s on tasks to %I', strin
      and (polroles = '{0}' or exists (select from unnest(polroles) as role where pg_has_role(role, 'usage'))))";
 const ROW_SECURITY: &str = "select row_security_active('tasks')";
 
-/// What a column must be for this program to use it.
-struct RequiredColumn {
-    name: &'static str,
-    kind: Kind,
-    /// Whether the program writes null into it.
-    must_allow_null: bool,
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    Text,
-    /// One of these types.
-    OneOf(&'static [&'static str]),
-}
-
-const TIME: Kind = Kind::OneOf(&["timestamp with time zone", "timestamp without time zone"]);
-const REQUIRED: [RequiredColumn; 7] = [
-    RequiredColumn { name: "id", kind: Kind::OneOf(&["bigint", "integer", "smallint"]), must_allow_null: false },
-    RequiredColumn { name: "user_id", kind: Kind::Text, must_allow_null: false },
-    RequiredColumn { name: "title", kind: Kind::Text, must_allow_null: false },
-    RequiredColumn { name: "description", kind: Kind::Text, must_allow_null: true },
-    RequiredColumn { name: "completed", kind: Kind::OneOf(&["boolean"]), must_allow_null: false },
-    RequiredColumn { name: "created_at", kind: TIME, must_allow_null: false },
-    RequiredColumn { name: "updated_at", kind: TIME, must_allow_null: false },
+const TIME: &[&str] = &["timestamp with time zone", "timestamp without time zone"];
+/// The columns that this program uses, and the types that each may have: none where any text will do.
+const REQUIRED: [(&str, &[&str]); 7] = [
+    ("id", &["bigint", "integer", "smallint"]),
+    ("user_id", &[]),
+    ("title", &[]),
+    ("description", &[]),
+    ("completed", &["boolean"]),
+    ("created_at", TIME),
+    ("updated_at", TIME),
 ];
-
-impl Kind {
-    fn fits(self, column: &Column) -> bool {
-        match self {
-            Kind::Text => column.is_text,
-            Kind::OneOf(types) => types.contains(&column.kind.as_str()),
-        }
-    }
-
-    fn name(self) -> String {
-        match self {
-            Kind::Text => "text or another text type".to_owned(),
-            Kind::OneOf(types) => types.join(" or "),
-        }
-    }
-}
 
 /// A column as it is.
 #[derive(Debug, Clone)]
@@ -116,29 +87,26 @@ pub fn apply(connection: &mut Connection, deadline: Instant) -> Result<bool, DbE
     // On an error the connection is dropped, and with it the transaction.
     connection.simple(&format!("begin; select pg_advisory_xact_lock({LOCK})"), deadline)?;
     let columns = read_columns(&connection.simple(COLUMNS, deadline)?);
+    let mut texts = |sql: &str| {
+        Ok::<Vec<String>, DbError>(connection.simple(sql, deadline)?.into_iter().flatten().flatten().collect())
+    };
     if columns.is_empty() {
-        if let Some(row) = connection.simple(ELSEWHERE, deadline)?.first() {
-            return Err(DbError::Unusable(elsewhere(row)));
+        if let Some(elsewhere) = texts(ELSEWHERE)?.pop() {
+            return Err(DbError::Unusable(elsewhere));
         }
-        connection.simple(SCHEMA, deadline)?;
+        texts(SCHEMA)?;
         info!("created the table `tasks`");
     }
-    connection.simple("commit", deadline)?;
+    texts("commit")?;
     let incompatible = if columns.is_empty() { Vec::new() } else { incompatibilities(&columns) };
     if !incompatible.is_empty() {
         return Err(DbError::Unusable(format!("the table `tasks` cannot be served: {}", incompatible.join("; "))));
     }
-    let missing: Vec<String> = connection.simple(MISSING_RIGHTS, deadline)?.into_iter().flatten().flatten().collect();
+    let missing = texts(MISSING_RIGHTS)?;
     if !missing.is_empty() {
         return Err(DbError::Unusable(format!("this role lacks rights on the table `tasks`: {}", missing.join("; "))));
     }
-    Ok(connection.simple(ROW_SECURITY, deadline)?.concat() == [Some("t".to_owned())])
-}
-
-/// Says where the table of a row of [`ELSEWHERE`] is, and how to reach it.
-pub fn elsewhere(row: &TextRow) -> String {
-    let text = |at: usize| row.get(at).and_then(Option::as_deref).unwrap_or_default();
-    format!("the table `tasks` is in the schema `{}`, which this session does not search: {}", text(0), text(1))
+    Ok(texts(ROW_SECURITY)? == ["t"])
 }
 
 /// The answer to [`COLUMNS`].
@@ -159,53 +127,40 @@ pub fn read_columns(rows: &[TextRow]) -> Vec<Column> {
     rows.iter().map(column).collect()
 }
 
-/// What of a table this program cannot use, a line each.
+/// What of a table this program cannot use, a line each. Of a partitioned one PostgreSQL does not give `xmin` in `returning`.
 pub fn incompatibilities(columns: &[Column]) -> Vec<String> {
-    if let Some(column) = columns.first().filter(|_| !is_ordinary_table(columns)) {
-        let relation = relation_name(&column.relation);
-        return vec![format!("it is {relation}, and only an ordinary table has `xmin`, which ETags are made of")];
-    }
-    let mut lines = Vec::new();
-    for RequiredColumn { name, kind, must_allow_null } in &REQUIRED {
-        let Some(column) = columns.iter().find(|column| column.name == *name) else {
-            lines.push(format!("it has no column `{name}` ({})", kind.name()));
-            continue;
-        };
-        if !kind.fits(column) {
-            lines.push(format!("`{name}` is {}, not {}", column.kind, kind.name()));
-        }
-        if *must_allow_null && column.not_null {
-            lines.push(format!("`{name}` is not null, and may have to be null"));
-        }
-        if *name != "id" && column.is_generated {
-            lines.push(format!("`{name}` is a generated column, so no task can be created"));
-        }
-        if *name == "id" && !column.has_default {
-            lines.push("`id` has no default, so no task can be created".to_owned());
-        }
-        if *name == "id" && !column.not_null {
-            lines.push("`id` may be null: make it the primary key".to_owned());
-        }
-    }
-    let others = columns.iter().filter(|column| REQUIRED.iter().all(|required| required.name != column.name));
-    for column in others.filter(|column| column.not_null && !column.has_default) {
-        lines.push(format!("`{}` is not null without a default, so no task can be created", column.name));
-    }
-    lines
-}
-
-/// Whether the columns are those of an ordinary table. Of a partitioned one PostgreSQL does not give `xmin` in `returning`.
-pub fn is_ordinary_table(columns: &[Column]) -> bool {
-    columns.iter().all(|column| column.relation == "r")
-}
-
-fn relation_name(relkind: &str) -> &'static str {
-    match relkind {
+    let relation = match columns.first().map_or("r", |column| &column.relation) {
+        "r" => "",
         "p" => "a partitioned table",
         "v" | "m" => "a view",
         "f" => "a foreign table",
         _ => "no table",
+    };
+    if !relation.is_empty() {
+        return vec![format!("it is {relation}, and only an ordinary table has `xmin`, which ETags are made of")];
     }
+    let mut lines = Vec::new();
+    for (name, types) in REQUIRED {
+        let expected = if types.is_empty() { "text or another text type".to_owned() } else { types.join(" or ") };
+        let Some(column) = columns.iter().find(|column| column.name == name) else {
+            lines.push(format!("it has no column `{name}` ({expected})"));
+            continue;
+        };
+        let fits = if types.is_empty() { column.is_text } else { types.contains(&&*column.kind) };
+        let problems = [
+            (!fits, format!("is {}, not {expected}", column.kind)),
+            (name == "description" && column.not_null, "is not null, and may have to be null".to_owned()),
+            (name != "id" && column.is_generated, "is a generated column, so no task can be created".to_owned()),
+            (name == "id" && !column.has_default, "has no default, so no task can be created".to_owned()),
+            (name == "id" && !column.not_null, "may be null: make it the primary key".to_owned()),
+        ];
+        lines.extend(problems.into_iter().filter(|(is_so, _)| *is_so).map(|(_, what)| format!("`{name}` {what}")));
+    }
+    let others = columns.iter().filter(|column| REQUIRED.iter().all(|(name, _)| *name != column.name));
+    for column in others.filter(|column| column.not_null && !column.has_default) {
+        lines.push(format!("`{}` is not null without a default, so no task can be created", column.name));
+    }
+    lines
 }
 
 #[cfg(test)]
@@ -213,15 +168,12 @@ mod tests {
     use super::*;
 
     fn compatible() -> Vec<Column> {
-        let column = |required: &RequiredColumn| Column {
-            name: required.name.to_owned(),
-            kind: match required.kind {
-                Kind::Text => "citext".to_owned(),
-                Kind::OneOf(types) => types[types.len() - 1].to_owned(),
-            },
-            is_text: matches!(required.kind, Kind::Text),
-            not_null: !required.must_allow_null,
-            has_default: required.name == "id",
+        let column = |(name, types): &(&str, &[&str])| Column {
+            name: (*name).to_owned(),
+            kind: (*types.last().unwrap_or(&"citext")).to_owned(),
+            is_text: types.is_empty(),
+            not_null: *name != "description",
+            has_default: *name == "id",
             is_generated: false,
             relation: "r".to_owned(),
         };

@@ -3,7 +3,7 @@
 //! It changes nothing by construction: its connection is its own, creates no table, and never commits. Only the number that
 //! PostgreSQL takes from a sequence is not given back.
 
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Sender, TryRecvError, channel};
 use std::thread;
 
 use postgres::error::SqlState;
@@ -65,25 +65,22 @@ impl Finding {
 /// a statement.
 pub fn inspect(url: &DatabaseUrl, limits: &Limits) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let patience = limits.connect_timeout + limits.statement_timeout;
     for host in url.hosts() {
         let (report, receiver) = channel();
         let (own, tls, timeout) = (host.clone(), url.tls().clone(), limits.statement_timeout);
         // The client has no deadline for an answer: whoever asks has one.
-        let inspect = move || inspect_host(&own, &tls, timeout.as_millis(), &report);
-        if let Err(error) = thread::Builder::new().name("check".to_owned()).spawn(inspect) {
-            findings.push(Finding::fail("database", format!("cannot start a thread: {error}"), "free some memory"));
-            break;
+        thread::spawn(move || inspect_host(&own, &tls, timeout.as_millis(), &report));
+        while let Ok(finding) = receiver.recv_timeout(patience) {
+            findings.push(finding);
         }
-        let patience = limits.connect_timeout + limits.statement_timeout;
-        let end = loop {
-            match receiver.recv_timeout(patience) {
-                Ok(finding) => findings.push(finding),
-                Err(end) => break end,
-            }
-        };
-        if end == RecvTimeoutError::Timeout {
+        if receiver.try_recv() == Err(TryRecvError::Empty) {
             let message = format!("{}: no answer within {} s", host.address, patience.as_secs());
-            findings.push(Finding::fail("database", message, "see that the database runs and can be reached from here"));
+            findings.push(Finding::fail(
+                "database",
+                message,
+                "see that the database runs and can be reached from here",
+            ));
         }
         if findings.iter().any(|finding| finding.name == "database" && finding.ok) {
             break;
@@ -94,30 +91,19 @@ pub fn inspect(url: &DatabaseUrl, limits: &Limits) -> Vec<Finding> {
 
 fn inspect_host(host: &HostConfig, tls: &tls::Tls, timeout_ms: u128, report: &Sender<Finding>) {
     let tell = |finding| drop(report.send(finding)); // nobody may wait for it any more
-    let fail = |what: &str, error: PgError, hint: &str| {
-        let message = format!("{}: {what}{}", host.address, DbError::from(error));
+    let inspected = connect(host, tls, timeout_ms, &tell).and_then(|mut client| {
+        tell(Finding::ok("database", format!("{}: connected and logged in", host.address)));
+        inspect_client(&mut client, &tell)
+    });
+    if let Err(error) = inspected {
+        let message = format!("{}: {}", host.address, DbError::from(error));
+        let hint = "correct NEON_DATABASE_URL, or see that the database can be reached from here, and its log";
         tell(Finding::fail("database", message, hint));
-    };
-    match connect(host, tls, timeout_ms, &tell) {
-        Ok(mut client) => {
-            tell(Finding::ok("database", format!("{}: connected and logged in", host.address)));
-            if let Err(error) = inspect_client(&mut client, &tell) {
-                fail("", error, "see the log of PostgreSQL");
-            }
-        }
-        Err(error) => {
-            fail("no connection: ", error, "correct NEON_DATABASE_URL, or see that the database can be reached from here");
-        }
     }
 }
 
 /// Connects as the service does: with start-up options where the server takes them, without TLS where `sslmode` allows it.
-fn connect(
-    host: &HostConfig,
-    tls: &tls::Tls,
-    timeout_ms: u128,
-    tell: &impl Fn(Finding),
-) -> Result<Client, PgError> {
+fn connect(host: &HostConfig, tls: &tls::Tls, timeout_ms: u128, tell: &impl Fn(Finding)) -> Result<Client, PgError> {
     let mut config = host.config.clone();
     let open = |config: &Config| {
         let own = config.get_options().unwrap_or_default();
@@ -129,18 +115,16 @@ fn connect(
             result => result,
         }
     };
-    let result = open(&config);
-    if let Err(error) = &result
-        && tls::is_tls_error(error)
-        && tls.allows_fallback()
-    {
-        let why = tls::explain(error).unwrap_or_else(|| error.to_string());
-        let hint = "give the certificate as DATABASE_CA_FILE, or write ?sslmode=disable if that is meant";
-        tell(Finding::note("TLS", format!("failed, and the server goes on without: {why}"), hint));
-        config.ssl_mode(SslMode::Disable);
-        return open(&config);
+    match open(&config) {
+        Err(error) if tls::is_tls_error(&error) && tls.allows_fallback() => {
+            let hint = "give the certificate as DATABASE_CA_FILE, or write ?sslmode=disable if that is meant";
+            let message = format!("failed, and the server goes on without: {}", DbError::from(error));
+            tell(Finding::note("TLS", message, hint));
+            config.ssl_mode(SslMode::Disable);
+            open(&config)
+        }
+        result => result,
     }
-    result
 }
 
 /// All rows as texts, by the simple protocol, which every pooler understands.
@@ -168,7 +152,8 @@ fn inspect_client(client: &mut Client, tell: &impl Fn(Finding)) -> Result<(), Pg
     let version = text(client, "show server_version")?;
     if text(client, "show transaction_read_only")? == "on" {
         let message = format!("PostgreSQL {version} refuses writes, which get 503: a standby or a read-only role");
-        let hint = "give the address of the primary, or run: alter role current_user reset default_transaction_read_only";
+        let hint =
+            "give the address of the primary, or run: alter role current_user reset default_transaction_read_only";
         tell(Finding::fail("server", message, hint));
         return Ok(());
     }
@@ -213,8 +198,9 @@ fn inspect_client(client: &mut Client, tell: &impl Fn(Finding)) -> Result<(), Pg
 }
 
 fn missing_table(client: &mut Client) -> Result<Finding, PgError> {
-    if let Some(row) = rows(client, schema::ELSEWHERE)?.first() {
-        return Ok(Finding::fail("table", schema::elsewhere(row), "until then requests get 503"));
+    let elsewhere = text(client, schema::ELSEWHERE)?;
+    if !elsewhere.is_empty() {
+        return Ok(Finding::fail("table", elsewhere, "until then requests get 503"));
     }
     if text(client, MAY_CREATE)? == "t" {
         return Ok(Finding::ok("table", "there is no table `tasks` yet: the first start creates it"));
@@ -248,7 +234,8 @@ fn probe(transaction: &mut Transaction, tell: &impl Fn(Finding)) -> Result<bool,
         match attempt(transaction, sql, &[&of_task, values].concat())? {
             Ok(rows) if rows.is_empty() => {
                 let message = "finds no task: row-level security or a trigger hides it, so requests get 404";
-                tell(Finding::fail(name, message, "correct the policy or the trigger, or run: alter role ROLE bypassrls"));
+                let hint = "correct the policy or the trigger, or run: alter role ROLE bypassrls";
+                tell(Finding::fail(name, message, hint));
                 works = false;
             }
             Ok(_) => {}
@@ -258,7 +245,7 @@ fn probe(transaction: &mut Transaction, tell: &impl Fn(Finding)) -> Result<bool,
                 tell(Finding::note(name, message, hint));
             }
             Err(error) => {
-                tell(explain(name, error));
+                tell(explain(name, &error.into()));
                 works = false;
             }
         }
@@ -269,6 +256,7 @@ fn probe(transaction: &mut Transaction, tell: &impl Fn(Finding)) -> Result<bool,
 /// Creates a task: of a user with the longest id, else with a short one, else of one who has a task.
 fn probe_insert(transaction: &mut Transaction, tell: &impl Fn(Finding)) -> Result<Option<Row>, PgError> {
     let mut user = "u".repeat(MAX_USER_ID_CHARS);
+    let mut is_invented = true;
     loop {
         let none: Option<&str> = None;
         let values: [(&(dyn ToSql + Sync), Type); 4] =
@@ -287,7 +275,7 @@ fn probe_insert(transaction: &mut Transaction, tell: &impl Fn(Finding)) -> Resul
             let message = format!("a user whose id is too long gets 401: {}", DbError::from(error));
             tell(Finding::note("user_id", message, "alter table tasks alter user_id type text"));
             user = "probe".to_owned();
-        } else if code == Some(SqlState::FOREIGN_KEY_VIOLATION) && (user.starts_with("uuu") || user == "probe") {
+        } else if code == Some(SqlState::FOREIGN_KEY_VIOLATION) && is_invented {
             let message = format!("a user who is not in the other table gets 401: {}", DbError::from(error));
             tell(Finding::ok("user_id", message));
             let Some(row) = transaction.query_typed(SOME_USER, &[])?.pop() else {
@@ -295,9 +283,9 @@ fn probe_insert(transaction: &mut Transaction, tell: &impl Fn(Finding)) -> Resul
                 tell(Finding::note("insert", "not tried, because no user has a task yet", hint));
                 return Ok(None);
             };
-            user = row.try_get(0)?;
+            (user, is_invented) = (row.try_get(0)?, false);
         } else {
-            tell(explain("insert", error));
+            tell(explain("insert", &error.into()));
             return Ok(None);
         }
     }
@@ -307,29 +295,30 @@ fn probe_insert(transaction: &mut Transaction, tell: &impl Fn(Finding)) -> Resul
 fn attempt(transaction: &mut Transaction, sql: &str, params: &Params) -> Result<Result<Vec<Row>, PgError>, PgError> {
     let mut savepoint = transaction.savepoint("attempt")?;
     let result = savepoint.query_typed(sql, params);
-    if result.is_ok() { savepoint.commit()? } else { savepoint.rollback()? }
+    if result.is_ok() {
+        savepoint.commit()?
+    } else {
+        savepoint.rollback()?
+    }
     Ok(result)
 }
 
 /// What a statement that failed means for requests, and what mends it. Messages may be in any language, routines are not.
-fn explain(name: &'static str, error: PgError) -> Finding {
-    let said = error.as_db_error();
-    let (code, routine) = (said.map_or("", |said| said.code().code()), said.and_then(|said| said.routine()));
-    let (outcome, hint) = match code {
-        "23505" => (
-            "503, because the sequence is behind",
-            "select setval('SEQUENCE', (select max(id) from tasks))",
-        ),
+fn explain(name: &'static str, error: &DbError) -> Finding {
+    let (outcome, hint) = match error.code().map_or("", SqlState::code) {
+        "23505" if error.is_duplicate_id() => {
+            ("503, because the sequence is behind", "select setval('SEQUENCE', (select max(id) from tasks))")
+        }
         "2200H" | "22003" => (
             "503, because the sequence is at its end",
             "alter table tasks alter id type bigint; alter sequence SEQUENCE as bigint no maxvalue",
         ),
-        "42501" if routine == Some("ExecWithCheckOptions") => {
+        "42501" if error.server().and_then(|said| said.routine()) == Some("ExecWithCheckOptions") => {
             ("503", "correct the policy for row-level security, or run: alter role ROLE bypassrls")
         }
         "42501" => ("503", "grant to this role what the message names"),
         "22001" | "22P05" | "22021" | "23514" | "P0001" => ("422", "change the rule or the trigger of the table"),
         _ => ("500", "change the table, its rules or its triggers"),
     };
-    Finding::fail(name, format!("gets {outcome}: {}", DbError::from(error)), hint)
+    Finding::fail(name, format!("gets {outcome}: {error}"), hint)
 }

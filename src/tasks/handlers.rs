@@ -122,8 +122,8 @@ pub fn render(user: &UserId, plan: &TaskPlan, result: Result<Vec<Row>, DbError>)
         },
     };
     if let Answer::Listed(query) = answer {
-        let page =
-            Page::from_rows(&rows, user, query, SHORT_LIST_TASKS).map_err(|error| to_api_error(&error, user, answer))?;
+        let page = Page::from_rows(&rows, user, query, SHORT_LIST_TASKS)
+            .map_err(|error| to_api_error(&error, user, answer))?;
         return Ok(match page.cursor {
             None => Rendered::Response(list_response(page)),
             Some(_) => Rendered::LongList(page),
@@ -237,7 +237,11 @@ fn to_api_error(error: &DbError, user: &UserId, answer: &Answer) -> ApiError {
         "22P05" | "22021" => {
             let wrong = wrong_fields(answer, |text| !text.is_ascii());
             if !wrong.is_empty() {
-                return refused_value(&wrong, "string_unencodable", "String has a character that the database cannot store");
+                return refused_value(
+                    &wrong,
+                    "string_unencodable",
+                    "String has a character that the database cannot store",
+                );
             }
             if !user.as_str().is_ascii() {
                 return AuthError::Invalid("its user id has a character that the database cannot store").into();
@@ -307,11 +311,13 @@ mod tests {
     #[test]
     fn value_when_refused_by_the_database_names_the_field() {
         let answer = |body: &str| Answer::Created(NewTask::parse(body).unwrap());
-        let loc = |answer: &Answer, is_wrong: fn(&str) -> bool| {
-            match refused_value(&wrong_fields(answer, is_wrong), "kind", "why") {
-                ApiError::Validation(errors) => errors[0].loc.join("."),
-                other => panic!("{other:?}"),
-            }
+        let loc = |answer: &Answer, is_wrong: fn(&str) -> bool| match refused_value(
+            &wrong_fields(answer, is_wrong),
+            "kind",
+            "why",
+        ) {
+            ApiError::Validation(errors) => errors[0].loc.join("."),
+            other => panic!("{other:?}"),
         };
         let both = answer(r#"{"title":"é","description":"a"}"#);
         assert_eq!(loc(&both, |text| !text.is_ascii()), "body.title");

@@ -112,7 +112,8 @@ impl Service {
             assert!(tag.len() > 4, "{case}: {tag}");
         }
         for (at, user) in users.iter().enumerate() {
-            for query in ["", "?sort=title&order=asc", "?sort=updated_at", "?search=bREAD&limit=5", "?status=completed"] {
+            for query in ["", "?sort=title&order=asc", "?sort=updated_at", "?search=bREAD&limit=5", "?status=completed"]
+            {
                 let list = self.list(user, query);
                 assert_eq!(list.len(), 1, "{case}: {query} {list:?}");
                 assert_eq!(list[0]["user_id"], json!(user), "{case}: {query}");
