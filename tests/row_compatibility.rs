@@ -418,6 +418,26 @@ fn search_when_the_encoding_lacks_its_characters_finds_nothing() {
     }
 }
 
+/// PostgreSQL hands over no text that is not valid: only the requests that meet it fail, and a client can replace it.
+#[test]
+fn text_when_not_valid_in_the_encoding_fails_its_own_requests_only() {
+    let cluster = Cluster::start();
+    for (encoding, byte) in [("SQL_ASCII", "e9"), ("WIN1252", "81")] {
+        let options = format!("encoding '{encoding}' locale 'C' template template0");
+        let url = database(&cluster, &encoding.to_lowercase(), &options, &table(&[]));
+        let insert = format!(
+            "set client_encoding to '{encoding}'; insert into tasks (user_id, title) values ('eve', e'\\x{byte}')"
+        );
+        connect(&url).batch_execute(&insert).unwrap();
+        let service = Service::start(&cluster, &url);
+        service.assert_serves(encoding, &["ada"]);
+        assert_eq!(service.send("eve", "GET", "/api/tasks", None).status, 500, "{encoding}");
+        assert!(service.count_logged("a stored text is not valid in the encoding of the database") > 0);
+        assert_eq!(service.send("eve", "PUT", "/api/tasks/1", Some(&json!({"title": "a"}))).status, 200, "{encoding}");
+        assert_eq!(service.list("eve", "").len(), 1, "{encoding}");
+    }
+}
+
 #[test]
 fn task_when_other_data_refers_to_it_is_not_deleted() {
     let cluster = Cluster::start();
