@@ -32,8 +32,8 @@ struct State {
     /// When the first attempt to connect began that failed since the last response.
     unreachable_since: Option<Instant>,
     cancelled_logged_at: Option<Instant>,
-    /// The log says that the database does not answer.
-    is_down_logged: bool,
+    /// The log says that the database does not answer, or (`true`) that it refuses connections.
+    down_logged: Option<bool>,
     /// The log says that the database refuses further connections.
     is_limit_logged: bool,
 }
@@ -44,11 +44,11 @@ impl Availability {
         let mut state = self.lock();
         let is_first = state.last_response_at.replace(Instant::now()).is_none();
         state.unreachable_since = None;
-        let was_down = std::mem::take(&mut state.is_down_logged);
+        let was_down = state.down_logged.take();
         drop(state);
         if is_first {
             info!("connected to the database");
-        } else if was_down {
+        } else if was_down.is_some() {
             info!("the database answers again");
         }
     }
@@ -63,7 +63,8 @@ impl Availability {
     /// An attempt to connect failed that began at `began_at`. `is_refusal`: there was an answer, and it was no.
     pub fn connect_failed(&self, began_at: Instant, why: &dyn Display, is_refusal: bool) {
         let mut state = self.lock();
-        if state.last_response_at.is_some_and(|at| at > began_at) {
+        // A refusal says nothing of the connections that there are.
+        if state.last_response_at.is_some_and(|at| at > began_at || is_refusal && at.elapsed() < DOWN_AFTER) {
             let should_log = is_refusal && !std::mem::replace(&mut state.is_limit_logged, true);
             drop(state);
             if should_log {
@@ -73,7 +74,7 @@ impl Availability {
         }
         state.unreachable_since.get_or_insert(began_at);
         let problem = if is_refusal { "the database refused the connection" } else { "the database is unreachable" };
-        Self::log_down(state, problem, why);
+        Self::log_down(state, is_refusal, problem, why);
     }
 
     /// A connection that last answered at `last_response_at` has ended, or does not answer. `was_in_use`: a statement was sent on it.
@@ -84,7 +85,7 @@ impl Availability {
         }
         state.lost_at = Some(Instant::now());
         if was_in_use {
-            Self::log_down(state, "the database does not answer", why);
+            Self::log_down(state, false, "the database does not answer", why);
         } else {
             drop(state);
             debug!("an idle connection had ended: {why}");
@@ -106,8 +107,8 @@ impl Availability {
         }
     }
 
-    fn log_down(mut state: MutexGuard<'_, State>, problem: &str, why: &dyn Display) {
-        let should_log = !std::mem::replace(&mut state.is_down_logged, true);
+    fn log_down(mut state: MutexGuard<'_, State>, is_refusal: bool, problem: &str, why: &dyn Display) {
+        let should_log = state.down_logged.replace(is_refusal) != Some(is_refusal);
         drop(state);
         if should_log {
             warn!("{problem}: {why}");
@@ -139,7 +140,7 @@ impl Availability {
     /// Whether the database answered last; `None` before the first attempt.
     pub fn is_up(&self) -> Option<bool> {
         let state = self.lock();
-        if state.is_down_logged { Some(false) } else { state.last_response_at.map(|_| true) }
+        if state.down_logged.is_some() { Some(false) } else { state.last_response_at.map(|_| true) }
     }
 
     /// Whether attempts to connect have failed for so long that there is nothing to wait for.

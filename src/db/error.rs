@@ -118,8 +118,8 @@ impl DbError {
     pub fn may_retry(&self, writes: bool) -> bool {
         let was_not_executed = matches!(self, Self::NotSent)
             || self.is_refusal() && matches!(self.class(), Some(Class::StalePlan | Class::Conflict))
-            // The sequence of `id` lags behind the table. Each try takes the next number.
-            || self.code() == Some(&SqlState::UNIQUE_VIOLATION);
+            // The sequence of `id` is behind the table. Each try takes the next number.
+            || self.is_duplicate_id();
         was_not_executed || self.is_disconnect() && !writes
     }
 
@@ -138,9 +138,24 @@ impl DbError {
         self.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
     }
 
+    /// An insert met a row with the same `id`. The detail ends with values; the columns before them are never translated.
+    pub fn is_duplicate_id(&self) -> bool {
+        let columns = self.server().and_then(ServerError::detail).and_then(|detail| detail.split_once("=("));
+        self.code() == Some(&SqlState::UNIQUE_VIOLATION)
+            && columns.is_some_and(|(columns, _)| columns.ends_with("(id)"))
+    }
+
     /// There was an answer to the attempt to connect, and it was no. A database that starts or stops (class 57) is not there.
     pub fn is_connect_refusal(&self) -> bool {
-        matches!(self, Self::Unusable(_)) || self.code().is_some_and(|code| !code.code().starts_with("57"))
+        match self {
+            Self::Unusable(_) => true,
+            Self::Postgres(error) => match error.code() {
+                Some(code) => !code.code().starts_with("57"),
+                // It asks for a password, for instance, and the URL has none.
+                None => !error.is_closed() && io_error(error).is_none(),
+            },
+            _ => false,
+        }
     }
 
     /// A pooler does not let a start-up option through.

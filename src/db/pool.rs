@@ -119,8 +119,12 @@ impl ConnectionManager {
             connection.enable_prepared_statements();
         }
         if !self.is_schema_applied.load(Ordering::Relaxed) {
-            schema::apply(&mut connection, deadline)?;
-            self.is_schema_applied.store(true, Ordering::Relaxed);
+            let has_row_security = schema::apply(&mut connection, deadline)?;
+            if !self.is_schema_applied.swap(true, Ordering::Relaxed) && has_row_security {
+                warn!(
+                    "row-level security hides the tasks that no policy shows to this role: `todo-backend --check` tries it"
+                );
+            }
         }
         Ok(connection)
     }

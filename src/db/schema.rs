@@ -14,111 +14,99 @@ use super::error::DbError;
 const LOCK: i64 = 0x746f_646f;
 const SCHEMA: &str = include_str!("../../schema.sql");
 
-/// The columns of `tasks`, none where there is no such table. Of a domain the type below it; `S` is PostgreSQL's category of
-/// texts, to which `citext` belongs, too.
+/// The columns of `tasks`, none where there is no such table. Of a domain the type below it. Texts are what PostgreSQL has in
+/// category `S`, such as `citext`, but not `name`, which cuts texts off. With a nondeterministic collation `a` may equal `A`.
 pub const COLUMNS: &str = "with recursive kinds as ( \
-         select attname, atttypid as type, attnotnull, atthasdef or attidentity <> '' as has_default, relkind \
-         from pg_attribute join pg_class on pg_class.oid = attrelid \
+         select attname, atttypid as type, attnotnull, atthasdef or attidentity <> '' as has_default, \
+         attgenerated <> '' as generated, relkind, \
+         case when not collisdeterministic then format(' collate %I (nondeterministic)', collname) end as collating \
+         from pg_attribute join pg_class on pg_class.oid = attrelid left join pg_collation on pg_collation.oid = attcollation \
          where attrelid = to_regclass('tasks') and attnum > 0 and not attisdropped \
          union all \
-         select attname, typbasetype, attnotnull or typnotnull, has_default or typdefault is not null, relkind \
-         from kinds join pg_type on oid = type where typtype = 'd') \
-     select attname, format_type(type, null), typcategory, attnotnull, has_default, relkind \
+         select attname, typbasetype, attnotnull or typnotnull, has_default or typdefault is not null, \
+         generated, relkind, collating from kinds join pg_type on oid = type where typtype = 'd') \
+     select attname, concat(format_type(type, null), collating), typcategory = 'S' and typname <> 'name' \
+     and (collating is null or attname <> 'user_id'), attnotnull, has_default, generated, relkind \
      from kinds join pg_type on oid = type where typtype <> 'd'";
 
-/// Where a table of this name is, if the search path does not reach it.
-pub const ELSEWHERE: &str = "select nspname from pg_class join pg_namespace on pg_namespace.oid = relnamespace \
-     where relname = 'tasks' and relkind = 'r' and has_schema_privilege(nspname, 'usage') \
-     and nspname not in ('pg_catalog', 'information_schema') order by nspname limit 1";
+/// Where a table of this name is that the session does not find, and how to reach it. Another program's has no `user_id`.
+pub const ELSEWHERE: &str = "select format('the table `tasks` is in the schema `%s`, which this session does not search: ', nspname) \
+     || case when has_schema_privilege(pg_namespace.oid, 'usage') \
+     then format('add ?search_path=%I to NEON_DATABASE_URL', nspname) \
+     else format('grant usage on schema %I to %I', nspname, current_user) end \
+     from pg_class join pg_namespace on pg_namespace.oid = relnamespace join pg_attribute on attrelid = pg_class.oid \
+     where relname = 'tasks' and relkind in ('r', 'p') and attname = 'user_id' and nspname !~ '^pg_' order by nspname limit 1";
 
-/// What a column must be for this program to use it.
-struct RequiredColumn {
-    name: &'static str,
-    kind: Kind,
-    /// Whether the program writes null into it.
-    must_allow_null: bool,
-}
+/// The statements that give this role what it lacks. A policy that exists may still hide tasks: only trying shows that.
+pub const MISSING_RIGHTS: &str = "select format('grant %s on tasks to %I', string_agg(name, ', '), current_user) \
+     from unnest(array['select', 'insert', 'update', 'delete']) as name \
+     where not case name when 'delete' then has_table_privilege('tasks', name) \
+     else has_any_column_privilege('tasks', name) end having count(*) > 0 \
+     union all \
+     select format('grant usage on sequence %s to %I', name, current_user) \
+     from pg_get_serial_sequence('tasks', 'id') as name, pg_attribute \
+     where attrelid = to_regclass('tasks') and attname = 'id' and attidentity = '' \
+     and not has_sequence_privilege(name, 'usage, update') \
+     union all \
+     select format('create policy todo_backend on tasks to %I using (true)', current_user) \
+     where row_security_active('tasks') and not exists (select from pg_policy where polrelid = to_regclass('tasks') \
+     and (polroles = '{0}' or exists (select from unnest(polroles) as role where pg_has_role(role, 'usage'))))";
+const ROW_SECURITY: &str = "select row_security_active('tasks')";
 
-#[derive(Clone, Copy)]
-enum Kind {
-    Text,
-    /// One of these types.
-    OneOf(&'static [&'static str]),
-}
-
-const TIME: Kind = Kind::OneOf(&["timestamp with time zone", "timestamp without time zone"]);
-const REQUIRED: [RequiredColumn; 7] = [
-    RequiredColumn { name: "id", kind: Kind::OneOf(&["bigint", "integer", "smallint"]), must_allow_null: false },
-    RequiredColumn { name: "user_id", kind: Kind::Text, must_allow_null: false },
-    RequiredColumn { name: "title", kind: Kind::Text, must_allow_null: false },
-    RequiredColumn { name: "description", kind: Kind::Text, must_allow_null: true },
-    RequiredColumn { name: "completed", kind: Kind::OneOf(&["boolean"]), must_allow_null: false },
-    RequiredColumn { name: "created_at", kind: TIME, must_allow_null: false },
-    RequiredColumn { name: "updated_at", kind: TIME, must_allow_null: false },
+const TIME: &[&str] = &["timestamp with time zone", "timestamp without time zone"];
+/// The columns that this program uses, and the types that each may have: none where any text will do.
+const REQUIRED: [(&str, &[&str]); 7] = [
+    ("id", &["bigint", "integer", "smallint"]),
+    ("user_id", &[]),
+    ("title", &[]),
+    ("description", &[]),
+    ("completed", &["boolean"]),
+    ("created_at", TIME),
+    ("updated_at", TIME),
 ];
-
-impl Kind {
-    fn fits(self, column: &Column) -> bool {
-        match self {
-            Kind::Text => column.category == "S",
-            Kind::OneOf(types) => types.contains(&column.kind.as_str()),
-        }
-    }
-
-    fn name(self) -> String {
-        match self {
-            Kind::Text => "text or another text type".to_owned(),
-            Kind::OneOf(types) => types.join(" or "),
-        }
-    }
-}
 
 /// A column as it is.
 #[derive(Debug, Clone)]
 pub struct Column {
     name: String,
     kind: String,
-    category: String,
+    is_text: bool,
     not_null: bool,
     has_default: bool,
+    is_generated: bool,
     /// `relkind`: `r` is an ordinary table.
     relation: String,
 }
 
 /// Creates the table where there is none. Uses the simple protocol only: behind a pooler a named statement may meet another's.
+/// Returns whether row-level security applies to this role.
 ///
 /// # Errors
 /// When the table cannot be served as it is, or PostgreSQL refuses.
-pub fn apply(connection: &mut Connection, deadline: Instant) -> Result<(), DbError> {
+pub fn apply(connection: &mut Connection, deadline: Instant) -> Result<bool, DbError> {
     // On an error the connection is dropped, and with it the transaction.
     connection.simple(&format!("begin; select pg_advisory_xact_lock({LOCK})"), deadline)?;
     let columns = read_columns(&connection.simple(COLUMNS, deadline)?);
+    let mut texts = |sql: &str| {
+        Ok::<Vec<String>, DbError>(connection.simple(sql, deadline)?.into_iter().flatten().flatten().collect())
+    };
     if columns.is_empty() {
-        if let Some(schema) = find_elsewhere(connection, deadline)? {
-            return Err(DbError::Unusable(elsewhere(&schema)));
+        if let Some(elsewhere) = texts(ELSEWHERE)?.pop() {
+            return Err(DbError::Unusable(elsewhere));
         }
-        connection.simple(SCHEMA, deadline)?;
+        texts(SCHEMA)?;
         info!("created the table `tasks`");
     }
-    connection.simple("commit", deadline)?;
-    match incompatibilities(&columns) {
-        all if all.is_empty() || columns.is_empty() => Ok(()),
-        all => Err(DbError::Unusable(format!("the table `tasks` cannot be served: {}", all.join("; ")))),
+    texts("commit")?;
+    let incompatible = if columns.is_empty() { Vec::new() } else { incompatibilities(&columns) };
+    if !incompatible.is_empty() {
+        return Err(DbError::Unusable(format!("the table `tasks` cannot be served: {}", incompatible.join("; "))));
     }
-}
-
-/// The schema in which there is a table `tasks` that the search path does not reach.
-fn find_elsewhere(connection: &mut Connection, deadline: Instant) -> Result<Option<String>, DbError> {
-    let rows = connection.simple(ELSEWHERE, deadline)?;
-    Ok(rows.into_iter().next().and_then(|row| row.into_iter().next().flatten()))
-}
-
-/// Says that there is a table in this schema, and how to reach it.
-pub fn elsewhere(schema: &str) -> String {
-    format!(
-        "the table `tasks` is in the schema `{schema}`, which the search path does not include: add \
-         ?search_path={schema} to NEON_DATABASE_URL"
-    )
+    let missing = texts(MISSING_RIGHTS)?;
+    if !missing.is_empty() {
+        return Err(DbError::Unusable(format!("this role lacks rights on the table `tasks`: {}", missing.join("; "))));
+    }
+    Ok(texts(ROW_SECURITY)? == ["t"])
 }
 
 /// The answer to [`COLUMNS`].
@@ -129,56 +117,50 @@ pub fn read_columns(rows: &[TextRow]) -> Vec<Column> {
         Column {
             name: next(),
             kind: next(),
-            category: next(),
+            is_text: next() == "t",
             not_null: next() == "t",
             has_default: next() == "t",
+            is_generated: next() == "t",
             relation: next(),
         }
     };
     rows.iter().map(column).collect()
 }
 
-/// What of a table this program cannot use, a line each.
+/// What of a table this program cannot use, a line each. Of a partitioned one PostgreSQL does not give `xmin` in `returning`.
 pub fn incompatibilities(columns: &[Column]) -> Vec<String> {
-    if let Some(column) = columns.first().filter(|_| !is_ordinary_table(columns)) {
-        let relation = relation_name(&column.relation);
-        return vec![format!("it is {relation}, and only an ordinary table has `xmin`, which ETags are made of")];
-    }
-    let mut lines = Vec::new();
-    for RequiredColumn { name, kind, must_allow_null } in &REQUIRED {
-        let Some(column) = columns.iter().find(|column| column.name == *name) else {
-            lines.push(format!("it has no column `{name}` ({})", kind.name()));
-            continue;
-        };
-        if !kind.fits(column) {
-            lines.push(format!("`{name}` is {}, not {}", column.kind, kind.name()));
-        }
-        if *must_allow_null && column.not_null {
-            lines.push(format!("`{name}` is not null, and may have to be null"));
-        }
-        if *name == "id" && !column.has_default {
-            lines.push("`id` has no default, so no task can be created".to_owned());
-        }
-    }
-    let others = columns.iter().filter(|column| REQUIRED.iter().all(|required| required.name != column.name));
-    for column in others.filter(|column| column.not_null && !column.has_default) {
-        lines.push(format!("`{}` is not null without a default, so no task can be created", column.name));
-    }
-    lines
-}
-
-/// Whether the columns are those of an ordinary table. Of a partitioned one PostgreSQL does not give `xmin` in `returning`.
-pub fn is_ordinary_table(columns: &[Column]) -> bool {
-    columns.iter().all(|column| column.relation == "r")
-}
-
-fn relation_name(relkind: &str) -> &'static str {
-    match relkind {
+    let relation = match columns.first().map_or("r", |column| &column.relation) {
+        "r" => "",
         "p" => "a partitioned table",
         "v" | "m" => "a view",
         "f" => "a foreign table",
         _ => "no table",
+    };
+    if !relation.is_empty() {
+        return vec![format!("it is {relation}, and only an ordinary table has `xmin`, which ETags are made of")];
     }
+    let mut lines = Vec::new();
+    for (name, types) in REQUIRED {
+        let expected = if types.is_empty() { "text or another text type".to_owned() } else { types.join(" or ") };
+        let Some(column) = columns.iter().find(|column| column.name == name) else {
+            lines.push(format!("it has no column `{name}` ({expected})"));
+            continue;
+        };
+        let fits = if types.is_empty() { column.is_text } else { types.contains(&&*column.kind) };
+        let problems = [
+            (!fits, format!("is {}, not {expected}", column.kind)),
+            (name == "description" && column.not_null, "is not null, and may have to be null".to_owned()),
+            (name != "id" && column.is_generated, "is a generated column, so no task can be created".to_owned()),
+            (name == "id" && !column.has_default, "has no default, so no task can be created".to_owned()),
+            (name == "id" && !column.not_null, "may be null: make it the primary key".to_owned()),
+        ];
+        lines.extend(problems.into_iter().filter(|(is_so, _)| *is_so).map(|(_, what)| format!("`{name}` {what}")));
+    }
+    let others = columns.iter().filter(|column| REQUIRED.iter().all(|(name, _)| *name != column.name));
+    for column in others.filter(|column| column.not_null && !column.has_default) {
+        lines.push(format!("`{}` is not null without a default, so no task can be created", column.name));
+    }
+    lines
 }
 
 #[cfg(test)]
@@ -186,15 +168,13 @@ mod tests {
     use super::*;
 
     fn compatible() -> Vec<Column> {
-        let column = |required: &RequiredColumn| Column {
-            name: required.name.to_owned(),
-            kind: match required.kind {
-                Kind::Text => "citext".to_owned(),
-                Kind::OneOf(types) => types[types.len() - 1].to_owned(),
-            },
-            category: if matches!(required.kind, Kind::Text) { "S" } else { "D" }.to_owned(),
-            not_null: !required.must_allow_null,
-            has_default: required.name == "id",
+        let column = |(name, types): &(&str, &[&str])| Column {
+            name: (*name).to_owned(),
+            kind: (*types.last().unwrap_or(&"citext")).to_owned(),
+            is_text: types.is_empty(),
+            not_null: *name != "description",
+            has_default: *name == "id",
+            is_generated: false,
             relation: "r".to_owned(),
         };
         REQUIRED.iter().map(column).collect()
@@ -212,6 +192,8 @@ mod tests {
         let mut columns = compatible();
         columns[0].kind = "uuid".to_owned();
         columns[0].has_default = false;
+        columns[0].not_null = false;
+        columns[2].is_generated = true;
         columns[3].not_null = true;
         columns.remove(4);
         columns.push(Column { name: "team".into(), ..compatible().remove(2) });
@@ -220,6 +202,8 @@ mod tests {
             [
                 "`id` is uuid, not bigint or integer or smallint",
                 "`id` has no default, so no task can be created",
+                "`id` may be null: make it the primary key",
+                "`title` is a generated column, so no task can be created",
                 "`description` is not null, and may have to be null",
                 "it has no column `completed` (boolean)",
                 "`team` is not null without a default, so no task can be created",

@@ -1,34 +1,38 @@
 //! `--check`, the database: tries what requests do, in a transaction that is rolled back, and says what would go wrong.
 //!
-//! It changes nothing by construction: it uses a connection of its own, which creates no table, and never commits.
+//! It changes nothing by construction: its connection is its own, creates no table, and never commits. Only the number that
+//! PostgreSQL takes from a sequence is not given back.
 
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, TryRecvError, channel};
 use std::thread;
 
 use postgres::error::SqlState;
 use postgres::types::{ToSql, Type};
-use postgres::{Client, Transaction};
+use postgres::{Client, SimpleQueryMessage, Transaction};
 use r2d2::ManageConnection;
 use r2d2_postgres::PostgresConnectionManager;
-use tokio_postgres::Error as PgError;
 use tokio_postgres::config::SslMode;
+use tokio_postgres::{Config, Error as PgError, Row};
 
 use crate::auth::MAX_USER_ID_CHARS;
-use crate::db::schema;
 use crate::db::url::{DatabaseUrl, HostConfig};
-use crate::db::{Limits, tls};
+use crate::db::{DbError, Limits, schema, tls};
 use crate::tasks::sql;
 use crate::tasks::task::{MAX_DESCRIPTION_CHARS, MAX_TITLE_CHARS};
 
 const SESSION: &str = "select current_setting('todo_backend.session', true)";
+const USES_TLS: &str = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
 const MAY_CREATE: &str = "select has_schema_privilege(current_schema(), 'create')";
-const PRIVILEGES: &str = "select string_agg(name, ', ') from unnest(array['select', 'insert', 'update', 'delete']) as name \
-                          where not has_table_privilege('tasks', name)";
-const INDEX: &str = "select indexrelid::regclass::text from pg_index join pg_attribute on attrelid = indrelid \
+const INDEX: &str = "select indexrelid::regclass from pg_index join pg_attribute on attrelid = indrelid \
                      and attnum = indkey[0] where indrelid = to_regclass('tasks') and attname = 'user_id' and indisvalid \
                      and indpred is null limit 1";
 const CREATE_INDEX: &str =
     "create index concurrently if not exists tasks_of_user on tasks (user_id, created_at desc, id desc)";
+/// What stands for `ROLE` and `SEQUENCE` in hints.
+const NAMES: &str = "select quote_ident(current_user), pg_get_serial_sequence('tasks', 'id')";
+const SOME_USER: &str = "select user_id::text from tasks where user_id is not null limit 1";
+/// Deferred constraints, too, are to fail at once: there is no commit.
+const PREPARE: &str = "set constraints all immediate";
 
 /// One thing that was inspected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,250 +61,264 @@ impl Finding {
     }
 }
 
-/// Inspects the database, within the time that `limits` give to connecting and to a few statements.
+/// Inspects the first host of the URL that can be reached. Nothing is awaited longer than `limits` say for connecting and for
+/// a statement.
 pub fn inspect(url: &DatabaseUrl, limits: &Limits) -> Vec<Finding> {
-    let (sender, receiver) = channel();
-    let (hosts, tls, timeout) = (url.hosts().to_vec(), url.tls().clone(), limits.statement_timeout);
-    let inspect = move || drop(sender.send(inspect_hosts(&hosts, &tls, timeout.as_millis())));
-    if let Err(error) = thread::Builder::new().name("check".to_owned()).spawn(inspect) {
-        return vec![Finding::fail("database", format!("cannot start a thread: {error}"), "free some memory")];
-    }
-    // The client has no deadline for an answer: whoever asks has one.
-    let deadline = limits.connect_timeout + 4 * limits.statement_timeout;
-    receiver.recv_timeout(deadline).unwrap_or_else(|_| {
-        let message = format!("no answer within {} s", deadline.as_secs());
-        vec![Finding::fail("database", message, "see that the database runs and can be reached from here")]
-    })
-}
-
-fn inspect_hosts(hosts: &[HostConfig], tls: &tls::Tls, timeout_ms: u128) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for host in hosts {
-        match connect(host, tls, timeout_ms, &mut findings) {
-            Ok(mut client) => {
-                findings.push(Finding::ok("database", format!("{}: connected and logged in", host.address)));
-                if let Err(error) = inspect_client(&mut client, &mut findings) {
-                    let message = format!("{}: {}", host.address, describe(&error));
-                    findings.push(Finding::fail("database", message, "see the log of PostgreSQL"));
-                }
-                return findings;
-            }
-            Err(error) => {
-                let message = format!("{}: no connection: {}", host.address, describe(&error));
-                let hint = "see NEON_DATABASE_URL, and that the database runs and can be reached from here";
-                findings.push(Finding::fail("database", message, hint));
-            }
+    let patience = limits.connect_timeout + limits.statement_timeout;
+    for host in url.hosts() {
+        let (report, receiver) = channel();
+        let (own, tls, timeout) = (host.clone(), url.tls().clone(), limits.statement_timeout);
+        // The client has no deadline for an answer: whoever asks has one.
+        thread::spawn(move || inspect_host(&own, &tls, timeout.as_millis(), &report));
+        while let Ok(finding) = receiver.recv_timeout(patience) {
+            findings.push(finding);
+        }
+        if receiver.try_recv() == Err(TryRecvError::Empty) {
+            let message = format!("{}: no answer within {} s", host.address, patience.as_secs());
+            findings.push(Finding::fail(
+                "database",
+                message,
+                "see that the database runs and can be reached from here",
+            ));
+        }
+        if findings.iter().any(|finding| finding.name == "database" && finding.ok) {
+            break;
         }
     }
     findings
 }
 
-/// Connects as the service does: with start-up options where the server takes them, without TLS where `sslmode` allows it.
-fn connect(
-    host: &HostConfig,
-    tls: &tls::Tls,
-    timeout_ms: u128,
-    findings: &mut Vec<Finding>,
-) -> Result<Client, PgError> {
-    let mut config = host.config.clone();
-    let own = config.get_options().unwrap_or_default().to_owned();
-    config.options(format!("{own} -c todo_backend.session=check -c statement_timeout={timeout_ms}"));
-    let open = |config: &tokio_postgres::Config| {
-        PostgresConnectionManager::new(config.clone().into(), tls.connector()).connect()
-    };
-    let mut result = open(&config);
-    if let Err(error) = &result
-        && tls::is_tls_error(error)
-        && tls.allows_fallback()
-    {
-        let hint = "give the certificate as DATABASE_CA_FILE, or sslmode=require to insist on TLS";
-        findings.push(Finding::note("TLS", format!("not used, because it failed: {}", describe(error)), hint));
-        config.ssl_mode(SslMode::Disable);
-        result = open(&config);
-    } else if config.get_ssl_mode() == SslMode::Disable {
-        let hint = "add ?sslmode=require to NEON_DATABASE_URL, unless the database is on this machine";
-        findings.push(Finding::note("TLS", "off: everything, the password too, is readable on the way", hint));
+fn inspect_host(host: &HostConfig, tls: &tls::Tls, timeout_ms: u128, report: &Sender<Finding>) {
+    let tell = |finding| drop(report.send(finding)); // nobody may wait for it any more
+    let inspected = connect(host, tls, timeout_ms, &tell).and_then(|mut client| {
+        tell(Finding::ok("database", format!("{}: connected and logged in", host.address)));
+        inspect_client(&mut client, &tell)
+    });
+    if let Err(error) = inspected {
+        let message = format!("{}: {}", host.address, DbError::from(error));
+        let hint = "correct NEON_DATABASE_URL, or see that the database can be reached from here, and its log";
+        tell(Finding::fail("database", message, hint));
     }
-    match &result {
-        Err(error) if error.code() == Some(&SqlState::PROTOCOL_VIOLATION) => {
-            config.options(own);
+}
+
+/// Connects as the service does: with start-up options where the server takes them, without TLS where `sslmode` allows it.
+fn connect(host: &HostConfig, tls: &tls::Tls, timeout_ms: u128, tell: &impl Fn(Finding)) -> Result<Client, PgError> {
+    let mut config = host.config.clone();
+    let open = |config: &Config| {
+        let own = config.get_options().unwrap_or_default();
+        let mut direct = config.clone();
+        direct.options(format!("{own} -c todo_backend.session=check -c statement_timeout={timeout_ms}"));
+        let open = |config: Config| PostgresConnectionManager::new(config.into(), tls.connector()).connect();
+        match open(direct) {
+            Err(error) if error.code() == Some(&SqlState::PROTOCOL_VIOLATION) => open(config.clone()),
+            result => result,
+        }
+    };
+    match open(&config) {
+        Err(error) if tls::is_tls_error(&error) && tls.allows_fallback() => {
+            let hint = "give the certificate as DATABASE_CA_FILE, or write ?sslmode=disable if that is meant";
+            let message = format!("failed, and the server goes on without: {}", DbError::from(error));
+            tell(Finding::note("TLS", message, hint));
+            config.ssl_mode(SslMode::Disable);
             open(&config)
         }
-        _ => result,
+        result => result,
     }
-}
-
-fn describe(error: &PgError) -> String {
-    let own = || error.as_db_error().map_or_else(|| error.to_string(), |said| said.message().to_owned());
-    tls::explain(error).unwrap_or_else(own)
-}
-
-/// A text of the first row; empty where there is none.
-fn text(client: &mut Client, sql: &str) -> Result<String, PgError> {
-    Ok(texts(client, sql)?.into_iter().next().and_then(|row| row.into_iter().next().flatten()).unwrap_or_default())
 }
 
 /// All rows as texts, by the simple protocol, which every pooler understands.
-fn texts(client: &mut Client, sql: &str) -> Result<Vec<Vec<Option<String>>>, PgError> {
-    let row = |message| match message {
-        postgres::SimpleQueryMessage::Row(row) => {
-            Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect())
-        }
+fn rows(client: &mut Client, sql: &str) -> Result<Vec<Vec<Option<String>>>, PgError> {
+    let texts = |message| match message {
+        SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect()),
         _ => None,
     };
-    Ok(client.simple_query(sql)?.into_iter().filter_map(row).collect())
+    Ok(client.simple_query(sql)?.into_iter().filter_map(texts).collect())
 }
 
-fn inspect_client(client: &mut Client, findings: &mut Vec<Finding>) -> Result<(), PgError> {
-    findings.push(match text(client, SESSION)?.as_str() {
-        "check" => Finding::ok("pooler", "none: statements are prepared once a connection"),
-        _ => Finding::ok("pooler", "there is one: statements are sent as text"),
-    });
-    let version = text(client, "show server_version")?;
-    findings.push(if text(client, "show transaction_read_only")? == "on" {
-        Finding::fail("server", format!("PostgreSQL {version} takes no writes"), "give the address of the primary")
-    } else {
-        Finding::ok("server", format!("PostgreSQL {version}"))
-    });
-    let encoding = text(client, "show server_encoding")?;
-    if encoding != "UTF8" {
-        let message = format!("{encoding}: a text with a character that it lacks is refused with 422");
-        findings.push(Finding::note("encoding", message, "use a database with the encoding UTF8"));
+/// The first text of all rows; empty where there is none.
+fn text(client: &mut Client, sql: &str) -> Result<String, PgError> {
+    Ok(rows(client, sql)?.into_iter().flatten().flatten().next().unwrap_or_default())
+}
+
+fn inspect_client(client: &mut Client, tell: &impl Fn(Finding)) -> Result<(), PgError> {
+    let is_direct = text(client, SESSION)? == "check";
+    if is_direct && text(client, USES_TLS)? == "f" {
+        let hint = "add ?sslmode=require to NEON_DATABASE_URL, unless the database is on this machine";
+        tell(Finding::note("TLS", "off: everything, the password too, can be read on the way", hint));
     }
-    let columns = schema::read_columns(&texts(client, schema::COLUMNS)?);
+    let pooler = if is_direct { "none: statements are prepared" } else { "there is one: statements are sent as text" };
+    tell(Finding::ok("pooler", pooler));
+    let version = text(client, "show server_version")?;
+    if text(client, "show transaction_read_only")? == "on" {
+        let message = format!("PostgreSQL {version} refuses writes, which get 503: a standby or a read-only role");
+        let hint =
+            "give the address of the primary, or run: alter role current_user reset default_transaction_read_only";
+        tell(Finding::fail("server", message, hint));
+        return Ok(());
+    }
+    tell(Finding::ok("server", format!("PostgreSQL {version}")));
+    let columns = schema::read_columns(&rows(client, schema::COLUMNS)?);
     if columns.is_empty() {
-        findings.push(missing_table(client)?);
+        tell(missing_table(client)?);
         return Ok(());
     }
     let incompatible = schema::incompatibilities(&columns);
-    let hint = "change the table, see specs/database/schema.md";
-    findings.extend(incompatible.iter().map(|line| Finding::fail("table", line.as_str(), hint)));
-    if schema::is_ordinary_table(&columns) {
-        findings.push(match text(client, INDEX)?.as_str() {
-            "" => Finding::note("index", "none begins with user_id: slower with every task", CREATE_INDEX),
-            name => Finding::ok("index", format!("`{name}` begins with user_id")),
-        });
+    for line in &incompatible {
+        tell(Finding::fail("table", line, "requests get 503: change the table (specs/database/schema.md)"));
     }
     if !incompatible.is_empty() {
         return Ok(());
     }
-    findings.push(Finding::ok("table", "every column of `tasks` is compatible"));
-    let missing = text(client, PRIVILEGES)?;
+    match text(client, INDEX)?.as_str() {
+        "" => tell(Finding::note("index", "none begins with user_id: slower with every task", CREATE_INDEX)),
+        name => tell(Finding::ok("index", format!("`{name}` begins with user_id"))),
+    }
+    let missing: Vec<String> = rows(client, schema::MISSING_RIGHTS)?.into_iter().flatten().flatten().collect();
+    for statement in &missing {
+        tell(Finding::fail("rights", "this role lacks a right, so requests get 503", statement));
+    }
     if !missing.is_empty() {
-        let message = format!("this role may not {missing}");
-        findings.push(Finding::fail("privileges", message, format!("grant {missing} on tasks to this role")));
         return Ok(());
     }
+    let names = rows(client, NAMES)?.concat();
+    let tell = |finding: Finding| {
+        let mut names = names.iter().map(|name| name.as_deref().unwrap_or("…"));
+        let hint = ["ROLE", "SEQUENCE"].iter().fold(finding.hint.clone(), |hint, placeholder| {
+            hint.replace(placeholder, names.next().unwrap_or_default())
+        });
+        tell(Finding { hint, ..finding });
+    };
     let mut transaction = client.transaction()?;
-    probe(&mut transaction, findings)?;
+    transaction.batch_execute(PREPARE)?;
+    if probe(&mut transaction, &tell)? {
+        tell(Finding::ok("table", "compatible: a task was created, read, changed and deleted, and rolled back"));
+    }
     transaction.rollback()
 }
 
 fn missing_table(client: &mut Client) -> Result<Finding, PgError> {
     let elsewhere = text(client, schema::ELSEWHERE)?;
     if !elsewhere.is_empty() {
-        let hint = format!("add ?search_path={elsewhere} to NEON_DATABASE_URL");
-        return Ok(Finding::fail("table", schema::elsewhere(&elsewhere), hint));
+        return Ok(Finding::fail("table", elsewhere, "until then requests get 503"));
     }
     if text(client, MAY_CREATE)? == "t" {
         return Ok(Finding::ok("table", "there is no table `tasks` yet: the first start creates it"));
     }
     let hint = "run schema.sql as a role that may create tables, or grant this one `create` on the schema";
-    Ok(Finding::fail("table", "there is no table `tasks`, and this role may not create one", hint))
+    Ok(Finding::fail("table", "there is no table `tasks`, and this role may not create one: requests get 503", hint))
 }
 
-/// Creates, reads, changes and deletes a task of a user who does not exist, as requests do. Uses up a number of the sequence.
-fn probe(transaction: &mut Transaction, findings: &mut Vec<Finding>) -> Result<(), PgError> {
-    let user = "u".repeat(MAX_USER_ID_CHARS);
-    let mut title = "t".repeat(MAX_TITLE_CHARS);
-    let mut description = "d".repeat(MAX_DESCRIPTION_CHARS);
-    let none: Option<bool> = None;
-    let mut created = insert(transaction, &user, &title, &description)?;
-    if created.as_ref().is_err_and(|error| error.code() == Some(&SqlState::STRING_DATA_RIGHT_TRUNCATION)) {
-        let message = "a text column is shorter than the API's limit: longer texts are refused with 422";
-        findings.push(Finding::note("length", message, "make it `text`"));
-        (title, description) = ("t".to_owned(), "d".to_owned());
-        created = insert(transaction, "u", &title, &description)?;
-    }
-    let (id, user) = match created {
-        Ok(row) => (row.get::<_, i64>(0), row.get::<_, String>(1)),
-        Err(error) => {
-            findings.push(explain("insert", &error));
-            return Ok(());
-        }
-    };
+type Params<'a> = [(&'a (dyn ToSql + Sync), Type)];
+
+/// Creates, reads, changes and deletes a task as requests do. Whether all of it works.
+fn probe(transaction: &mut Transaction, tell: &impl Fn(Finding)) -> Result<bool, PgError> {
+    let Some(row) = probe_insert(transaction, tell)? else { return Ok(false) };
+    let (id, user): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
     let [read, update, delete] = sql::PROBE;
-    let statements: [(&'static str, &str, Vec<(&(dyn ToSql + Sync), Type)>); 3] = [
-        ("select", read, vec![]),
-        (
-            "update",
-            update,
-            vec![(&title, Type::TEXT), (&false, Type::BOOL), (&description, Type::TEXT), (&none, Type::BOOL)],
-        ),
-        ("delete", delete, vec![]),
-    ];
-    for (name, sql, values) in statements {
-        let mut params: Vec<(&(dyn ToSql + Sync), Type)> = vec![(&user, Type::TEXT), (&id, Type::INT8)];
-        params.extend(values);
-        let mut savepoint = transaction.savepoint("probe")?;
-        findings.push(match savepoint.query_typed(sql, &params) {
+    let of_task: [(&(dyn ToSql + Sync), Type); 2] = [(&user, Type::TEXT), (&id, Type::INT8)];
+    let mut works = true;
+    for (name, sql, title, description) in [
+        ("select", read, "", String::new()),
+        ("update", update, "title", "description".to_owned()),
+        ("title", update, &"t".repeat(MAX_TITLE_CHARS), String::new()),
+        ("description", update, "title", "d".repeat(MAX_DESCRIPTION_CHARS)),
+        ("encoding", update, "☑ 😀", String::new()),
+        ("delete", delete, "", String::new()),
+    ] {
+        let none: Option<bool> = None;
+        let changes: [(&(dyn ToSql + Sync), Type); 4] =
+            [(&title, Type::TEXT), (&true, Type::BOOL), (&description, Type::TEXT), (&none, Type::BOOL)];
+        let values = if sql == update { &changes[..] } else { &[] };
+        let is_limit = !["select", "update", "delete"].contains(&name);
+        match attempt(transaction, sql, &[&of_task, values].concat())? {
             Ok(rows) if rows.is_empty() => {
-                let message = "does nothing: row-level security or a trigger keeps a user from the own task";
-                Finding::fail(name, message, "change the policy or the trigger, or use a role with bypassrls")
+                let message = "finds no task: row-level security or a trigger hides it, so requests get 404";
+                let hint = "correct the policy or the trigger, or run: alter role ROLE bypassrls";
+                tell(Finding::fail(name, message, hint));
+                works = false;
             }
-            Ok(_) => Finding::ok(name, "tried, and rolled back"),
-            Err(error) => explain(name, &error),
-        });
-        savepoint
-            .commit()
-            .or_else(|error| if findings.last().is_some_and(|last| last.ok) { Err(error) } else { Ok(()) })?;
+            Ok(_) => {}
+            Err(error) if is_limit => {
+                let message = format!("a value that the API allows gets 422: {}", DbError::from(error));
+                let hint = "make the column `text` without a rule, in a database with the encoding UTF8";
+                tell(Finding::note(name, message, hint));
+            }
+            Err(error) => {
+                tell(explain(name, &error.into()));
+                works = false;
+            }
+        }
     }
-    findings.push(Finding::ok("insert", "tried, and rolled back"));
-    Ok(())
+    Ok(works)
 }
 
-/// Creates a task in a savepoint, which is undone where that fails.
-fn insert(
-    transaction: &mut Transaction,
-    user: &str,
-    title: &str,
-    description: &str,
-) -> Result<Result<tokio_postgres::Row, PgError>, PgError> {
-    let mut savepoint = transaction.savepoint("probe")?;
-    let params: [(&(dyn ToSql + Sync), Type); 4] =
-        [(&user, Type::TEXT), (&title, Type::TEXT), (&description, Type::TEXT), (&false, Type::BOOL)];
-    let created = savepoint.query_typed_one(sql::INSERT, &params);
-    if created.is_ok() {
+/// Creates a task: of a user with the longest id, else with a short one, else of one who has a task.
+fn probe_insert(transaction: &mut Transaction, tell: &impl Fn(Finding)) -> Result<Option<Row>, PgError> {
+    let mut user = "u".repeat(MAX_USER_ID_CHARS);
+    let mut is_invented = true;
+    loop {
+        let none: Option<&str> = None;
+        let values: [(&(dyn ToSql + Sync), Type); 4] =
+            [(&user, Type::TEXT), (&"title", Type::TEXT), (&none, Type::TEXT), (&false, Type::BOOL)];
+        let error = match attempt(transaction, sql::INSERT, &values)? {
+            Ok(mut rows) if !rows.is_empty() => return Ok(Some(rows.swap_remove(0))),
+            Ok(_) => {
+                let hint = "drop the trigger or the rule that discards it";
+                tell(Finding::fail("insert", "a new task is not kept, so requests get 503", hint));
+                return Ok(None);
+            }
+            Err(error) => error,
+        };
+        let code = error.code().cloned();
+        if code == Some(SqlState::STRING_DATA_RIGHT_TRUNCATION) && user.len() == MAX_USER_ID_CHARS {
+            let message = format!("a user whose id is too long gets 401: {}", DbError::from(error));
+            tell(Finding::note("user_id", message, "alter table tasks alter user_id type text"));
+            user = "probe".to_owned();
+        } else if code == Some(SqlState::FOREIGN_KEY_VIOLATION) && is_invented {
+            let message = format!("a user who is not in the other table gets 401: {}", DbError::from(error));
+            tell(Finding::ok("user_id", message));
+            let Some(row) = transaction.query_typed(SOME_USER, &[])?.pop() else {
+                let hint = "create a task, and check again";
+                tell(Finding::note("insert", "not tried, because no user has a task yet", hint));
+                return Ok(None);
+            };
+            (user, is_invented) = (row.try_get(0)?, false);
+        } else {
+            tell(explain("insert", &error.into()));
+            return Ok(None);
+        }
+    }
+}
+
+/// Runs a statement in a savepoint, which is undone where the statement fails.
+fn attempt(transaction: &mut Transaction, sql: &str, params: &Params) -> Result<Result<Vec<Row>, PgError>, PgError> {
+    let mut savepoint = transaction.savepoint("attempt")?;
+    let result = savepoint.query_typed(sql, params);
+    if result.is_ok() {
         savepoint.commit()?
     } else {
         savepoint.rollback()?
     }
-    Ok(created)
+    Ok(result)
 }
 
-/// What a statement that failed means for requests, and what mends it.
-fn explain(name: &'static str, error: &PgError) -> Finding {
-    let said = error.as_db_error();
-    let message = said.map_or_else(|| error.to_string(), |said| format!("{} ({})", said.message(), said.code().code()));
-    let is_code = |code: &SqlState| error.code() == Some(code);
-    if is_code(&SqlState::FOREIGN_KEY_VIOLATION) {
-        let message = format!("only users in the referenced table can have tasks, others get 401: {message}");
-        return Finding::ok(name, message);
-    }
-    let hint = if is_code(&SqlState::UNIQUE_VIOLATION) {
-        "the sequence is behind: select setval(pg_get_serial_sequence('tasks', 'id'), (select max(id) from tasks))"
-            .to_owned()
-    } else if is_code(&SqlState::SEQUENCE_GENERATOR_LIMIT_EXCEEDED) {
-        "the sequence is at its end: make `id` bigint, and the sequence too".to_owned()
-    } else if message.contains("row-level security") {
-        "create a policy that lets this role write, or use a role with bypassrls".to_owned()
-    } else if let Some((_, sequence)) = message.split_once("permission denied for sequence ") {
-        let sequence = sequence.split(' ').next().unwrap_or_default();
-        format!("grant usage on sequence {sequence} to this role")
-    } else if is_code(&SqlState::INSUFFICIENT_PRIVILEGE) {
-        "grant the privilege to this role".to_owned()
-    } else {
-        "requests are answered with an error: change the table, its triggers or its rules".to_owned()
+/// What a statement that failed means for requests, and what mends it. Messages may be in any language, routines are not.
+fn explain(name: &'static str, error: &DbError) -> Finding {
+    let (outcome, hint) = match error.code().map_or("", SqlState::code) {
+        "23505" if error.is_duplicate_id() => {
+            ("503, because the sequence is behind", "select setval('SEQUENCE', (select max(id) from tasks))")
+        }
+        "2200H" | "22003" => (
+            "503, because the sequence is at its end",
+            "alter table tasks alter id type bigint; alter sequence SEQUENCE as bigint no maxvalue",
+        ),
+        "42501" if error.server().and_then(|said| said.routine()) == Some("ExecWithCheckOptions") => {
+            ("503", "correct the policy for row-level security, or run: alter role ROLE bypassrls")
+        }
+        "42501" => ("503", "grant to this role what the message names"),
+        "22001" | "22P05" | "22021" | "23514" | "P0001" => ("422", "change the rule or the trigger of the table"),
+        _ => ("500", "change the table, its rules or its triggers"),
     };
-    Finding::fail(name, message, hint)
+    Finding::fail(name, format!("gets {outcome}: {error}"), hint)
 }

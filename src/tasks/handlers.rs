@@ -120,22 +120,29 @@ pub fn render(user: &UserId, plan: &TaskPlan, result: Result<Vec<Row>, DbError>)
     let answer = &plan.answer;
     let rows = match result {
         Ok(rows) => rows,
-        // The database's encoding lacks a character of the search text: no task can have it.
-        Err(error) if is_search(answer) && is_unencodable(&error) => Vec::new(),
-        Err(error) => return Err(to_api_error(&error, answer)),
+        Err(error) => match answer {
+            Answer::Listed(query) if is_unencodable_search(query, &error) => Vec::new(),
+            _ => return Err(to_api_error(&error, user, answer)),
+        },
     };
     if let Answer::Listed(query) = answer {
-        let page =
-            Page::from_rows(&rows, user, query, SHORT_LIST_TASKS).map_err(|error| to_api_error(&error, answer))?;
+        let page = Page::from_rows(&rows, user, query, SHORT_LIST_TASKS)
+            .map_err(|error| to_api_error(&error, user, answer))?;
         return Ok(match page.cursor {
             None => Rendered::Response(list_response(page)),
             Some(_) => Rendered::LongList(page),
         });
     }
-    let row = rows.first().ok_or(ApiError::TaskNotFound)?;
+    let Some(row) = rows.first() else {
+        if let Answer::Created(_) = answer {
+            error!("a new task was not kept: a trigger or a rule of the table discards it");
+            return Err(ApiError::Unavailable);
+        }
+        return Err(ApiError::TaskNotFound);
+    };
     let mut reader = RowReader::new(row);
     let read = reader.task(user).and_then(|task| Ok((task, reader.column::<Option<&str>>()?.unwrap_or_default())));
-    let (task, tag) = read.map_err(|error| to_api_error(&error, answer))?;
+    let (task, tag) = read.map_err(|error| to_api_error(&error, user, answer))?;
     // The statement returned a row of nulls.
     let task = task.ok_or(ApiError::PreconditionFailed)?;
     let response = match answer {
@@ -169,6 +176,7 @@ pub fn read_long_list(
 ) -> Result<Response, ApiError> {
     let TaskCall::List(query) = call else { return Err(ApiError::RouteNotFound) };
     let read = match first {
+        Some(page) if page.is_full() => Ok(page),
         Some(Page { json, cursor: Some(cursor), .. }) => Page::read_next(database, user, query, &cursor, &json),
         _ => Page::read_first(database, user, query),
     };
@@ -179,10 +187,10 @@ pub fn read_long_list(
             let list = TaskListStream::new(database, user, query, page);
             Ok(with_total(Response::json_stream(200, list, list_stream::RETAINED_BYTES), total))
         }
-        Err(error) if is_unencodable(&error) => {
+        Err(error) if is_unencodable_search(query, &error) => {
             Ok(with_total(Response::raw_json(200, b"[]".as_slice()), query.window.map(|_| 0)))
         }
-        Err(error) => Err(to_api_error(&error, &Answer::Listed(query.clone()))),
+        Err(error) => Err(to_api_error(&error, user, &Answer::Listed(query.clone()))),
     }
 }
 
@@ -207,61 +215,89 @@ fn quoted(tag: &str) -> String {
     ["\"", tag, "\""].concat()
 }
 
-fn is_search(answer: &Answer) -> bool {
-    matches!(answer, Answer::Listed(query) if query.search.is_some())
+/// The database's encoding lacks a character of the search text: no task can have it.
+fn is_unencodable_search(query: &ListQuery, error: &DbError) -> bool {
+    query.search.as_ref().is_some_and(|text| !text.is_ascii()) && matches!(sqlstate(error), "22P05" | "22021")
 }
 
-/// A text has a character that the database's encoding lacks.
-fn is_unencodable(error: &DbError) -> bool {
-    [SqlState::UNTRANSLATABLE_CHARACTER, SqlState::CHARACTER_NOT_IN_REPERTOIRE]
-        .iter()
-        .any(|code| error.code() == Some(code))
+fn sqlstate(error: &DbError) -> &str {
+    error.code().map_or("", SqlState::code)
 }
 
 /// What a client reads of a failed statement. What an operator needs is logged.
-fn to_api_error(error: &DbError, answer: &Answer) -> ApiError {
-    let is_code = |code: SqlState| error.code() == Some(&code);
-    if is_code(SqlState::STRING_DATA_RIGHT_TRUNCATION) {
-        return refused_value(answer, "string_too_long", "String is too long for the database", |text| {
-            text.chars().count() > column_length(error)
-        });
+fn to_api_error(error: &DbError, user: &UserId, answer: &Answer) -> ApiError {
+    let is_creation = matches!(answer, Answer::Created(_));
+    match sqlstate(error) {
+        // Too long for the column, or for an index on it. Where no text is, the user's id is.
+        "22001" | "54000" => {
+            let is_wrong = |text: &str| text.chars().count() > column_length(error);
+            let wrong = wrong_fields(answer, is_wrong);
+            if wrong.is_empty() && is_wrong(user.as_str()) {
+                return AuthError::Invalid("its user id is too long for the database").into();
+            }
+            refused_value(&wrong, "string_too_long", "String is too long for the database")
+        }
+        // The database's encoding lacks a character of the request. Where all are ASCII, a stored text is not valid.
+        "22P05" | "22021" => {
+            let wrong = wrong_fields(answer, |text| !text.is_ascii());
+            if !wrong.is_empty() {
+                return refused_value(
+                    &wrong,
+                    "string_unencodable",
+                    "String has a character that the database cannot store",
+                );
+            }
+            if !user.as_str().is_ascii() {
+                return AuthError::Invalid("its user id has a character that the database cannot store").into();
+            }
+            error!("a stored text is not valid in the encoding of the database: {error}");
+            ApiError::Internal
+        }
+        // A check, or a trigger that raises an exception.
+        "23514" | "P0001" => refused_value(
+            &wrong_fields(answer, |_| true),
+            "check_violation",
+            "Value is refused by a rule of the database",
+        ),
+        "23503" if is_creation => AuthError::Invalid("its user does not exist").into(),
+        "23503" => ApiError::Validation(vec![FieldError::new(
+            &["path", "id"],
+            "foreign_key_violation",
+            "Other data of the database refers to this task",
+        )]),
+        "23505" | "23P01" if !error.is_duplicate_id() => {
+            refused_value(&wrong_fields(answer, |_| true), "unique_violation", "There is such a task already")
+        }
+        "22003" | "23505" | "2200H" if is_creation => {
+            error!("no task can be created, because the sequence of `id` is behind or at its end: {error}");
+            ApiError::Unavailable
+        }
+        "42501" => {
+            error!("a privilege is missing, `todo-backend --check` names the grant: {error}");
+            ApiError::Unavailable
+        }
+        _ if error.is_transient() => ApiError::Unavailable,
+        _ => {
+            error!("a statement failed: {error}");
+            ApiError::Internal
+        }
     }
-    if is_unencodable(error) {
-        let message = "String has a character that the database cannot store";
-        return refused_value(answer, "string_unencodable", message, |text| !text.is_ascii());
-    }
-    if is_code(SqlState::CHECK_VIOLATION) {
-        return refused_value(answer, "check_violation", "Value is refused by a rule of the database", |_| true);
-    }
-    if is_code(SqlState::FOREIGN_KEY_VIOLATION) {
-        return AuthError::Invalid("its user does not exist").into();
-    }
-    if is_code(SqlState::UNIQUE_VIOLATION) {
-        error!("a task cannot be created, probably because the sequence of `id` is behind: {error}");
-        return ApiError::Unavailable;
-    }
-    if is_code(SqlState::INSUFFICIENT_PRIVILEGE) {
-        error!("a privilege is missing, `todo-backend --check` names the grant: {error}");
-        return ApiError::Unavailable;
-    }
-    if error.is_transient() {
-        return ApiError::Unavailable;
-    }
-    error!("a statement failed: {error}");
-    ApiError::Internal
 }
 
-/// A 422 on the one text field of the request that `is_wrong` holds for; on the body where it is not clear which.
-fn refused_value(answer: &Answer, kind: &'static str, message: &str, is_wrong: impl Fn(&str) -> bool) -> ApiError {
+/// The text fields of the request that `is_wrong` holds for.
+fn wrong_fields(answer: &Answer, is_wrong: impl Fn(&str) -> bool) -> Vec<&'static str> {
     let (title, description) = match answer {
         Answer::Created(task) => (Some(&task.title), task.description.as_ref()),
         Answer::Changed(patch) => (patch.title.as_ref(), patch.description.as_ref().and_then(Option::as_ref)),
         _ => (None, None),
     };
     let texts = [("title", title.map(Title::as_str)), ("description", description.map(Description::as_str))];
-    let wrong = texts.into_iter().filter(|(_, text)| text.is_some_and(&is_wrong)).map(|(name, _)| name);
-    let mut wrong = wrong.collect::<Vec<_>>();
-    let loc = if wrong.len() == 1 { vec!["body", wrong.remove(0)] } else { vec!["body"] };
+    texts.into_iter().filter(|(_, text)| text.is_some_and(&is_wrong)).map(|(name, _)| name).collect()
+}
+
+/// A 422 on the wrong field; on the body where it is not clear which.
+fn refused_value(wrong: &[&'static str], kind: &'static str, message: &str) -> ApiError {
+    let loc = if let [field] = wrong { vec!["body", field] } else { vec!["body"] };
     ApiError::Validation(vec![FieldError::new(&loc, kind, message)])
 }
 
@@ -279,7 +315,11 @@ mod tests {
     #[test]
     fn value_when_refused_by_the_database_names_the_field() {
         let answer = |body: &str| Answer::Created(NewTask::parse(body).unwrap());
-        let loc = |answer: &Answer, is_wrong: fn(&str) -> bool| match refused_value(answer, "kind", "why", is_wrong) {
+        let loc = |answer: &Answer, is_wrong: fn(&str) -> bool| match refused_value(
+            &wrong_fields(answer, is_wrong),
+            "kind",
+            "why",
+        ) {
             ApiError::Validation(errors) => errors[0].loc.join("."),
             other => panic!("{other:?}"),
         };

@@ -66,6 +66,11 @@ impl Page {
         Ok(page.finish(query.window.and_then(|window| window.limit)))
     }
 
+    /// Whether its bytes leave no place for another task.
+    pub fn is_full(&self) -> bool {
+        self.json.len() >= MAX_PAGE_BYTES
+    }
+
     /// Reads the first page.
     ///
     /// # Errors
@@ -108,7 +113,7 @@ impl Page {
         }
         let mut reader = RowReader::new(row);
         let task = reader.task(user)?;
-        let is_full = self.tasks == max_tasks || self.json.len() >= MAX_PAGE_BYTES;
+        let is_full = self.tasks == max_tasks || self.is_full();
         let key = if is_full || self.total == Some(0) { Some(reader.sort_key(query.sort)?) } else { None };
         if self.total == Some(0) {
             self.total = reader.column()?;

@@ -14,10 +14,12 @@ use crate::db::statement::{Param, bigint, boolean, text, texts};
 use crate::http::preconditions::Preconditions;
 
 /// The entity tag of a row without its quotes: the transaction that wrote the row, which no other state of the row in this
-/// database has, and its moment, because a database that was restored uses transaction numbers again.
+/// database has, and its moment, because a database that was restored uses transaction numbers again. Moments far away, which
+/// are too many microseconds for a bigint or infinite, are left out.
 macro_rules! entity_tag {
     () => {
-        "concat(xmin, '-', (case when isfinite(updated_at) then extract(epoch from updated_at) * 1000000 end)::bigint)"
+        "concat(xmin, '-', (case when updated_at between '0001-01-01' and '9999-12-31' \
+         then extract(epoch from updated_at) * 1000000 end)::bigint)"
     };
 }
 
@@ -62,11 +64,14 @@ struct Change {
 
 const READ: &str = concat!("select ", task_and_tag!(), " from tasks where user_id = $1 and id = $2");
 
-/// Creates a task. Everything is written out, because a table made by SQLModel has no defaults.
+/// Creates a task. Everything is written out, because a table made by SQLModel has no defaults. The last column fails, and with
+/// it the statement, where the type of `user_id` or a trigger makes the task another user's.
 pub const INSERT: &str = concat!(
     "insert into tasks (user_id, title, description, completed, created_at, updated_at) ",
     "values ($1, $2, $3, $4, now(), now()) returning ",
-    task_and_tag!()
+    task_and_tag!(),
+    ", case when user_id::text is distinct from $1 \
+     then concat('the database changes user_id', left(user_id::text, 0))::int end"
 );
 
 const UPDATE: Change = change!(
@@ -167,13 +172,14 @@ fn key(sort: Sort) -> &'static str {
     }
 }
 
-/// The clauses of a list: its columns with the sort key, its rows, its order.
+/// The clauses of a list: its columns with the sort key, its rows, its order. `tasks.id`, because `id` would be the column with
+/// its cast, in whose order there is no index.
 fn clauses(query: &ListQuery) -> (String, &'static str, String) {
     let (key, direction) = (key(query.sort), if query.descending { " desc" } else { "" });
     (
         format!(concat!(task_columns!(), ", {} as key"), key),
         if query.is_filtered() { FROM_MATCHING } else { FROM_ALL },
-        format!("order by {key}{direction}, id{direction}"),
+        format!("order by {key}{direction}, tasks.id{direction}"),
     )
 }
 
@@ -199,17 +205,21 @@ fn window_offset_sql(query: &ListQuery) -> String {
     )
 }
 
-/// Every further page: from the row of the cursor on. Descending, rows without a key come first; ascending, last.
+/// Every further page: from the row of the cursor on. Descending, rows without a key come first; ascending, last: these are
+/// read apart, because no index serves both conditions at once.
 fn next_page_sql(query: &ListQuery, key_is_null: bool) -> String {
     let (columns, from, order) = clauses(query);
     let key = key(query.sort);
-    let rest = match (query.descending, key_is_null) {
-        (true, false) => format!("({key}, id) <= ($4, $5)"),
-        (true, true) => format!("({key} is null and id <= $5 or {key} is not null)"),
-        (false, false) => format!("(({key}, id) >= ($4, $5) or {key} is null)"),
-        (false, true) => format!("({key} is null and id >= $5)"),
-    };
-    format!("select {columns} {from} and {rest} {order} limit $6")
+    let rows = |rest: String| format!("select {columns} {from} and {rest} {order} limit $6");
+    match (query.descending, key_is_null) {
+        (true, false) => rows(format!("({key}, id) <= ($4, $5)")),
+        (true, true) => rows(format!("({key} is null and id <= $5 or {key} is not null)")),
+        (false, false) => {
+            let (keyed, keyless) = (rows(format!("({key}, id) >= ($4, $5)")), rows(format!("{key} is null")));
+            format!("select * from (({keyed}) union all ({keyless})) as page order by key, id limit $6")
+        }
+        (false, true) => rows(format!("{key} is null and id >= $5")),
+    }
 }
 
 /// The first page of a list, of at most `rows` tasks where it has no window.

@@ -3,6 +3,7 @@
 //! Everything lives in a temporary folder and ends with the value that stands for it, also when a test panics.
 #![allow(dead_code)] // each test uses its share
 
+pub mod compatibility;
 pub mod http;
 pub mod locks;
 pub mod pgbouncer;
@@ -180,9 +181,10 @@ impl Cluster {
         format!("postgresql://todo@127.0.0.1:{}/postgres", self.port)
     }
 
-    /// A file for the log of a server over this cluster, which goes with the cluster.
+    /// A new file for the log of a server over this cluster, which goes with the cluster.
     pub fn server_log(&self) -> ServerLog {
-        ServerLog(self.folder.join("server.log"))
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        ServerLog(self.folder.join(format!("server{}.log", NUMBER.fetch_add(1, Ordering::Relaxed))))
     }
 
     pub fn client(&self) -> postgres::Client {
