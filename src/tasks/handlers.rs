@@ -165,6 +165,7 @@ pub fn read_long_list(
 ) -> Result<Response, ApiError> {
     let TaskCall::List(query) = call else { return Err(ApiError::RouteNotFound) };
     let read = match first {
+        Some(page) if page.is_full() => Ok(page),
         Some(Page { json, cursor: Some(cursor), .. }) => Page::read_next(database, user, query, &cursor, &json),
         _ => Page::read_first(database, user, query),
     };

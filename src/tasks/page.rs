@@ -103,6 +103,11 @@ impl Page {
         }
     }
 
+    /// Whether its bytes leave no place for a further task.
+    pub fn is_full(&self) -> bool {
+        self.json.len() >= MAX_PAGE_BYTES
+    }
+
     /// Adds the task of a row, if there is a place for it. The first row without one is the cursor; rows behind it are skipped.
     fn add(&mut self, row: &Row, user: &UserId, query: &ListQuery, max_tasks: i64) -> Result<(), DbError> {
         if self.cursor.is_some() {
@@ -110,7 +115,7 @@ impl Page {
         }
         let mut reader = RowReader::new(row);
         let task = reader.task(user)?;
-        let is_full = self.tasks == max_tasks || self.json.len() >= MAX_PAGE_BYTES;
+        let is_full = self.tasks == max_tasks || self.is_full();
         let key = if is_full || self.total == Some(0) { Some(reader.sort_key(query.sort)?) } else { None };
         if self.total == Some(0) {
             self.total = reader.column()?;
