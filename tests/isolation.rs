@@ -1,4 +1,4 @@
-//! Users see and change only their own tasks: two people, thousands of random requests, one model of what each has.
+//! Users see and change only their own tasks: two users, thousands of random requests, one model of what each has.
 
 mod support;
 
@@ -11,14 +11,15 @@ use support::{Answer, Cluster, Server, token};
 const REQUESTS: usize = 2_000;
 const USERS: [&str; 2] = ["ada", "eve"];
 
-/// What a user must be told of a task that is not theirs: the same, to the byte, as of one that is not there.
+/// An answer without what differs from request to request. What a user is told of another's task must equal, to the
+/// byte, what is told of a task that does not exist.
 fn normal(mut answer: Answer) -> Answer {
     answer.headers.retain(|(name, _)| !["date", "x-request-id", "server-timing"].contains(&name.as_str()));
     answer
 }
 
 #[test]
-fn nobody_learns_or_changes_anything_of_anothers_tasks() {
+fn user_when_asking_for_anothers_tasks_learns_and_changes_nothing() {
     let cluster = Cluster::start();
     let server = Server::start(&cluster.url());
     let mut random = Random::from_env();
