@@ -1,54 +1,82 @@
-//! Users see and change only their own tasks: two people, thousands of random requests, one model of what each has.
+//! Users see and change only their own tasks: six at once, whose random requests share batches, each with a model of what
+//! they have.
 
 mod support;
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::thread;
 
 use serde_json::{Value, json};
 use support::random::Random;
 use support::{Answer, Cluster, Server, token};
 
-const REQUESTS: usize = 2_000;
-const USERS: [&str; 2] = ["ada", "eve"];
+/// Requests of each user.
+const REQUESTS: usize = 400;
+/// None of these is part of another.
+const USERS: [&str; 6] = ["ada", "eve", "bob", "mia", "tom", "zoe"];
 
-/// What a user must be told of a task that is not theirs: the same, to the byte, as of one that is not there.
+/// An answer without what differs from request to request. What a user is told of another's task must equal, to the
+/// byte, what is told of a task that does not exist.
 fn normal(mut answer: Answer) -> Answer {
     answer.headers.retain(|(name, _)| !["date", "x-request-id", "server-timing"].contains(&name.as_str()));
     answer
 }
 
 #[test]
-fn nobody_learns_or_changes_anything_of_anothers_tasks() {
+fn user_when_asking_for_anothers_tasks_learns_and_changes_nothing() {
     let cluster = Cluster::start();
-    let server = Server::start(&cluster.url());
+    // With one worker, requests that come meanwhile go in batches.
+    let server = Server::start_with(&cluster.url(), &[("DB_POOL_SIZE", "1")]);
     let mut random = Random::from_env();
-    let tokens = USERS.map(token);
-    // What each user has: title and completion by id.
-    let mut model: [BTreeMap<i64, (String, bool)>; 2] = Default::default();
-    let mut foreign = 0;
+    let ids = Mutex::new(vec![999_999]);
+    let foreign: usize = thread::scope(|scope| {
+        let (server, ids) = (&server, &ids);
+        let mut drive = |user| {
+            let random = Random(random.0.wrapping_add(random.below(usize::MAX) as u64) | 1);
+            scope.spawn(move || drive_user(server, user, ids, random))
+        };
+        let users = USERS.map(&mut drive);
+        users.into_iter().map(|user| user.join().unwrap()).sum()
+    });
+    let requests = REQUESTS * USERS.len();
+    println!("{requests} requests, {foreign} of them for a task that is not the user's: none told, none changed");
+    assert!(foreign > requests / 10, "only {foreign} requests tried another's task");
+}
 
+/// Sends random requests of this user and compares each answer with a model. `ids` are those of all users' tasks. How many
+/// requests were for a task that is not this user's.
+fn drive_user(server: &Server, user: &str, ids: &Mutex<Vec<i64>>, mut random: Random) -> usize {
+    let token = token(user);
+    // Title and completion by id.
+    let mut model: BTreeMap<i64, (String, bool)> = BTreeMap::new();
+    let mut foreign = 0;
+    let send = |method: &str, target: &str, body: Option<&str>| server.request(method, target, Some(&token), body);
     for number in 0..REQUESTS {
-        let who = random.below(2);
-        let send =
-            |method: &str, target: &str, body: Option<&str>| server.request(method, target, Some(&tokens[who]), body);
-        let every_id: Vec<i64> = model[0].keys().chain(model[1].keys()).copied().chain([999_999]).collect();
-        let id = *random.pick(&every_id);
+        let another = *random.pick(&USERS.map(|other| if other == user { "nobody" } else { other }));
+        let own: Vec<i64> = model.keys().copied().collect();
+        let id = if own.is_empty() || random.below(3) == 0 {
+            *random.pick(&ids.lock().unwrap())
+        } else {
+            *random.pick(&own)
+        };
         let path = format!("/api/tasks/{id}");
         let (method, target, body) = match random.below(7) {
             0 => {
-                let title = format!("task {number} of {}", USERS[who]);
-                // A user id in the body, the query or a header is never read.
-                let body = json!({"title": title, "user_id": USERS[1 - who], "id": id}).to_string();
-                let created = send("POST", &format!("/api/tasks?user_id={}", USERS[1 - who]), Some(&body));
+                let title = format!("task {number} of {user}");
+                // A user id in the body or the query is never read.
+                let body = json!({"title": title, "user_id": another, "id": id}).to_string();
+                let created = send("POST", &format!("/api/tasks?user_id={another}"), Some(&body));
                 assert_eq!(created.status, 201, "{created:?}");
-                assert_eq!(created.json()["user_id"], USERS[who]);
-                model[who].insert(created.json()["id"].as_i64().unwrap(), (title, false));
+                assert_eq!(created.json()["user_id"], user);
+                let id = created.json()["id"].as_i64().unwrap();
+                model.insert(id, (title, false));
+                ids.lock().unwrap().push(id);
                 continue;
             }
             1 => {
-                check_list(&send("GET", "/api/tasks", None), USERS[who], &model[who]);
-                let search = format!("/api/tasks?search={}&limit=1000", USERS[1 - who]);
-                let found = send("GET", &search, None);
+                check_list(&send("GET", "/api/tasks", None), user, &model);
+                let found = send("GET", &format!("/api/tasks?search={another}&limit=1000"), None);
                 assert_eq!(found.json(), json!([]), "a search found another's task");
                 assert_eq!(found.header("x-total-count"), Some("0"), "a count counted another's tasks");
                 continue;
@@ -60,7 +88,7 @@ fn nobody_learns_or_changes_anything_of_anothers_tasks() {
             _ => ("DELETE", path, None),
         };
         let answer = send(method, &target, body.as_deref());
-        match model[who].get_mut(&id) {
+        match model.get_mut(&id) {
             None => {
                 foreign += 1;
                 let absent = target.replacen(&id.to_string(), "2147483647", 1);
@@ -72,19 +100,16 @@ fn nobody_learns_or_changes_anything_of_anothers_tasks() {
                 expect(task, method, body.as_deref());
                 if method == "DELETE" {
                     assert_eq!((answer.status, answer.body.as_str()), (204, ""));
-                    model[who].remove(&id);
+                    model.remove(&id);
                 } else {
                     assert_eq!(answer.status, 200, "{method} {target}: {answer:?}");
-                    assert_task(&answer.json(), USERS[who], id, task);
+                    assert_task(&answer.json(), user, id, task);
                 }
             }
         }
     }
-    for who in 0..2 {
-        check_list(&server.request("GET", "/api/tasks", Some(&tokens[who]), None), USERS[who], &model[who]);
-    }
-    println!("{REQUESTS} requests, {foreign} of them for a task that is not the user's: none told, none changed");
-    assert!(foreign > REQUESTS / 10, "only {foreign} requests tried another's task");
+    check_list(&send("GET", "/api/tasks", None), user, &model);
+    foreign
 }
 
 /// What the request does to a task that is the user's.

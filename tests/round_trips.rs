@@ -11,31 +11,52 @@ use support::pgbouncer::PgBouncer;
 use support::proxy::listen_before;
 use support::{Cluster, Server, token};
 
-/// A proxy in front of PostgreSQL that counts how often a client asks and waits: each `Sync` of the extended protocol, each
-/// `Query` of the simple one.
+/// What was sent to PostgreSQL.
+#[derive(Default)]
+struct Counters {
+    /// Each `Sync` of the extended protocol, each `Query` of the simple one: then the client waits.
+    round_trips: AtomicUsize,
+    /// Each `Parse` with a name.
+    named_statements: AtomicUsize,
+    /// Each `Parse` without one.
+    unnamed_statements: AtomicUsize,
+}
+
+/// A proxy in front of PostgreSQL that counts what a client sends.
 struct CountingProxy {
     port: u16,
-    round_trips: Arc<AtomicUsize>,
+    counters: Arc<Counters>,
 }
 
 impl CountingProxy {
+    /// In front of this port.
     fn start(database_port: u16) -> Self {
-        let round_trips = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&round_trips);
-        let forward = move |client, database| forward_messages(client, database, &counter);
-        let port = listen_before(database_port, forward);
-        Self { port, round_trips }
+        let counters = Arc::new(Counters::default());
+        let own = Arc::clone(&counters);
+        let port = listen_before(database_port, move |client, database| forward_messages(client, database, &own));
+        Self { port, counters }
     }
 
+    fn url(&self) -> String {
+        format!("postgresql://todo@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// How many round trips this costs.
     fn count(&self, work: impl FnOnce()) -> usize {
-        let before = self.round_trips.load(Ordering::SeqCst);
+        let before = self.counters.round_trips.load(Ordering::SeqCst);
         work();
-        self.round_trips.load(Ordering::SeqCst) - before
+        self.counters.round_trips.load(Ordering::SeqCst) - before
+    }
+
+    /// How many statements were prepared under a name, and how many sent without one.
+    fn statements(&self) -> (usize, usize) {
+        let Counters { named_statements, unnamed_statements, .. } = &*self.counters;
+        (named_statements.load(Ordering::SeqCst), unnamed_statements.load(Ordering::SeqCst))
     }
 }
 
 /// Client messages are a type (but for the first one or two of a connection), a length that counts itself, and content.
-fn forward_messages(mut client: TcpStream, mut database: TcpStream, counter: &AtomicUsize) {
+fn forward_messages(mut client: TcpStream, mut database: TcpStream, counters: &Counters) {
     let mut started = false;
     loop {
         let mut kind = [0; 1];
@@ -48,7 +69,13 @@ fn forward_messages(mut client: TcpStream, mut database: TcpStream, counter: &At
         }
         let mut content = vec![0; u32::from_be_bytes(length) as usize - 4];
         client.read_exact(&mut content).unwrap();
-        if matches!(kind[0], b'S' | b'Q') {
+        let counter = match kind[0] {
+            b'S' | b'Q' => Some(&counters.round_trips),
+            b'P' if content[0] == 0 => Some(&counters.unnamed_statements),
+            b'P' => Some(&counters.named_statements),
+            _ => None,
+        };
+        if let Some(counter) = counter {
             counter.fetch_add(1, Ordering::SeqCst);
         }
         let mut message = if started { kind.to_vec() } else { Vec::new() };
@@ -61,21 +88,32 @@ fn forward_messages(mut client: TcpStream, mut database: TcpStream, counter: &At
 }
 
 #[test]
-fn each_request_costs_one_round_trip() {
+fn request_when_repeated_costs_one_round_trip_and_is_prepared_once() {
     let cluster = Cluster::start();
-    count_round_trips(cluster.port);
+    let proxy = CountingProxy::start(cluster.port);
+    let server = Server::start_with(&proxy.url(), &[("DB_POOL_SIZE", "1")]);
+    count_round_trips(&server, &proxy);
+    let before = proxy.statements();
+    count_round_trips(&server, &proxy);
+    assert_eq!(proxy.statements(), before, "a statement was prepared again");
+    assert_eq!(before.1, 0, "a statement was sent as text");
+    count_pages(&cluster, &server, &proxy);
 }
 
 #[test]
-fn behind_a_pooler_it_is_one_as_well() {
-    let cluster = Cluster::start();
-    let bouncer = PgBouncer::start(&cluster, "transaction");
-    count_round_trips(bouncer.port);
+fn request_when_pooled_costs_one_round_trip_and_is_not_prepared() {
+    for settings in ["", "ignore_startup_parameters = options"] {
+        let cluster = Cluster::start();
+        let bouncer = PgBouncer::start_with(&cluster, "transaction", settings);
+        let proxy = CountingProxy::start(bouncer.port);
+        let server = Server::start(&proxy.url());
+        count_round_trips(&server, &proxy);
+        assert_eq!(proxy.statements().0, 0, "a statement was prepared under a name");
+    }
 }
 
-fn count_round_trips(port: u16) {
-    let proxy = CountingProxy::start(port);
-    let server = Server::start(&format!("postgresql://todo@127.0.0.1:{}/postgres", proxy.port));
+/// Every kind of request: each costs one round trip, or none.
+fn count_round_trips(server: &Server, proxy: &CountingProxy) {
     let token = token("ada");
     let send = |method: &str, target: &str, body: Option<&str>, status: u16| {
         let answer = server.request(method, target, Some(&token), body);
@@ -124,21 +162,6 @@ fn count_round_trips(port: u16) {
     delete();
     assert_eq!(proxy.count(&mut delete), 1, "delete");
 
-    // 1,000 tasks are a page; one more needs another.
-    let url = format!("postgresql://todo@127.0.0.1:{port}/postgres");
-    let mut database = postgres::Client::connect(&url, postgres::NoTls).unwrap();
-    let fill = "insert into tasks (user_id, title) select 'ada', n::text \
-                from generate_series(1, 1000 - (select count(*) from tasks where user_id = 'ada')) as n";
-    for (more, expected) in [(fill, 1), ("insert into tasks (user_id, title) values ('ada', 'one more')", 2)] {
-        database.batch_execute(more).unwrap();
-        for query in ["", "?status=all&sort=title", "?sort=updated_at", "?offset=0"] {
-            let list = || drop(send("GET", &format!("/api/tasks{query}"), None, 200));
-            list();
-            assert_eq!(proxy.count(list), expected, "{query} {more}");
-        }
-        assert_eq!(proxy.count(|| drop(send("GET", "/api/tasks?limit=1000", None, 200))), 1, "{more}");
-    }
-
     for (name, target, token, status) in [
         ("no token", "/api/tasks", None, 401),
         ("bad id", "/api/tasks/abc", Some(token.as_str()), 422),
@@ -147,5 +170,37 @@ fn count_round_trips(port: u16) {
     ] {
         let counted = proxy.count(|| assert_eq!(server.request("GET", target, token, None).status, status));
         assert_eq!(counted, 0, "{name} asked the database");
+    }
+}
+
+/// Lists of several pages: the first of the plain list has 100 tasks; its others, and all of other lists, have 1,000.
+fn count_pages(cluster: &Cluster, server: &Server, proxy: &CountingProxy) {
+    let token = token("pages");
+    for (tasks, plain, other) in [(100, 1, 1), (101, 2, 1), (1_000, 2, 1), (1_101, 3, 2)] {
+        let fill = format!(
+            "insert into tasks (user_id, title) select 'pages', n::text
+                 from generate_series(1, {tasks} - (select count(*) from tasks where user_id = 'pages')) as n"
+        );
+        cluster.client().batch_execute(&fill).unwrap();
+        for (query, limit, expected) in [
+            ("", None, plain),
+            ("?status=all&order=desc", None, plain),
+            ("?sort=title", None, other),
+            ("?sort=updated_at", None, other),
+            ("?offset=0", None, other),
+            ("?limit=1000", Some(1_000), 1),
+            ("?limit=100", Some(100), 1),
+            ("?limit=20&offset=20", Some(20), 1),
+        ] {
+            let list = || {
+                let answer = server.request("GET", &format!("/api/tasks{query}"), Some(&token), None);
+                assert_eq!(answer.status, 200, "{query}");
+                answer.json().as_array().map(Vec::len)
+            };
+            let expected_length = limit.map_or(tasks, |limit| tasks.min(limit));
+            let expect = || assert_eq!(list(), Some(expected_length), "{query} of {tasks} tasks");
+            expect(); // prepares the statement
+            assert_eq!(proxy.count(expect), expected, "{query} of {tasks} tasks");
+        }
     }
 }

@@ -58,7 +58,6 @@ const PENDING_LINE_CHARS: &[&str] = &[
     "src/tasks/",
     "tests/auth.sh",
     "tests/better_auth.sh",
-    "tests/bundles.rs",
     "tests/chaos.rs",
     "tests/check.rs",
     "tests/cors.sh",
@@ -71,14 +70,11 @@ const PENDING_LINE_CHARS: &[&str] = &[
     "tests/keys.rs",
     "tests/long_lists.rs",
     "tests/operations.sh",
-    "tests/pooler.rs",
     "tests/recovery.rs",
     "tests/replicas.rs",
-    "tests/round_trips.rs",
     "tests/service.sh",
     "tests/stop.rs",
     "tests/support/mod.rs",
-    "tests/support/pgbouncer.rs",
     "tests/support/proxy.rs",
     "tests/support/signer.rs",
     "tests/tasks_conditional.sh",
@@ -88,8 +84,6 @@ const PENDING_LINE_CHARS: &[&str] = &[
     "tests/tasks_list.sh",
     "tests/tasks_update.sh",
     "tests/tls.rs",
-    "tests/together.rs",
-    "tests/write_together.rs",
 ];
 
 fn root() -> &'static Path {

@@ -313,7 +313,7 @@ impl Connection {
     /// Draws from answers what they say of this connection and of the database.
     fn observe<T>(&mut self, answers: &[Result<T, DbError>]) {
         let errors = || answers.iter().filter_map(|answer| answer.as_ref().err());
-        let was_answered = answers.iter().any(|answer| answer.as_ref().err().is_none_or(|error| !error.is_transient()));
+        let was_answered = answers.iter().any(|answer| answer.as_ref().err().is_none_or(DbError::is_refusal));
         for error in errors() {
             let is_former_primary = error.is_read_only() && self.opened_at.elapsed() > READ_ONLY_GRACE;
             self.must_close |= error.ends_connection() || is_former_primary;

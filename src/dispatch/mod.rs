@@ -9,6 +9,7 @@ mod worker;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -169,9 +170,9 @@ impl Dispatcher {
         }
     }
 
-    /// Whether nothing is queued or waits.
+    /// Whether nothing can become too late: nothing is queued, runs (it may queue a retry) or waits.
     pub fn is_idle(&self) -> bool {
-        self.queue.queued() == 0 && self.jwks.waiting() == 0
+        self.queue.is_idle() && self.jwks.waiting() == 0
     }
 
     /// Answers a request that there is no time for.
@@ -180,8 +181,12 @@ impl Dispatcher {
         self.respond(job.into_pending(), ApiError::Unavailable.into());
     }
 
-    /// Sends the response, and logs the request.
+    /// Sends the response, and logs the request. A panic costs this request alone, whichever thread it is: it is dropped.
     fn respond(&self, pending: PendingRequest, response: Response) {
+        drop(catch_unwind(AssertUnwindSafe(|| self.send(pending, response))));
+    }
+
+    fn send(&self, pending: PendingRequest, response: Response) {
         let PendingRequest { request, id, log } = pending;
         let _scope = enter_request(Arc::clone(&id));
         fault_point("response", &id);

@@ -10,8 +10,6 @@ use std::time::{Duration, Instant};
 
 /// How many jobs may be queued.
 pub const MAX_QUEUED: usize = 1_024;
-/// How many of them may be one user's.
-pub const MAX_QUEUED_PER_USER: usize = MAX_QUEUED / 2;
 /// How long a job may be queued.
 pub const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most jobs of a batch.
@@ -123,7 +121,8 @@ impl<T> Scheduler<T> {
         }
     }
 
-    /// Queues a job until `deadline`. A retried write always has a place.
+    /// Queues a job until `deadline`. An owner has at most as many queued as there are free places: alone half of all, with
+    /// sixteen others a seventeenth each. So whoever has none queued finds a place. A retried write always has one.
     ///
     /// # Errors
     /// The job, when too many are queued.
@@ -133,7 +132,8 @@ impl<T> Scheduler<T> {
             queued: 0,
             running: 0,
         });
-        let is_full = self.queued.iter().sum::<usize>() >= MAX_QUEUED || queue.queued >= MAX_QUEUED_PER_USER;
+        let free = MAX_QUEUED.saturating_sub(self.queued.iter().sum());
+        let is_full = queue.queued >= free;
         if is_full && class != BatchClass::RetriedWrite {
             self.remove_if_unused(owner);
             return Err(job);
@@ -234,6 +234,11 @@ impl<T> Scheduler<T> {
         self.queued.iter().sum()
     }
 
+    /// Whether nothing is queued or runs. What runs may queue something.
+    pub fn is_idle(&self) -> bool {
+        self.owners.is_empty()
+    }
+
     fn remove_if_unused(&mut self, owner: Owner) {
         if self.owners.get(&owner).is_some_and(|queue| queue.running == 0 && queue.queued == 0) {
             self.owners.remove(&owner);
@@ -312,6 +317,11 @@ impl<T> JobQueue<T> {
     /// How many jobs are queued.
     pub fn queued(&self) -> usize {
         self.lock().scheduler.queued()
+    }
+
+    /// See [`Scheduler::is_idle`].
+    pub fn is_idle(&self) -> bool {
+        self.lock().scheduler.is_idle()
     }
 
     /// Notifies an idle worker, unless one is on its way.

@@ -102,7 +102,7 @@ fn slow_work_when_it_holds_half_of_the_workers_leaves_the_rest_to_quick_work() {
 
 #[test]
 fn retried_write_when_queued_goes_ahead_and_alone_even_if_the_queue_is_full() {
-    let mut scheduler = scheduler(8, (0..MAX_QUEUED_PER_USER).map(|job| (ADA, BatchClass::Write, job)));
+    let mut scheduler = scheduler(8, (0..MAX_QUEUED / 2).map(|job| (ADA, BatchClass::Write, job)));
     assert!(scheduler.submit(ADA, BatchClass::Write, 9_000, later()).is_err());
     assert!(scheduler.submit(BOB, BatchClass::Read, 9_001, later()).is_ok());
     assert!(scheduler.submit(ADA, BatchClass::RetriedWrite, 9_002, later()).is_ok());
@@ -117,6 +117,31 @@ fn queue_when_full_refuses_and_keeps_nothing_of_it() {
     }
     assert_eq!(scheduler.submit(Owner::User(u64::MAX), BatchClass::Read, 1, later()), Err(1));
     assert_eq!((scheduler.queued(), scheduler.owners.len()), (MAX_QUEUED, MAX_QUEUED));
+}
+
+#[test]
+fn queue_when_many_users_fill_it_has_a_place_for_another() {
+    for users in [1, 2, 4, 16, 100] {
+        let mut scheduler = Scheduler::new(8);
+        let mut queued = vec![0; users];
+        for (job, user) in (0..200).flat_map(|job| (0..users).map(move |user| (job, user))) {
+            queued[user] +=
+                usize::from(scheduler.submit(Owner::User(user as u64), BatchClass::Slow, job, later()).is_ok());
+        }
+        let share = MAX_QUEUED / (users + 1);
+        assert!(queued.iter().all(|count| *count >= share.min(200)), "{users}: {queued:?}");
+        assert!(scheduler.submit(Owner::User(u64::MAX), BatchClass::Read, 0, later()).is_ok(), "{users}");
+    }
+}
+
+#[test]
+fn scheduler_when_a_job_is_queued_or_runs_is_not_idle() {
+    let mut scheduler = scheduler(2, [(ADA, BatchClass::Write, 1)]);
+    assert!(!scheduler.is_idle(), "it is queued");
+    let batch = scheduler.take(true).expect("it may run");
+    assert!(!scheduler.is_idle() && scheduler.queued() == 0, "it runs, and may be queued again");
+    scheduler.finish(batch.permit);
+    assert!(scheduler.is_idle());
 }
 
 #[test]

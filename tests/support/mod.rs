@@ -181,6 +181,11 @@ impl Cluster {
         format!("postgresql://todo@127.0.0.1:{}/postgres", self.port)
     }
 
+    /// The folder with its Unix socket.
+    pub fn socket_folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// A new file for the log of a server over this cluster, which goes with the cluster.
     pub fn server_log(&self) -> ServerLog {
         static NUMBER: AtomicU32 = AtomicU32::new(0);

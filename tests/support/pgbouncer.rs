@@ -17,18 +17,23 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// In front of this cluster; `mode` is `transaction`, `session` or `statement`.
+    /// In front of this cluster; `mode` is `transaction`, `session` or `statement`. It refuses start-up options.
     pub fn start(cluster: &Cluster, mode: &str) -> Self {
+        Self::start_with(cluster, mode, "")
+    }
+
+    /// The same with more lines of settings.
+    pub fn start_with(cluster: &Cluster, mode: &str, settings: &str) -> Self {
         let port = free_port();
         let folder = std::env::temp_dir().join(format!("todo-backend-pgbouncer-{}-{port}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
-        let settings = format!(
-            "[databases]\n* = user=todo host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
-             unix_socket_dir =\nauth_type = any\npool_mode = {mode}\ndefault_pool_size = {BACKENDS}\n\
-             max_client_conn = 100\n",
+        let file = format!(
+            "[databases]\n* = user=todo host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+             listen_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = {mode}\n\
+             default_pool_size = {BACKENDS}\nmax_client_conn = 100\n{settings}\n",
             cluster.port
         );
-        fs::write(folder.join("pgbouncer.ini"), settings).unwrap();
+        fs::write(folder.join("pgbouncer.ini"), file).unwrap();
         let bouncer = Self { process: spawn(&folder), folder, port };
         bouncer.wait();
         bouncer
