@@ -73,6 +73,37 @@ enum Answer {
     Listed(ListQuery),
 }
 
+/// What came of a plan's statement.
+pub enum Collected {
+    /// A list is rendered as its rows come: together they may be long.
+    Page(Page),
+    /// The rows of any other plan.
+    Rows(Vec<Row>),
+}
+
+impl TaskPlan {
+    /// Nothing yet.
+    pub fn start(&self) -> Collected {
+        match &self.answer {
+            Answer::Listed(query) => Collected::Page(Page::first(query)),
+            _ => Collected::Rows(Vec::new()),
+        }
+    }
+
+    /// Adds a row of its statement.
+    ///
+    /// # Errors
+    /// When a row of a list is not what its statement returns, or another user's.
+    pub fn add(&self, user: &UserId, collected: &mut Collected, row: Row) -> Result<(), DbError> {
+        match (collected, &self.answer) {
+            (Collected::Page(page), Answer::Listed(query)) => page.add(&row, user, query, SHORT_LIST_TASKS)?,
+            (Collected::Rows(rows), _) => rows.push(row),
+            (Collected::Page(_), _) => return Err(DbError::Defect("rows of a task are no list".to_owned())),
+        }
+        Ok(())
+    }
+}
+
 /// What rows become.
 pub enum Rendered {
     /// The response.
@@ -112,22 +143,18 @@ pub fn plan(user: &UserId, call: &TaskCall, body: &str, preconditions: Precondit
 ///
 /// # Errors
 /// When there is no such task, a precondition failed, or the statement did.
-pub fn render(user: &UserId, plan: &TaskPlan, result: Result<Vec<Row>, DbError>) -> Result<Rendered, ApiError> {
+pub fn render(user: &UserId, plan: &TaskPlan, result: Result<Collected, DbError>) -> Result<Rendered, ApiError> {
     let answer = &plan.answer;
-    let rows = match result {
-        Ok(rows) => rows,
-        // The database's encoding lacks a character of the search text: no task can have it.
-        Err(error) if is_search(answer) && is_unencodable(&error) => Vec::new(),
-        Err(error) => return Err(to_api_error(&error, answer)),
+    let rows = match result.map_err(|error| to_api_error(&error, answer))? {
+        Collected::Rows(rows) => rows,
+        Collected::Page(page) => {
+            let page = page.finish();
+            return Ok(match page.cursor {
+                None => Rendered::Response(list_response(page)),
+                Some(_) => Rendered::LongList(page),
+            });
+        }
     };
-    if let Answer::Listed(query) = answer {
-        let page =
-            Page::from_rows(&rows, user, query, SHORT_LIST_TASKS).map_err(|error| to_api_error(&error, answer))?;
-        return Ok(match page.cursor {
-            None => Rendered::Response(list_response(page)),
-            Some(_) => Rendered::LongList(page),
-        });
-    }
     let row = rows.first().ok_or(ApiError::TaskNotFound)?;
     let mut reader = RowReader::new(row);
     let read = reader.task(user).and_then(|task| Ok((task, reader.next::<Option<&str>>()?.unwrap_or_default())));
@@ -165,8 +192,12 @@ pub fn read_long_list(
 ) -> Result<Response, ApiError> {
     let TaskCall::List(query) = call else { return Err(ApiError::RouteNotFound) };
     let read = match first {
-        Some(Page { json, cursor: Some(cursor), .. }) => Page::read_next(database, user, query, &cursor, &json),
-        _ => Page::read_first(database, user, query),
+        Some(Page { json, cursor: Some(cursor), total, .. }) if !json.is_empty() => {
+            let mut read = Page::read_next(database, user, query, &cursor, &json);
+            read.iter_mut().for_each(|page| page.total = total);
+            read
+        }
+        first => Page::read_first(database, user, query, first.and_then(|page| page.cursor).as_ref()),
     };
     match read {
         Ok(page) if page.cursor.is_none() => Ok(list_response(page)),
@@ -201,10 +232,6 @@ fn task_response(status: u16, task: &Task, tag: &str) -> Response {
 
 fn quoted(tag: &str) -> String {
     ["\"", tag, "\""].concat()
-}
-
-fn is_search(answer: &Answer) -> bool {
-    matches!(answer, Answer::Listed(query) if query.search.is_some())
 }
 
 /// A text has a character that the database's encoding lacks.
