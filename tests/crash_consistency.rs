@@ -34,7 +34,7 @@ struct Knowledge {
 }
 
 #[test]
-fn no_acknowledged_write_is_lost_and_none_is_done_twice() {
+fn writes_when_server_and_database_are_killed_are_neither_lost_nor_done_twice() {
     let mut cluster = Cluster::start();
     let mut server = Server::start_with(&cluster.url(), &[POOL]);
     let port = AtomicU16::new(server.port);

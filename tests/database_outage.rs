@@ -45,7 +45,7 @@ fn assert_recovers(server: &Server) {
 }
 
 #[test]
-fn a_database_that_is_away_at_the_start_is_waited_for() {
+fn server_when_the_database_is_down_at_the_start_recovers() {
     let mut cluster = Cluster::start();
     cluster.stop();
     let server = Server::start(&cluster.url());
@@ -61,7 +61,7 @@ fn a_database_that_is_away_at_the_start_is_waited_for() {
 }
 
 #[test]
-fn a_restart_is_survived_and_costs_no_more_than_itself() {
+fn server_when_the_database_restarts_recovers_within_a_second() {
     let mut cluster = Cluster::start();
     let server = Server::start(&cluster.url());
     assert_eq!(list(&server).status, 200);
@@ -77,7 +77,7 @@ fn a_restart_is_survived_and_costs_no_more_than_itself() {
 }
 
 #[test]
-fn connections_that_were_ended_are_not_given_to_a_request() {
+fn request_when_all_idle_connections_were_ended_succeeds() {
     let cluster = Cluster::start();
     let server = Server::start(&cluster.url());
     for round in 0..10 {
@@ -89,7 +89,7 @@ fn connections_that_were_ended_are_not_given_to_a_request() {
 }
 
 #[test]
-fn a_database_that_falls_silent_holds_nobody_for_long() {
+fn requests_when_the_database_is_stopped_by_sigstop_are_answered_in_time() {
     let cluster = Cluster::start();
     let server = Server::start(&cluster.url());
     assert_eq!(list(&server).status, 200);
@@ -112,7 +112,7 @@ fn a_database_that_falls_silent_holds_nobody_for_long() {
 }
 
 #[test]
-fn sigterm_ends_the_server_and_what_is_under_way_is_answered() {
+fn request_in_flight_when_sigterm_comes_is_answered() {
     let cluster = Cluster::start();
     let mut server = Server::start(&cluster.url());
     let mut locker = cluster.client();

@@ -96,7 +96,7 @@ fn assert_unavailable(answer: &Answer) {
 }
 
 #[test]
-fn key_set_is_fetched_over_http_and_rotation_is_noticed() {
+fn key_set_when_rotated_is_fetched_again_over_http() {
     let cluster = Cluster::start();
     let signers = ALGORITHMS.map(|alg| Signer::new(alg, alg));
     let issuer = Issuer::start(set(&signers.each_ref()));
@@ -123,7 +123,7 @@ fn key_set_is_fetched_over_http_and_rotation_is_noticed() {
 }
 
 #[test]
-fn failed_fetch_is_503_and_not_401() {
+fn token_when_the_fetch_of_keys_fails_is_503_and_not_401() {
     let cluster = Cluster::start();
     let signer = Signer::new("a", "EdDSA");
     let elsewhere = Issuer::start(set(&[&signer]));
@@ -151,7 +151,7 @@ fn failed_fetch_is_503_and_not_401() {
 }
 
 #[test]
-fn requests_that_wait_for_a_hanging_issuer_hold_no_worker() {
+fn requests_when_the_issuer_hangs_hold_no_worker() {
     let cluster = Cluster::start();
     let issuer = Issuer::start(None);
     let variables = [("BETTER_AUTH_JWKS_URL", issuer.url()), ("DB_POOL_SIZE", "2".to_owned())];
@@ -183,7 +183,7 @@ fn requests_that_wait_for_a_hanging_issuer_hold_no_worker() {
 }
 
 #[test]
-fn issuer_with_an_untrusted_certificate_is_refused() {
+fn issuer_when_its_certificate_is_untrusted_is_refused() {
     let cluster = Cluster::start();
     let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let private = rustls::pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
@@ -210,7 +210,7 @@ fn issuer_with_an_untrusted_certificate_is_refused() {
 }
 
 #[test]
-fn key_set_is_read_from_the_table_of_better_auth() {
+fn key_set_when_no_url_is_set_is_read_from_the_table_of_better_auth() {
     let cluster = Cluster::start();
     let mut client = cluster.client();
     let server = Server::start(&cluster.url());

@@ -16,7 +16,7 @@ const REPLICAS: usize = 10;
 const CLIENTS: usize = 8;
 
 #[test]
-fn replicas_that_start_together_on_an_empty_database_all_serve() {
+fn replicas_when_started_together_on_an_empty_database_all_serve() {
     let cluster = Cluster::start();
     let servers: Vec<Server> = thread::scope(|scope| {
         let starting: Vec<_> = (0..REPLICAS).map(|_| scope.spawn(|| Server::start(&cluster.url()))).collect();
@@ -103,7 +103,7 @@ fn under_load(proxy: &HaProxy, happens: impl FnOnce()) -> (usize, usize) {
 }
 
 #[test]
-fn a_replica_that_is_drained_costs_no_request_and_one_that_is_killed_only_those_it_had() {
+fn requests_when_a_replica_is_drained_all_succeed_and_when_killed_only_its_own_fail() {
     let cluster = Cluster::start();
     let mut drained = Server::start(&cluster.url());
     let mut killed = Server::start(&cluster.url());

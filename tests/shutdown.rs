@@ -55,7 +55,7 @@ fn ask_until_closed(mut stream: TcpStream, answered: &AtomicUsize) {
 }
 
 #[test]
-fn under_load_it_answers_what_it_has_accepted_and_ends_well() {
+fn shutdown_under_load_answers_every_accepted_request() {
     for name in ["TERM", "INT"] {
         let mut server = start(&[]);
         let _idle = connect(&server);
@@ -78,7 +78,7 @@ fn under_load_it_answers_what_it_has_accepted_and_ends_well() {
 }
 
 #[test]
-fn a_request_that_never_ends_holds_it_up_for_the_drain_time_or_until_a_second_signal() {
+fn shutdown_when_a_request_never_ends_takes_the_drain_time_or_a_second_signal() {
     let head = "POST /api/tasks HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n";
     for (drain_ms, second, code, range) in
         [("1000", None, 0, 900..4_000), ("60000", Some("TERM"), 1, 300..4_000), ("60000", Some("INT"), 1, 300..4_000)]
@@ -103,7 +103,7 @@ fn a_request_that_never_ends_holds_it_up_for_the_drain_time_or_until_a_second_si
 
 /// A machine without a free thread must not keep a server from ending. It still tries to reach the database meanwhile.
 #[test]
-fn to_end_it_needs_no_further_thread() {
+fn shutdown_starts_no_thread() {
     let mut server = start(&[("REQUEST_TIMEOUT_MS", "60000"), ("DRAIN_TIMEOUT_MS", "60000")]);
     let folder = format!("/proc/{}/task", server.id());
     let threads = || {

@@ -54,7 +54,8 @@ pub enum BatchOutcome {
 /// A connection.
 pub struct Connection {
     runtime: Runtime,
-    client: Client,
+    /// `None` while it is dropped.
+    client: Option<Client>,
     /// `None` once the connection has ended.
     wire: Option<Wire>,
     availability: Arc<Availability>,
@@ -87,7 +88,7 @@ impl Connection {
         let now = Instant::now();
         Ok(Self {
             runtime,
-            client,
+            client: Some(client),
             wire: Some(wire),
             schema_generation: availability.schema_generation(),
             availability,
@@ -284,7 +285,7 @@ impl Connection {
     /// Runs `work` while the connection is polled.
     fn drive<T>(&mut self, work: impl AsyncFnOnce(&Client) -> T) -> T {
         let Self { runtime, client, wire, .. } = self;
-        let mut work = pin!(work(client));
+        let mut work = pin!(work(client.as_ref().expect("only drop takes it")));
         runtime.block_on(poll_fn(|cx| {
             poll_wire(wire, cx);
             work.as_mut().poll(cx)
@@ -320,6 +321,15 @@ impl Connection {
         } else {
             self.must_close |= error.is_stale_plan();
         }
+    }
+}
+
+/// Sends Terminate: without it PostgreSQL counts the session as abandoned, and a pooler logs an unexpected end. Does not wait.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.client = None; // then the library ends the connection
+        let Self { runtime, wire, .. } = self;
+        runtime.block_on(poll_fn(|cx| Poll::Ready(poll_wire(wire, cx))));
     }
 }
 
