@@ -1,4 +1,4 @@
-//! The database goes away, comes back, and falls silent: nothing hangs, nothing stays broken.
+//! The database is down, restarts, stops answering, or has a table that cannot be served: nothing hangs, and the server recovers.
 
 mod support;
 
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use support::locks::{lock_tasks, wait_until_blocked};
 use support::{Answer, Cluster, Server, signal, token, wait_until};
 
-/// The longest that any request may take: a statement's deadline, and a little for a noisy machine.
+/// The longest that a request may take: a statement's deadline (6 s), and tolerance for a noisy machine.
 const LONGEST: Duration = Duration::from_secs(8);
 /// How soon after the database's return the first request must succeed.
 const RECOVERY: Duration = Duration::from_secs(1);
@@ -124,4 +124,29 @@ fn request_in_flight_when_sigterm_comes_is_answered() {
     transaction.rollback().unwrap();
     assert_eq!(Answer::read(under_way).status, 200);
     assert_eq!(server.wait(), Some(0));
+}
+
+/// No connection is made, the log names column and type once, and the server recovers when the table is mended.
+#[test]
+fn server_when_the_table_cannot_be_served_says_why_and_recovers() {
+    let cluster = Cluster::start();
+    let mut owner = cluster.client();
+    owner.batch_execute(include_str!("../schema.sql")).unwrap();
+    owner.batch_execute("alter table tasks alter completed drop default, alter completed type text").unwrap();
+    let log = cluster.server_log();
+    let server = Server::start_telling(log.create(), &cluster.url(), &[("RUST_LOG", "info")]);
+    let why = "the database refused the connection: ";
+    log.wait_until("the cause", |log| log.contains(why) && log.contains("`completed` is text, not boolean"));
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(3) {
+        let (answer, took) = timed(|| list(&server));
+        assert_unavailable(&answer);
+        assert!(took < LONGEST, "took {took:?}");
+        assert_unavailable(&server.request("GET", "/ready", None, None));
+        assert_alive(&server);
+    }
+    owner.batch_execute("alter table tasks alter completed type boolean using false").unwrap();
+    assert_recovers(&server);
+    let log = log.wait_until("the recovery", |log| log.contains("connected to the database"));
+    assert_eq!(log.matches("WARN").count() + log.matches("ERROR").count(), 1, "{log}");
 }

@@ -4,6 +4,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::json;
 use support::proxy::listen;
 use support::signer::{ALGORITHMS, Signer};
-use support::{Answer, Cluster, Server};
+use support::{Answer, Cluster, SECRET, Server};
 
 /// The longest that a request may wait for a key set, with tolerance for a busy machine.
 const LONGEST: Duration = Duration::from_secs(8);
@@ -262,4 +263,47 @@ fn key_set_when_no_url_is_set_is_read_from_the_table_of_better_auth() {
         // Within the pause after another unknown `kid`.
         assert_unavailable(&list(&server, &token(&Signer::new("b", "EdDSA"))));
     }
+}
+
+/// The log and `--check` name the grant. Once it is there, keys are read.
+#[test]
+fn key_set_when_the_role_may_not_read_the_table_names_the_grant() {
+    const GRANT: &str = "this role may not read the table `jwks`: grant select on jwks to it";
+    let cluster = Cluster::start();
+    let mut owner = cluster.client();
+    let signer = Signer::new("a", "EdDSA");
+    owner
+        .batch_execute(
+            r#"create table jwks (id text primary key, "publicKey" text not null, "privateKey" text not null,
+                   "createdAt" timestamptz not null, "expiresAt" timestamptz);
+               create role guest login;"#,
+        )
+        .unwrap();
+    owner.batch_execute(include_str!("../schema.sql")).unwrap();
+    owner.batch_execute("grant select, insert, update, delete on tasks to guest").unwrap();
+    let insert = r#"insert into jwks values ('a', $1, 'secret', now(), null)"#;
+    owner.execute(insert, &[&signer.jwk().to_string()]).unwrap();
+    let url = cluster.url().replace("todo@", "guest@");
+
+    let log = cluster.server_log();
+    let server = Server::start_telling(log.create(), &url, &[("RUST_LOG", "info")]);
+    assert_unavailable(&list(&server, &token(&signer)));
+    log.wait_until("the cause", |log| {
+        log.contains(&format!("cannot fetch the key set from the table `jwks`: {GRANT}"))
+    });
+    assert_eq!(list(&server, &support::token("ada")).status, 200, "the secret's tokens need no key");
+
+    let check = || {
+        let mut check = Command::new(env!("CARGO_BIN_EXE_todo-backend"));
+        check.arg("--check").env("NEON_DATABASE_URL", &url).env("BETTER_AUTH_SECRET", SECRET);
+        let output = check.env("HOST", "127.0.0.1").env("PORT", "0").output().unwrap();
+        (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let (is_ok, text) = check();
+    assert!(!is_ok && text.contains(GRANT), "{text}");
+
+    owner.batch_execute("grant select on jwks to guest").unwrap();
+    support::wait_until("the keys", || list(&server, &token(&signer)).status == 200);
+    let (is_ok, text) = check();
+    assert!(is_ok && !text.contains(GRANT), "{text}");
 }
