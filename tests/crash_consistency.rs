@@ -1,7 +1,8 @@
-//! No acknowledged write is lost and none is done twice while server and database are killed again and again under load.
+//! No acknowledged write is lost and none is done twice while server and database are killed again and again under
+//! load.
 //!
-//! Each client keeps, for each of its tasks, the set of states that the task can be in: one after an answer, more after a
-//! request without an answer, which may have been done. Every answer, and in the end the table, must agree with them.
+//! Each client keeps, for each of its tasks, the set of states that the task can be in: one after an answer, more after
+//! a request without an answer, which may have been done. Every answer, and in the end the table, must agree with them.
 
 mod support;
 

@@ -1,5 +1,5 @@
-//! The network between server and database is cut silently, leads elsewhere, or is slow; connections are ended under load; the
-//! table is altered. Requests are answered in time, and succeed again soon after the database is back.
+//! The network between server and database is cut silently, leads elsewhere, or is slow; connections are ended under
+//! load; the table is altered. Requests are answered in time, and succeed again soon after the database is back.
 
 mod support;
 
@@ -16,8 +16,8 @@ use support::{Answer, Cluster, Server, token, wait_for, wait_until};
 
 /// How soon after the database's return the first request must succeed.
 const RECOVERY: Duration = Duration::from_secs(1);
-/// The same after a silent cut. There is one attempt to connect at a time: one that began during the cut is never answered, and
-/// is given up at its deadline.
+/// The same after a silent cut. There is one attempt to connect at a time: one that began during the cut is never
+/// answered, and is given up at its deadline.
 const RECOVERY_AFTER_CUT: Duration = CONNECT_TIMEOUT.saturating_add(RECOVERY);
 /// The default of `DB_CONNECT_TIMEOUT_MS`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -187,8 +187,8 @@ fn connect_when_the_first_host_is_silent_tries_the_next_in_time() {
     assert_eq!(list(&server).status, 200);
 }
 
-/// With this parameter the database is asked at login whether it takes writes. That answer must not be taken for the response to
-/// a statement.
+/// With this parameter the database is asked at login whether it takes writes. That answer must not be taken for the
+/// response to a statement.
 #[test]
 fn responses_when_the_network_sends_single_bytes_are_matched_to_their_requests() {
     let cluster = Cluster::start();
@@ -214,8 +214,8 @@ fn responses_when_the_network_sends_single_bytes_are_matched_to_their_requests()
     }
 }
 
-/// `pg_terminate_backend` on all connections, again and again. A write is retried when it certainly did not run; one whose
-/// connection ended while it ran is a 503.
+/// `pg_terminate_backend` on all connections, again and again. A write is retried when it certainly did not run; one
+/// whose connection ended while it ran is a 503.
 #[test]
 fn requests_when_connections_are_ended_under_load_lose_no_read_and_repeat_no_write() {
     let cluster = Cluster::start();

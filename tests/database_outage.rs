@@ -1,4 +1,5 @@
-//! The database is down, restarts, stops answering, or has a table that cannot be served: nothing hangs, and the server recovers.
+//! The database is down, restarts, stops answering, or has a table that cannot be served: nothing hangs, and the server
+//! recovers.
 
 mod support;
 

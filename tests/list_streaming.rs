@@ -16,8 +16,8 @@ use support::{Answer, Cluster, Server, signal, token, wait_for, wait_until};
 
 /// What 100,000 tasks may cost.
 const MAX_GROWTH_KIB: usize = 16 * 1024;
-/// The same of 50 such lists to readers that stall: a page (256 KiB) for each of them, and twice as much for what the allocator keeps
-/// for each of the threads.
+/// The same of 50 such lists to readers that stall: a page (256 KiB) for each of them, and twice as much for what the
+/// allocator keeps for each of the threads.
 const MAX_STALLED_GROWTH_KIB: usize = 39 * 1024;
 /// The same of readers that stall on the longest descriptions: a page and a task (62 KB) for each of them.
 const MAX_WORST_GROWTH_KIB: usize = 48 * 1024;
@@ -26,7 +26,8 @@ const STALLED: usize = 50;
 /// More than the server keeps waiting (32 MiB), and what they may cost together.
 const CROWD: usize = 300;
 const MAX_CROWD_GROWTH_KIB: usize = 64 * 1024;
-/// Lists of 100 of the largest tasks at each of 8 workers: the first pages of 8 in each batch, a row, and the engine's 32 MiB.
+/// Lists of 100 of the largest tasks at each of 8 workers: the first pages of 8 in each batch, a row, and the engine's
+/// 32 MiB.
 const MAX_BATCH_GROWTH_KIB: usize = 128 * 1024;
 /// How many of them are sent at once.
 const WAVE: usize = 20;
@@ -268,7 +269,8 @@ fn ask(mut stream: TcpStream, version: &str) -> TcpStream {
     stream
 }
 
-/// Lets readers stall, half of them with little room: at the beginning, and in the middle. By how many KiB the memory has grown.
+/// Lets readers stall, half of them with little room: at the beginning, and in the middle. By how many KiB the memory
+/// has grown.
 fn stall(cluster: &Cluster, server: &Server, readers: usize) -> (Vec<TcpStream>, usize) {
     let before = memory(server, "VmRSS");
     let mut stalled = Vec::with_capacity(readers);

@@ -26,8 +26,8 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 const INSTANT: Duration = Duration::from_millis(500);
 /// So many that no limit of a single user matters.
 const USERS: usize = 100;
-/// The longest that a request may take: 5 s in the queue, then a batch whose statements PostgreSQL cancels one after the other
-/// (11 s in all), and tolerance for a noisy machine.
+/// The longest that a request may take: 5 s in the queue, then a batch whose statements PostgreSQL cancels one after
+/// the other (11 s in all), and tolerance for a noisy machine.
 const LONGEST: Duration = Duration::from_secs(5 + 11 + 2);
 
 #[test]

@@ -26,8 +26,8 @@ fn connect(server: &Server) -> TcpStream {
     stream
 }
 
-/// Sends requests on one connection until the server closes it, and counts the answers. An incomplete answer is a failure; a
-/// request that finds its connection closed was never accepted.
+/// Sends requests on one connection until the server closes it, and counts the answers. An incomplete answer is a
+/// failure; a request that finds its connection closed was never accepted.
 fn ask_until_closed(mut stream: TcpStream, answered: &AtomicUsize) {
     let mut answer = Vec::new();
     while stream.write_all(HEALTH.as_bytes()).is_ok() {

@@ -119,9 +119,9 @@ impl Connection {
         self.must_close || self.wire.is_none()
     }
 
-    /// Runs statements in one round trip, each in a transaction of its own; behind a pooler one after the other. Each row is
-    /// added to what the statement starts with, as it comes. There is an answer for each statement. `next_deadline` is asked
-    /// anew after each answer. `check` looks first whether the socket has ended.
+    /// Runs statements in one round trip, each in a transaction of its own; behind a pooler one after the other. Each
+    /// row is added to the value beside its statement, as it comes. There is an answer for each statement.
+    /// `next_deadline` is asked anew after each answer. `check` looks first whether the socket has ended.
     pub fn pipeline<T>(
         &mut self,
         mut statements: Vec<(&Statement, T)>,
@@ -170,9 +170,12 @@ impl Connection {
                 }
             }
         }
-        let add = |rows: &mut Vec<Row>, row| Ok(rows.push(row));
-        let mut answers =
-            self.send(all.iter().map(|statement| (*statement, Vec::new())), plans.into_iter(), &next_deadline, &add);
+        let mut answers = self.send(
+            all.iter().map(|statement| (*statement, Vec::new())),
+            plans.into_iter(),
+            &next_deadline,
+            &push_row,
+        );
         let is_ended = answers.len() == all.len() && answers.last().is_some_and(Result::is_ok);
         // Without an answer to the commit the transaction may still be open.
         self.must_close |= !is_ended;
@@ -324,12 +327,16 @@ impl Connection {
     }
 }
 
-/// Sends Terminate: without it PostgreSQL counts the session as abandoned, and a pooler logs an unexpected end. Does not wait.
+/// Sends Terminate, without waiting: otherwise PostgreSQL counts the session as abandoned, and a pooler logs an
+/// unexpected end.
 impl Drop for Connection {
     fn drop(&mut self) {
         self.client = None; // then the library ends the connection
         let Self { runtime, wire, .. } = self;
-        runtime.block_on(poll_fn(|cx| Poll::Ready(poll_wire(wire, cx))));
+        runtime.block_on(poll_fn(|cx| {
+            poll_wire(wire, cx);
+            Poll::Ready(())
+        }));
     }
 }
 
@@ -350,6 +357,15 @@ async fn query(client: &Client, plan: Result<Plan, DbError>, statement: &Stateme
         Some(prepared) => client.query_raw(&prepared, params.iter().map(value)).await?,
         None => client.query_typed_raw(sql, params.iter().map(|param| (value(param), param.1.clone()))).await?,
     })
+}
+
+/// Keeps a row.
+///
+/// # Errors
+/// None.
+pub fn push_row(rows: &mut Vec<Row>, row: Row) -> Result<(), DbError> {
+    rows.push(row);
+    Ok(())
 }
 
 fn value((value, _): &Param) -> &(dyn ToSql + Sync) {

@@ -21,8 +21,8 @@ use r2d2::{NopErrorHandler, Pool, PooledConnection};
 use tokio_postgres::Row;
 
 use availability::{Availability, DOWN_AFTER};
-use connection::PING_TIMEOUT;
 pub use connection::{BatchOutcome, Connection};
+use connection::{PING_TIMEOUT, push_row};
 pub use error::DbError;
 use pool::ConnectionManager;
 pub use statement::Statement;
@@ -124,14 +124,15 @@ impl Database {
         Self { pool, limits, availability, readiness: Mutex::default() }
     }
 
-    /// Runs statements in one round trip, each in a transaction of its own; the rows of each. See [`Database::fold_each`].
+    /// Runs statements in one round trip, each in a transaction of its own; the rows of each.
+    /// See [`Database::fold_each`].
     pub fn execute(&self, statements: &[&Statement]) -> Vec<Result<Vec<Row>, DbError>> {
-        self.fold_each(statements, |_| Vec::new(), |rows, row| Ok(rows.push(row)))
+        self.fold_each(statements, |_| Vec::new(), push_row)
     }
 
-    /// Runs statements in one round trip, each in a transaction of its own. The rows are not kept: each is added to what `start`
-    /// makes for its statement. Statements that failed and may be tried again ([`DbError::may_retry`]) are, and start anew.
-    /// There is a result for each.
+    /// Runs statements in one round trip, each in a transaction of its own. The rows are not kept: each is added to
+    /// what `start` makes for its statement. Statements that failed and may be tried again ([`DbError::may_retry`])
+    /// are, and start anew. There is a result for each.
     pub fn fold_each<T>(
         &self,
         statements: &[&Statement],

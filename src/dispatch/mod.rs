@@ -160,7 +160,7 @@ impl Dispatcher {
         Owner::User(self.owner_hasher.hash_one(user.as_str()))
     }
 
-    /// Answers what has been queued, or has waited for a key set, for too long. Whether anything is left that may expire.
+    /// Answers what has been queued, or has waited for a key set, for too long. Returns whether anything still waits.
     pub fn shed_expired(&self) -> bool {
         let now = Instant::now();
         self.queue.expire(now).into_iter().for_each(|job| self.shed(job));

@@ -20,8 +20,8 @@ const MAX_PAGE_BYTES: usize = 256 * 1024;
 const MAX_TASK_BYTES: usize = 64 * 1024;
 /// So no page is longer than this, in bytes. A row that another program wrote may be longer than our limits.
 pub const MAX_PAGE_BUFFER_BYTES: usize = MAX_PAGE_BYTES + MAX_TASK_BYTES;
-/// A first page of at most so many bytes may be queued until the rest of its list is read. A longer one is read again: a full
-/// queue of them would take too much memory.
+/// A first page of at most so many bytes may be queued until the rest of its list is read. A longer one is read again:
+/// a full queue of them would take too much memory.
 const MAX_QUEUED_BYTES: usize = 32 * 1024;
 /// Room for most short pages, in bytes.
 const START_BYTES: usize = 8 * 1024;

@@ -48,8 +48,9 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     wait_for(what, || holds().then_some(()));
 }
 
-/// A free port of the loopback address. Below the ephemeral ports (32768 and up on Linux): an outgoing connection could take one
-/// of these while a server that had it is down. Never the same twice in one process, whose tests run in parallel.
+/// A free port of the loopback address. Below the ephemeral ports (32768 and up on Linux): an outgoing connection could
+/// take one of these while a server that had it is down. Never the same twice in one process, whose tests run in
+/// parallel.
 pub fn free_port() -> u16 {
     static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| {
         let microseconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_micros();
@@ -62,8 +63,8 @@ pub fn free_port() -> u16 {
         .expect("one of a thousand ports is free")
 }
 
-/// Binds and does not listen: a process that another test is starting has a copy of the socket until it runs its own program, and
-/// a client that connects meanwhile would reach that copy instead of the server.
+/// Binds and does not listen: a process that another test is starting has a copy of the socket until it runs its own
+/// program, and a client that connects meanwhile would reach that copy instead of the server.
 fn can_bind(port: u16) -> rustix::io::Result<()> {
     let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     net::sockopt::set_socket_reuseaddr(&socket, true)?;

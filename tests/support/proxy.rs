@@ -21,8 +21,8 @@ pub fn listen(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
     port
 }
 
-/// The same in front of a database: `forward` gets both connections and passes on what the client sends. The database's answers
-/// are passed back as they come.
+/// The same in front of a database: `forward` gets both connections and passes on what the client sends. The database's
+/// answers are passed back as they come.
 pub fn listen_before(database: u16, forward: impl Fn(TcpStream, TcpStream) + Send + Sync + 'static) -> u16 {
     listen(move |client| {
         let database = TcpStream::connect(("127.0.0.1", database)).unwrap();
