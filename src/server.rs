@@ -24,8 +24,10 @@ use crate::ops::{access_log, admin, log as request_log};
 /// Pages of long lists are read on at most one in so many database connections: whatever they take, and whatever one user's
 /// requests hold, some are left to the others.
 const CONNECTIONS_PER_PAGE: usize = 4;
-/// How often the accept loop sheds jobs that have been queued for too long, while any are queued.
+/// How often the accept loop sheds jobs that have waited for too long, while any wait.
 const SHED_INTERVAL: Duration = Duration::from_millis(100);
+/// How often it looks whether any wait, if none did. Far shorter than a job may wait.
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -120,17 +122,16 @@ fn reject(rejection: &Rejection, cors: &cors::Policy) -> ResponseBox {
 
 /// Admits each request, and sheds what is queued for too long. Ends with the server. A panic costs one request.
 fn accept(dispatcher: &Dispatcher, server: &Server) {
-    let mut last_shed_at = Instant::now();
+    let (mut last_shed_at, mut interval) = (Instant::now(), IDLE_INTERVAL);
     loop {
-        let received = if dispatcher.is_idle() { server.recv().map(Some) } else { server.recv_timeout(SHED_INTERVAL) };
-        match received {
+        match server.recv_timeout(interval) {
             // The engine answers a request that is dropped.
             Ok(Some(request)) => drop(catch_unwind(AssertUnwindSafe(|| dispatcher.admit(request)))),
             Ok(None) => {}
             Err(_) => return,
         }
         if last_shed_at.elapsed() >= SHED_INTERVAL {
-            dispatcher.shed_expired();
+            interval = if dispatcher.shed_expired() { SHED_INTERVAL } else { IDLE_INTERVAL };
             last_shed_at = Instant::now();
         }
     }

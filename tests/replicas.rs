@@ -1,4 +1,4 @@
-//! Several servers over one database: they start together, and one of them may end, in order or not, while the others serve.
+//! Several servers with one database: they start together, and one may be drained or killed while the others serve.
 
 mod support;
 
@@ -16,7 +16,7 @@ const REPLICAS: usize = 10;
 const CLIENTS: usize = 8;
 
 #[test]
-fn replicas_that_start_together_on_an_empty_database_all_serve() {
+fn replicas_when_started_together_on_an_empty_database_all_serve() {
     let cluster = Cluster::start();
     let servers: Vec<Server> = thread::scope(|scope| {
         let starting: Vec<_> = (0..REPLICAS).map(|_| scope.spawn(|| Server::start(&cluster.url()))).collect();
@@ -30,7 +30,7 @@ fn replicas_that_start_together_on_an_empty_database_all_serve() {
     assert_eq!(listed.as_array().unwrap().len(), REPLICAS);
 }
 
-/// HAProxy in front of servers; asks each ten times a second whether it is ready.
+/// HAProxy in front of servers. It polls `/ready` of each ten times a second.
 struct HaProxy {
     process: Child,
     file: std::path::PathBuf,
@@ -74,7 +74,7 @@ struct Seen {
     failed: AtomicUsize,
 }
 
-/// Keeps clients creating tasks through the proxy while `happens` runs, and some time before and after.
+/// Clients create tasks through the proxy while `happens` runs, and some time before and after.
 fn under_load(proxy: &HaProxy, happens: impl FnOnce()) -> (usize, usize) {
     let (seen, over) = (Seen::default(), AtomicBool::new(false));
     thread::scope(|scope| {
@@ -103,7 +103,7 @@ fn under_load(proxy: &HaProxy, happens: impl FnOnce()) -> (usize, usize) {
 }
 
 #[test]
-fn a_replica_that_is_drained_costs_no_request_and_one_that_is_killed_only_those_it_had() {
+fn requests_when_a_replica_is_drained_all_succeed_and_when_killed_only_its_own_fail() {
     let cluster = Cluster::start();
     let mut drained = Server::start(&cluster.url());
     let mut killed = Server::start(&cluster.url());
@@ -122,7 +122,7 @@ fn a_replica_that_is_drained_costs_no_request_and_one_that_is_killed_only_those_
         killed.wait();
     });
     println!("one killed: {succeeded} requests succeeded, {failed} failed");
-    // What it was working on, and once more what its socket still took while the process was being torn down.
+    // A request in flight of each client, and one more that its socket accepted while the process ended.
     assert!(failed <= 2 * CLIENTS, "more than it can have had");
     assert_eq!(staying.request("GET", "/ready", None, None).status, 200);
 }

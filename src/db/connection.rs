@@ -54,7 +54,8 @@ pub enum BatchOutcome {
 /// A connection.
 pub struct Connection {
     runtime: Runtime,
-    client: Client,
+    /// `None` while it is dropped.
+    client: Option<Client>,
     /// `None` once the connection has ended.
     wire: Option<Wire>,
     availability: Arc<Availability>,
@@ -87,7 +88,7 @@ impl Connection {
         let now = Instant::now();
         Ok(Self {
             runtime,
-            client,
+            client: Some(client),
             wire: Some(wire),
             schema_generation: availability.schema_generation(),
             availability,
@@ -118,27 +119,31 @@ impl Connection {
         self.must_close || self.wire.is_none()
     }
 
-    /// Runs statements in one round trip, each in a transaction of its own; behind a pooler one after the other. There is an
-    /// answer for each. `next_deadline` is asked anew after each answer. `check` looks first whether the socket has ended.
-    pub fn pipeline(
+    /// Runs statements in one round trip, each in a transaction of its own; behind a pooler one after the other. Each
+    /// row is added to the value beside its statement, as it comes. There is an answer for each statement.
+    /// `next_deadline` is asked anew after each answer. `check` looks first whether the socket has ended.
+    pub fn pipeline<T>(
         &mut self,
-        statements: &[&Statement],
+        mut statements: Vec<(&Statement, T)>,
         next_deadline: impl Fn() -> Instant,
         check: bool,
-    ) -> Vec<Result<Vec<Row>, DbError>> {
+        add: &impl Fn(&mut T, Row) -> Result<(), DbError>,
+    ) -> Vec<Result<T, DbError>> {
         self.begin(check);
-        let mut plans = statements.iter().map(|statement| self.plan(statement, next_deadline())).collect::<Vec<_>>();
-        let at_once = if self.is_pooled() { 1 } else { statements.len().max(1) };
-        let mut answers = Vec::with_capacity(statements.len());
-        for statements in statements.chunks(at_once) {
-            let sent = self.send(statements, plans.drain(..statements.len()).collect(), &next_deadline);
-            let is_late = sent.len() < statements.len();
+        let all = statements.len();
+        let at_once = if self.is_pooled() { 1 } else { all.max(1) };
+        let mut answers = Vec::with_capacity(all);
+        // Once the time is up, nothing more is sent.
+        let deadline = next_deadline();
+        let mut plans: Vec<_> = statements.iter().map(|(statement, _)| self.plan(statement, deadline)).collect();
+        let mut is_late = plans.iter().any(|plan| matches!(plan, Err(DbError::Timeout)));
+        while !is_late && !statements.is_empty() {
+            let next = at_once.min(statements.len());
+            let sent = self.send(statements.drain(..next), plans.drain(..next), &next_deadline, add);
+            is_late = sent.len() < next;
             answers.extend(sent);
-            if is_late {
-                break;
-            }
         }
-        answers.resize_with(statements.len(), || Err(DbError::Timeout));
+        answers.resize_with(all, || Err(DbError::Timeout));
         self.observe(&answers);
         answers
     }
@@ -159,12 +164,18 @@ impl Connection {
             match self.plan(statement, next_deadline()) {
                 Ok(plan) => plans.push(Ok(plan)),
                 Err(error) => {
+                    let is_late = matches!(error, DbError::Timeout);
                     self.observe(&[Err::<(), _>(error)]);
-                    return BatchOutcome::RolledBack;
+                    return if is_late { BatchOutcome::Unknown } else { BatchOutcome::RolledBack };
                 }
             }
         }
-        let mut answers = self.send(&all, plans, &next_deadline);
+        let mut answers = self.send(
+            all.iter().map(|statement| (*statement, Vec::new())),
+            plans.into_iter(),
+            &next_deadline,
+            &push_row,
+        );
         let is_ended = answers.len() == all.len() && answers.last().is_some_and(Result::is_ok);
         // Without an answer to the commit the transaction may still be open.
         self.must_close |= !is_ended;
@@ -192,36 +203,6 @@ impl Connection {
                 BatchOutcome::Unknown
             }
         }
-    }
-
-    /// Runs one statement, and hands over each row as it comes: no row is kept.
-    ///
-    /// # Errors
-    /// When it fails, or `add` does.
-    pub fn for_each(
-        &mut self,
-        statement: &Statement,
-        deadline: Instant,
-        check: bool,
-        mut add: impl FnMut(&Row) -> Result<(), DbError>,
-    ) -> Result<(), DbError> {
-        self.begin(check);
-        let result = self.plan(statement, deadline).and_then(|plan| {
-            self.drive(async |client| {
-                let read = async {
-                    let mut rows = pin!(query(client, Ok(plan), statement).await?);
-                    while let Some(row) = rows.try_next().await? {
-                        add(&row)?;
-                    }
-                    Ok(())
-                };
-                timeout_at(deadline.into(), read).await.unwrap_or(Err(DbError::Timeout))
-            })
-        });
-        let results = [result];
-        self.observe(&results);
-        let [result] = results;
-        result
     }
 
     /// Runs statements without parameters by the simple protocol, which every pooler understands; all their rows.
@@ -285,17 +266,21 @@ impl Connection {
     }
 
     /// Sends all at once and waits for the answers in order; fewer than statements when the time is up.
-    fn send(
+    fn send<'s, T>(
         &mut self,
-        statements: &[&Statement],
-        plans: Vec<Result<Plan, DbError>>,
+        statements: impl Iterator<Item = (&'s Statement, T)>,
+        plans: impl Iterator<Item = Result<Plan, DbError>>,
         next_deadline: &impl Fn() -> Instant,
-    ) -> Vec<Result<Vec<Row>, DbError>> {
+        add: &impl Fn(&mut T, Row) -> Result<(), DbError>,
+    ) -> Vec<Result<T, DbError>> {
         self.drive(async |client| {
-            let queries = statements
-                .iter()
-                .zip(plans)
-                .map(|(statement, plan)| async move { Ok(query(client, plan, statement).await?.try_collect().await?) });
+            let queries = statements.zip(plans).map(|((statement, mut made), plan)| async move {
+                let mut rows = pin!(query(client, plan, statement).await?);
+                while let Some(row) = rows.try_next().await? {
+                    add(&mut made, row)?;
+                }
+                Ok(made)
+            });
             in_order(queries, next_deadline).await
         })
     }
@@ -303,7 +288,7 @@ impl Connection {
     /// Runs `work` while the connection is polled.
     fn drive<T>(&mut self, work: impl AsyncFnOnce(&Client) -> T) -> T {
         let Self { runtime, client, wire, .. } = self;
-        let mut work = pin!(work(client));
+        let mut work = pin!(work(client.as_ref().expect("only drop takes it")));
         runtime.block_on(poll_fn(|cx| {
             poll_wire(wire, cx);
             work.as_mut().poll(cx)
@@ -342,6 +327,19 @@ impl Connection {
     }
 }
 
+/// Sends Terminate, without waiting: otherwise PostgreSQL counts the session as abandoned, and a pooler logs an
+/// unexpected end.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.client = None; // then the library ends the connection
+        let Self { runtime, wire, .. } = self;
+        runtime.block_on(poll_fn(|cx| {
+            poll_wire(wire, cx);
+            Poll::Ready(())
+        }));
+    }
+}
+
 fn poll_wire(wire: &mut Option<Wire>, cx: &mut Context<'_>) {
     while let Some(connection) = wire {
         match connection.poll_message(cx) {
@@ -359,6 +357,15 @@ async fn query(client: &Client, plan: Result<Plan, DbError>, statement: &Stateme
         Some(prepared) => client.query_raw(&prepared, params.iter().map(value)).await?,
         None => client.query_typed_raw(sql, params.iter().map(|param| (value(param), param.1.clone()))).await?,
     })
+}
+
+/// Keeps a row.
+///
+/// # Errors
+/// None.
+pub fn push_row(rows: &mut Vec<Row>, row: Row) -> Result<(), DbError> {
+    rows.push(row);
+    Ok(())
 }
 
 fn value((value, _): &Param) -> &(dyn ToSql + Sync) {

@@ -21,8 +21,8 @@ use r2d2::{NopErrorHandler, Pool, PooledConnection};
 pub use tokio_postgres::Row;
 
 use availability::{Availability, DOWN_AFTER};
-use connection::PING_TIMEOUT;
 pub use connection::{BatchOutcome, Connection};
+use connection::{PING_TIMEOUT, push_row};
 pub use error::DbError;
 use pool::ConnectionManager;
 pub use statement::Statement;
@@ -124,14 +124,26 @@ impl Database {
         Self { pool, limits, availability, readiness: Mutex::default() }
     }
 
-    /// Runs statements in one round trip, each in a transaction of its own. Those that failed and may be tried again
-    /// ([`DbError::may_retry`]) are. There is a result for each.
+    /// Runs statements in one round trip, each in a transaction of its own; the rows of each.
+    /// See [`Database::fold_each`].
     pub fn execute(&self, statements: &[&Statement]) -> Vec<Result<Vec<Row>, DbError>> {
-        let mut results: Vec<Option<Result<Vec<Row>, DbError>>> = statements.iter().map(|_| None).collect();
+        self.fold_each(statements, |_| Vec::new(), push_row)
+    }
+
+    /// Runs statements in one round trip, each in a transaction of its own. The rows are not kept: each is added to
+    /// what `start` makes for its statement. Statements that failed and may be tried again ([`DbError::may_retry`])
+    /// are, and start anew. There is a result for each.
+    pub fn fold_each<T>(
+        &self,
+        statements: &[&Statement],
+        start: impl Fn(usize) -> T,
+        add: impl Fn(&mut T, Row) -> Result<(), DbError>,
+    ) -> Vec<Result<T, DbError>> {
+        let mut results: Vec<Option<Result<T, DbError>>> = statements.iter().map(|_| None).collect();
         self.with_retry(|connection, deadline, attempt| {
             let open: Vec<usize> = (0..results.len()).filter(|at| results[*at].is_none()).collect();
-            let tried: Vec<&Statement> = open.iter().map(|at| statements[*at]).collect();
-            for (at, answer) in open.into_iter().zip(connection.pipeline(&tried, deadline, attempt > 1)) {
+            let tried = open.iter().map(|at| (statements[*at], start(*at))).collect();
+            for (at, answer) in open.into_iter().zip(connection.pipeline(tried, deadline, attempt > 1, &add)) {
                 let again = answer.as_ref().is_err_and(|error| error.may_retry(statements[at].writes()));
                 if !again || attempt == MAX_ATTEMPTS {
                     results[at] = Some(answer);
@@ -142,17 +154,7 @@ impl Database {
         results.into_iter().map(|result| result.unwrap_or(Err(DbError::Unavailable))).collect()
     }
 
-    /// Runs writes in one transaction and one round trip: all of them or none. They are not tried again here.
-    pub fn execute_transaction(&self, statements: &[&Statement]) -> BatchOutcome {
-        let until = self.last_deadline();
-        match self.checkout(until) {
-            Ok(mut connection) => connection.transaction(statements, || self.answer_deadline(until)),
-            Err(_) => BatchOutcome::Unknown,
-        }
-    }
-
-    /// Runs a statement that changes nothing, and adds each row to what `start` makes. The rows are not kept. After a lost
-    /// connection it begins anew on another.
+    /// The same with one statement.
     ///
     /// # Errors
     /// When there is no connection in time, the statement fails, or `add` does.
@@ -160,17 +162,18 @@ impl Database {
         &self,
         statement: &Statement,
         start: impl Fn() -> T,
-        add: impl Fn(&mut T, &Row) -> Result<(), DbError>,
+        add: impl Fn(&mut T, Row) -> Result<(), DbError>,
     ) -> Result<T, DbError> {
-        let mut result = Err(DbError::Unavailable);
-        self.with_retry(|connection, deadline, attempt| {
-            let mut made = start();
-            let done = connection.for_each(statement, deadline(), attempt > 1, |row| add(&mut made, row));
-            let again = done.as_ref().is_err_and(|error| error.may_retry(false));
-            result = done.map(|()| made);
-            again
-        });
-        result
+        self.fold_each(&[statement], |_| start(), add).pop().unwrap_or(Err(DbError::Unavailable))
+    }
+
+    /// Runs writes in one transaction and one round trip: all of them or none. They are not tried again here.
+    pub fn execute_transaction(&self, statements: &[&Statement]) -> BatchOutcome {
+        let until = self.last_deadline();
+        match self.checkout(until) {
+            Ok(mut connection) => connection.transaction(statements, || self.answer_deadline(until)),
+            Err(_) => BatchOutcome::Unknown,
+        }
     }
 
     /// The one retry loop: runs `attempt` on a connection, and again on another as long as it returns true.

@@ -161,18 +161,14 @@ impl Dispatcher {
         Owner::User(self.owner_hasher.hash_one(user.as_str()))
     }
 
-    /// Answers what has been queued, or has waited for a key set, for too long. To be called every few milliseconds.
-    pub fn shed_expired(&self) {
+    /// Answers what has been queued, or has waited for a key set, for too long. Returns whether anything still waits.
+    pub fn shed_expired(&self) -> bool {
         let now = Instant::now();
         self.queue.expire(now).into_iter().for_each(|job| self.shed(job));
         for job in self.jwks.take_expired(now) {
             self.respond(job.pending, ApiError::from(AuthError::KeysUnavailable).into());
         }
-    }
-
-    /// Whether nothing can become too late: nothing is queued, runs (it may queue a retry) or waits.
-    pub fn is_idle(&self) -> bool {
-        self.queue.is_idle() && self.jwks.waiting() == 0
+        self.queue.queued() > 0 || self.jwks.waiting() > 0
     }
 
     /// Answers a request that there is no time for.

@@ -9,12 +9,12 @@ use log::error;
 use super::scheduler::{Batch, BatchClass, Owner};
 use super::{Dispatcher, PendingRequest, authorization, fault_point, now_seconds};
 use crate::auth::{AuthError, Identity, Lookup, UserId};
-use crate::db::{BatchOutcome, DbError, Row, Statement};
+use crate::db::{BatchOutcome, DbError, Statement};
 use crate::http::error::ApiError;
 use crate::http::preconditions::Preconditions;
 use crate::http::{Response, preconditions, read_body};
 use crate::ops::log::enter_request;
-use crate::tasks::handlers::{self, Rendered, TaskCall, TaskPlan};
+use crate::tasks::handlers::{self, Collected, Rendered, TaskCall, TaskPlan};
 use crate::tasks::page::Page;
 
 /// What waits for a worker.
@@ -164,10 +164,15 @@ impl Dispatcher {
     fn execute_each(&self, planned: Vec<Planned>) {
         let statements: Vec<&Statement> = planned.iter().map(|(_, plan)| &plan.statement).collect();
         let began_at = Instant::now();
-        let results = self.database.execute(&statements);
+        let start = |at: usize| (at, planned[at].1.start());
+        let add = |(at, collected): &mut (usize, Collected), row| {
+            let (job, plan) = &planned[*at];
+            plan.add(&job.user, collected, row)
+        };
+        let results = self.database.fold_each(&statements, start, add);
         let duration = began_at.elapsed();
         for (planned, result) in planned.into_iter().zip(results) {
-            self.finish(planned, result, duration);
+            self.finish(planned, result.map(|(_, collected)| collected), duration);
         }
     }
 
@@ -182,7 +187,7 @@ impl Dispatcher {
         match outcome {
             BatchOutcome::Committed(rows) => {
                 for (planned, rows) in planned.into_iter().zip(rows) {
-                    self.finish(planned, Ok(rows), duration);
+                    self.finish(planned, Ok(Collected::Rows(rows)), duration);
                 }
             }
             BatchOutcome::RolledBack => {
@@ -202,14 +207,19 @@ impl Dispatcher {
     /// Queues a write ahead of everything, to be run alone.
     fn retry_alone(&self, (mut job, plan): Planned) {
         job.plan = Some(plan);
+        self.requeue(BatchClass::RetriedWrite, job);
+    }
+
+    /// Queues a job again, until its first deadline.
+    fn requeue(&self, class: BatchClass, job: Box<TaskJob>) {
         let (owner, deadline) = (job.owner, job.deadline);
-        if let Err(job) = self.queue.submit(owner, BatchClass::RetriedWrite, Job::Task(job), deadline) {
+        if let Err(job) = self.queue.submit(owner, class, Job::Task(job), deadline) {
             self.shed(job);
         }
     }
 
     /// Answers a request with what its statement returned.
-    fn finish(&self, planned: Planned, result: Result<Vec<Row>, DbError>, duration: Duration) {
+    fn finish(&self, planned: Planned, result: Result<Collected, DbError>, duration: Duration) {
         let (mut job, plan) = planned;
         job.pending.log.database.add(duration);
         let scope = enter_request(Arc::clone(&job.pending.id));
@@ -219,8 +229,8 @@ impl Dispatcher {
         match rendered {
             Ok(Rendered::Response(response)) => self.respond(job.pending, response),
             Ok(Rendered::LongList(page)) => {
-                job.first_page = Some(page);
-                self.submit(job.owner, BatchClass::Slow, Job::Task(job));
+                job.first_page = Some(page.without_long_json());
+                self.requeue(BatchClass::Slow, job);
             }
             Err(error) => self.respond(job.pending, error.into()),
         }

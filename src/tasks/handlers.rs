@@ -77,6 +77,37 @@ enum Answer {
     Listed(ListQuery),
 }
 
+/// What came of a plan's statement.
+pub enum Collected {
+    /// A list is rendered as its rows come: together they may be long.
+    Page(Page),
+    /// The rows of any other plan.
+    Rows(Vec<Row>),
+}
+
+impl TaskPlan {
+    /// Nothing yet.
+    pub fn start(&self) -> Collected {
+        match &self.answer {
+            Answer::Listed(query) => Collected::Page(Page::first(query)),
+            _ => Collected::Rows(Vec::new()),
+        }
+    }
+
+    /// Adds a row of its statement.
+    ///
+    /// # Errors
+    /// When a row of a list is not what its statement returns, or another user's.
+    pub fn add(&self, user: &UserId, collected: &mut Collected, row: Row) -> Result<(), DbError> {
+        match (collected, &self.answer) {
+            (Collected::Page(page), Answer::Listed(query)) => page.add(&row, user, query, SHORT_LIST_TASKS)?,
+            (Collected::Rows(rows), _) => rows.push(row),
+            (Collected::Page(_), _) => return Err(DbError::Defect("rows of a task are no list".to_owned())),
+        }
+        Ok(())
+    }
+}
+
 /// What rows become.
 pub enum Rendered {
     /// The response.
@@ -116,23 +147,18 @@ pub fn plan(user: &UserId, call: &TaskCall, body: &str, preconditions: Precondit
 ///
 /// # Errors
 /// When there is no such task, a precondition failed, or the statement did.
-pub fn render(user: &UserId, plan: &TaskPlan, result: Result<Vec<Row>, DbError>) -> Result<Rendered, ApiError> {
+pub fn render(user: &UserId, plan: &TaskPlan, result: Result<Collected, DbError>) -> Result<Rendered, ApiError> {
     let answer = &plan.answer;
-    let rows = match result {
-        Ok(rows) => rows,
-        Err(error) => match answer {
-            Answer::Listed(query) if is_unencodable_search(query, &error) => Vec::new(),
-            _ => return Err(to_api_error(&error, user, answer)),
-        },
+    let rows = match result.map_err(|error| to_api_error(&error, user, answer))? {
+        Collected::Rows(rows) => rows,
+        Collected::Page(page) => {
+            let page = page.finish();
+            return Ok(match page.cursor {
+                None => Rendered::Response(list_response(page)),
+                Some(_) => Rendered::LongList(page),
+            });
+        }
     };
-    if let Answer::Listed(query) = answer {
-        let page = Page::from_rows(&rows, user, query, SHORT_LIST_TASKS)
-            .map_err(|error| to_api_error(&error, user, answer))?;
-        return Ok(match page.cursor {
-            None => Rendered::Response(list_response(page)),
-            Some(_) => Rendered::LongList(page),
-        });
-    }
     let Some(row) = rows.first() else {
         if let Answer::Created(_) = answer {
             error!("a new task was not kept: a trigger or a rule of the table discards it");
@@ -176,9 +202,12 @@ pub fn read_long_list(
 ) -> Result<Response, ApiError> {
     let TaskCall::List(query) = call else { return Err(ApiError::RouteNotFound) };
     let read = match first {
-        Some(page) if page.is_full() => Ok(page),
-        Some(Page { json, cursor: Some(cursor), .. }) => Page::read_next(database, user, query, &cursor, &json),
-        _ => Page::read_first(database, user, query),
+        Some(Page { json, cursor: Some(cursor), total, .. }) if !json.is_empty() => {
+            let mut read = Page::read_next(database, user, query, &cursor, &json);
+            read.iter_mut().for_each(|page| page.total = total);
+            read
+        }
+        first => Page::read_first(database, user, query, first.and_then(|page| page.cursor).as_ref()),
     };
     match read {
         Ok(page) if page.cursor.is_none() => Ok(list_response(page)),

@@ -3,7 +3,7 @@
 //! A page ends after [`MAX_PAGE_TASKS`], or with the task that makes it longer than [`MAX_PAGE_BYTES`]. The first row without
 //! a place is the cursor of the next page. So nothing is counted, and what is deleted meanwhile shifts nothing.
 
-use super::list_query::{ListQuery, MAX_LIMIT};
+use super::list_query::{ListQuery, MAX_LIMIT, SHORT_LIST_TASKS};
 use super::row::{RowReader, SortKey};
 use super::sql;
 use crate::auth::UserId;
@@ -18,6 +18,9 @@ const MAX_PAGE_BYTES: usize = 256 * 1024;
 const MAX_TASK_BYTES: usize = 64 * 1024;
 /// So no page is longer than this, in bytes. A row that another program wrote may be longer than our limits.
 pub const MAX_PAGE_BUFFER_BYTES: usize = MAX_PAGE_BYTES + MAX_TASK_BYTES;
+/// A first page of at most so many bytes may be queued until the rest of its list is read. A longer one is read again:
+/// a full queue of them would take too much memory.
+const MAX_QUEUED_BYTES: usize = 32 * 1024;
 /// Room for most short pages, in bytes.
 const START_BYTES: usize = 8 * 1024;
 /// A page of so many bytes gets all the room that it may need: smaller steps would leave each size to the allocator.
@@ -46,43 +49,37 @@ pub struct Page {
     /// Where the next page begins; `None` in the last one.
     pub cursor: Option<Cursor>,
     tasks: i64,
+    /// How many tasks the list may have from this page on.
+    remaining: Option<i64>,
 }
 
 impl Page {
     /// A first page without a task yet.
-    fn first(query: &ListQuery) -> Self {
+    pub fn first(query: &ListQuery) -> Self {
         let mut json = Vec::with_capacity(START_BYTES);
         json.push(b'[');
-        Self { json, total: query.window.map(|_| 0), cursor: None, tasks: 0 }
+        let remaining = query.window.and_then(|window| window.limit);
+        Self { json, total: query.window.map(|_| 0), cursor: None, tasks: 0, remaining }
     }
 
-    /// The first page, of at most `max_tasks`, from rows that are all there.
-    ///
-    /// # Errors
-    /// When a row is not what its statement returns, or another user's.
-    pub fn from_rows(rows: &[Row], user: &UserId, query: &ListQuery, max_tasks: i64) -> Result<Self, DbError> {
-        let mut page = Self::first(query);
-        rows.iter().try_for_each(|row| page.add(row, user, query, max_tasks))?;
-        Ok(page.finish(query.window.and_then(|window| window.limit)))
-    }
-
-    /// Whether its bytes leave no place for another task.
-    pub fn is_full(&self) -> bool {
-        self.json.len() >= MAX_PAGE_BYTES
-    }
-
-    /// Reads the first page.
+    /// Reads the first page. `known` is its beginning, if that was read before: fewer long tasks fill a page.
     ///
     /// # Errors
     /// When the database cannot answer.
-    pub fn read_first(database: &Database, user: &UserId, query: &ListQuery) -> Result<Self, DbError> {
-        let statement = sql::first_page(user, query, MAX_PAGE_TASKS + 1);
-        let add = |page: &mut Page, row: &Row| page.add(row, user, query, MAX_PAGE_TASKS);
-        let page = database.fold(&statement, || Self::first(query), add)?;
-        Ok(page.finish(query.window.and_then(|window| window.limit)))
+    pub fn read_first(
+        database: &Database,
+        user: &UserId,
+        query: &ListQuery,
+        known: Option<&Cursor>,
+    ) -> Result<Self, DbError> {
+        let is_filled = known.is_some_and(|cursor| cursor.page_tasks <= SHORT_LIST_TASKS);
+        let max_tasks = if is_filled { SHORT_LIST_TASKS } else { MAX_PAGE_TASKS };
+        let statement = sql::first_page(user, query, max_tasks + 1);
+        let add = |page: &mut Page, row: Row| page.add(&row, user, query, max_tasks);
+        Ok(database.fold(&statement, || Self::first(query), add)?.finish())
     }
 
-    /// Reads the page at the cursor. Its JSON is added to `json`, which may hold what came before.
+    /// Reads the page at the cursor. It is added to what `json` holds of the list already, which is less than a page.
     ///
     /// # Errors
     /// When the database cannot answer, or the page is the same again.
@@ -95,9 +92,9 @@ impl Page {
     ) -> Result<Self, DbError> {
         let rows = (cursor.page_tasks + 1).min(cursor.remaining.unwrap_or(i64::MAX));
         let statement = sql::next_page(user, query, cursor, rows);
-        let start = || Self { json: json.to_vec(), total: None, cursor: None, tasks: 0 };
-        let add = |page: &mut Page, row: &Row| page.add(row, user, query, cursor.page_tasks);
-        let page = database.fold(&statement, start, add)?.finish(cursor.remaining);
+        let start = || Self { json: json.to_vec(), total: None, cursor: None, tasks: 0, remaining: cursor.remaining };
+        let add = |page: &mut Page, row: Row| page.add(&row, user, query, cursor.page_tasks);
+        let page = database.fold(&statement, start, add)?.finish();
         match &page.cursor {
             Some(next) if (&next.key, next.id) == (&cursor.key, cursor.id) => {
                 Err(DbError::Defect("a page of a list does not advance".to_owned()))
@@ -107,13 +104,16 @@ impl Page {
     }
 
     /// Adds the task of a row, if there is a place for it. The first row without one is the cursor; rows behind it are skipped.
-    fn add(&mut self, row: &Row, user: &UserId, query: &ListQuery, max_tasks: i64) -> Result<(), DbError> {
+    ///
+    /// # Errors
+    /// When the row is not what its statement returns, or another user's.
+    pub fn add(&mut self, row: &Row, user: &UserId, query: &ListQuery, max_tasks: i64) -> Result<(), DbError> {
         if self.cursor.is_some() {
             return Ok(());
         }
         let mut reader = RowReader::new(row);
         let task = reader.task(user)?;
-        let is_full = self.tasks == max_tasks || self.is_full();
+        let is_full = self.tasks == max_tasks || self.json.len() >= MAX_PAGE_BYTES;
         let key = if is_full || self.total == Some(0) { Some(reader.sort_key(query.sort)?) } else { None };
         if self.total == Some(0) {
             self.total = reader.column()?;
@@ -134,12 +134,18 @@ impl Page {
         Ok(())
     }
 
-    /// `remaining` is how many tasks the list may still have had with this page.
-    fn finish(mut self, remaining: Option<i64>) -> Self {
+    /// The page without its tasks if they take more memory than a queued job may have.
+    pub fn without_long_json(self) -> Self {
+        let json = if self.json.len() > MAX_QUEUED_BYTES { Vec::new() } else { self.json };
+        Self { json, ..self }
+    }
+
+    /// The page once every row is added.
+    pub fn finish(mut self) -> Self {
         match &mut self.cursor {
             None => self.json.push(b']'),
             Some(cursor) => {
-                cursor.remaining = remaining.map(|remaining| remaining - self.tasks);
+                cursor.remaining = self.remaining.map(|remaining| remaining - self.tasks);
                 let task_bytes = (self.json.len() as i64 / self.tasks.max(1)).max(1);
                 cursor.page_tasks = (MAX_PAGE_BYTES as i64 / task_bytes).clamp(1, MAX_PAGE_TASKS);
                 self.json.shrink_to_fit(); // it may wait for its client

@@ -1,4 +1,4 @@
-//! HTTP over a socket: a request on a connection of its own, and an answer as it came.
+//! HTTP over a socket: a request on a connection of its own, and its answer unchanged.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -23,7 +23,7 @@ pub fn try_request_on(
     Answer::try_read(try_send_on(port, method, target, token, body)?)
 }
 
-/// The same without the answer, which is left for later.
+/// Sends the request only; [`Answer::try_read`] reads the answer.
 pub fn try_send_on(
     port: u16,
     method: &str,
@@ -46,7 +46,7 @@ pub fn try_send_on(
     Ok(stream)
 }
 
-/// An answer as it came.
+/// An answer, unchanged but for chunks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
@@ -55,7 +55,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// What comes until the connection is closed.
+    /// Reads until the connection is closed.
     pub fn read(stream: TcpStream) -> Self {
         Self::try_read(stream).unwrap()
     }
@@ -68,7 +68,7 @@ impl Answer {
         Self::parse(&answer).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
-    /// `None` for one that was cut off.
+    /// `None` if it is incomplete.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
         let (head, body) = (str::from_utf8(&bytes[..end]).ok()?, &bytes[end + 4..]);
@@ -93,7 +93,7 @@ impl Answer {
     }
 }
 
-/// What was sent in chunks (RFC 9112, section 7.1). `None` without the last one, which alone says that it is whole.
+/// Joins chunks (RFC 9112, section 7.1). `None` without the last one, which alone says that the body is complete.
 fn unchunk(mut chunks: &[u8]) -> Option<Vec<u8>> {
     let mut content = Vec::with_capacity(chunks.len());
     loop {

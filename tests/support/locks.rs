@@ -1,4 +1,4 @@
-//! Locks in the database, and the statements that wait for them.
+//! Locks in the database, and statements that wait for them.
 
 use postgres::{Client, Transaction};
 

@@ -1,7 +1,7 @@
-//! Real parts for the process tests: a private PostgreSQL cluster, the server binary, and tokens.
+//! What the process tests share: a PostgreSQL cluster of their own, the server binary, and tokens.
 //!
-//! Everything lives in a temporary folder and ends with the value that stands for it, also when a test panics.
-#![allow(dead_code)] // each test uses its share
+//! Everything lives in a temporary folder and ends when its value is dropped, also when a test panics.
+#![allow(dead_code)] // each test uses a part of it
 
 pub mod compatibility;
 pub mod http;
@@ -27,12 +27,12 @@ use serde_json::json;
 
 pub use http::{Answer, request_on};
 
-/// How long anything may take to come up, or to go.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// What the server and the tokens share.
+/// How long a wait for an event may take, in a debug build on a noisy machine.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// The secret that the server and the tokens share.
 pub const SECRET: &str = "a secret of the tests, 32 bytes or more";
 
-/// Waits until `ready` gives something.
+/// Waits until `ready` returns a value.
 pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -49,9 +49,9 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     wait_for(what, || holds().then_some(()));
 }
 
-/// A port of the loopback address that nobody listens on just now. Below those that the system gives to outgoing connections
-/// (32768 and up on Linux): one of them could take it while a server that had it is down.
-/// Never the same twice in one process, whose tests run side by side.
+/// A free port of the loopback address. Below the ephemeral ports (32768 and up on Linux): an outgoing connection could
+/// take one of these while a server that had it is down. Never the same twice in one process, whose tests run in
+/// parallel.
 pub fn free_port() -> u16 {
     static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| {
         let microseconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_micros();
@@ -64,8 +64,8 @@ pub fn free_port() -> u16 {
         .expect("one of a thousand ports is free")
 }
 
-/// Binds and does not listen: a process that another test is just starting has a copy of the socket until it runs its own
-/// program, and whoever connects meanwhile would reach that copy in place of the server.
+/// Binds and does not listen: a process that another test is starting has a copy of the socket until it runs its own
+/// program, and a client that connects meanwhile would reach that copy instead of the server.
 fn can_bind(port: u16) -> rustix::io::Result<()> {
     let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     net::sockopt::set_socket_reuseaddr(&socket, true)?;
@@ -115,7 +115,7 @@ impl Cluster {
         }
     }
 
-    /// From now on whoever comes by TLS as somebody else than `todo` is asked for a password.
+    /// From now on every user but `todo` needs a password over TLS.
     pub fn require_password(&self) {
         let rules = "host all todo all trust\nhostssl all all all scram-sha-256\n";
         Self::write_private(&self.data().join("pg_hba.conf"), rules);
@@ -129,7 +129,7 @@ impl Cluster {
     /// Starts PostgreSQL (again), and waits until it answers.
     pub fn resume(&mut self) {
         wait_for("PostgreSQL", || {
-            // It does not start while a process of one that was killed still holds its memory: then once more.
+            // It does not start while a process of a killed one still holds the shared memory: then try again.
             if self.postgres.as_mut().is_none_or(|postgres| postgres.try_wait().unwrap().is_some()) {
                 self.postgres = Some(self.spawn());
             }
@@ -155,7 +155,7 @@ impl Cluster {
         }
     }
 
-    /// Kills all of PostgreSQL at once, as a machine that loses its power would, but for its disk.
+    /// Kills all processes of PostgreSQL at once, as a power failure does, except that the disk keeps what was written.
     pub fn kill(&mut self) {
         self.signal_all("KILL");
         if let Some(mut postgres) = self.postgres.take() {
@@ -166,7 +166,7 @@ impl Cluster {
     /// Sends a signal to PostgreSQL and all its processes.
     pub fn signal_all(&self, name: &str) {
         let main = self.postgres.as_ref().expect("it runs").id();
-        signal(main, "STOP"); // so that none of the others is added or tidied away while they are listed
+        signal(main, "STOP"); // so that no process starts or is reaped while they are listed
         let children = fs::read_to_string(format!("/proc/{main}/task/{main}/children")).unwrap();
         // One of them may end meanwhile by itself.
         let _ = Command::new("kill")
@@ -196,7 +196,7 @@ impl Cluster {
         postgres::Client::connect(&self.url(), postgres::NoTls).unwrap()
     }
 
-    /// Ends every connection that the program has; how many there were.
+    /// Ends every connection of the server; how many there were.
     pub fn end_connections(&self) -> usize {
         let end = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'todo-backend'";
         self.client().query(end, &[]).unwrap().len()
@@ -215,7 +215,7 @@ pub fn signal(process: u32, name: &str) {
     assert!(sent.success(), "kill -{name} {process}");
 }
 
-/// A program of PostgreSQL, run by somebody else where we are root: PostgreSQL refuses to run as root.
+/// A program of PostgreSQL, run as another user if we are root: PostgreSQL refuses to run as root.
 fn postgres_command(program: &str) -> Command {
     let mut command = Command::new(postgres_folder().join(program));
     if let Some((uid, gid)) = postgres_user() {
@@ -224,7 +224,7 @@ fn postgres_command(program: &str) -> Command {
     command
 }
 
-/// Debian keeps the programs out of the search path, a folder a version.
+/// Debian keeps the programs in a folder for each version, outside the search path.
 fn postgres_folder() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let newest = versions
@@ -238,7 +238,7 @@ fn postgres_folder() -> PathBuf {
     newest.map(|(_, folder)| folder).or_else(from_path).expect("PostgreSQL is installed: ./dev test sees to that")
 }
 
-/// The user that PostgreSQL's programs run as, where we are root.
+/// The user that PostgreSQL's programs run as if we are root.
 pub fn postgres_user() -> Option<(u32, u32)> {
     let we_are_root = fs::metadata("/proc/self").ok().map(|own| std::os::unix::fs::MetadataExt::uid(&own))? == 0;
     let users = fs::read_to_string("/etc/passwd").ok().filter(|_| we_are_root)?;

@@ -1,4 +1,4 @@
-//! A network between server and database that can be cut, led elsewhere, and slowed down.
+//! A TCP proxy between server and database that can cut, redirect and delay connections.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// Listens on a port of its own, which it returns, and hands each connection to `serve` on a thread of its own.
+/// Listens on a port, which it returns, and hands each connection to `serve` on a thread of its own.
 pub fn listen(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -21,7 +21,8 @@ pub fn listen(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
     port
 }
 
-/// The same in front of a database: `forward` has what the client sends, and the database's answers go back as they come.
+/// The same in front of a database: `forward` gets both connections and passes on what the client sends. The database's
+/// answers are passed back as they come.
 pub fn listen_before(database: u16, forward: impl Fn(TcpStream, TcpStream) + Send + Sync + 'static) -> u16 {
     listen(move |client| {
         let database = TcpStream::connect(("127.0.0.1", database)).unwrap();
@@ -37,11 +38,11 @@ pub fn listen_before(database: u16, forward: impl Fn(TcpStream, TcpStream) + Sen
 /// What happens to a connection that arrives.
 #[derive(Debug, Clone, Copy)]
 pub enum Way {
-    /// It is led to this port.
+    /// It is forwarded to this port.
     To(u16),
-    /// It is led to this port, and the first answer from there comes so much later.
+    /// It is forwarded to this port, and the first answer is delayed.
     Slowly(u16, Duration),
-    /// It is accepted, and nothing is ever heard of it again: no byte, no end, no reset.
+    /// It is accepted, and nothing ever comes back: no byte, no end, no reset.
     Nowhere,
     /// It is closed at once.
     Refused,
@@ -49,11 +50,11 @@ pub enum Way {
 
 struct State {
     way: Way,
-    /// Connections that arrived before the last cut are dead for ever.
+    /// How often the network was cut. Connections from before a cut stay dead.
     cuts: usize,
 }
 
-/// See the module. Lives as long as the test's process.
+/// The proxy. Runs until the test's process ends.
 pub struct Proxy {
     pub port: u16,
     state: Arc<Mutex<State>>,
@@ -72,12 +73,12 @@ impl Proxy {
         Self { port, state, arrived }
     }
 
-    /// From now on connections go this way; those that are there stay as they are.
+    /// From now on new connections go this way; existing ones stay as they are.
     pub fn lead(&self, way: Way) {
         self.state.lock().unwrap().way = way;
     }
 
-    /// Cuts the network in silence: every connection that is there, and every one that arrives.
+    /// Cuts the network silently: every existing connection, and every new one.
     pub fn cut(&self) {
         let mut state = self.state.lock().unwrap();
         state.way = Way::Nowhere;
@@ -115,7 +116,7 @@ fn lead(client: TcpStream, state: &Arc<Mutex<State>>) {
     forward(&server, &client, delay, &is_cut);
 }
 
-/// Keeps a connection without a word until the other side gives it up.
+/// Keeps a connection and sends nothing until the other side closes it.
 fn hold(mut stream: &TcpStream) {
     let mut ignored = [0; 4096];
     while stream.read(&mut ignored).is_ok_and(|length| length > 0) {}
@@ -139,14 +140,14 @@ fn forward(mut from: &TcpStream, mut to: &TcpStream, delay: Duration, is_cut: &i
     }
 }
 
-/// A network that takes its time on the way to the database, in which others come in, and counts how often something is sent.
+/// A network with a delay on the way to the database. Counts how often the server sends something.
 pub struct Distance {
     pub port: u16,
     sent: Arc<AtomicUsize>,
 }
 
 impl Distance {
-    /// How long the way is.
+    /// The delay of each piece that is sent.
     const DELAY: Duration = Duration::from_millis(30);
 
     pub fn start(database: u16) -> Self {
@@ -172,7 +173,7 @@ impl Distance {
     }
 }
 
-/// Hands over what comes, until nothing comes any more.
+/// Hands over each piece that is received, until the end.
 pub fn for_each_piece(mut from: TcpStream, mut take: impl FnMut(&[u8])) {
     let mut buffer = [0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer) {

@@ -4,6 +4,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::json;
 use support::proxy::listen;
 use support::signer::{ALGORITHMS, Signer};
-use support::{Answer, Cluster, Server};
+use support::{Answer, Cluster, SECRET, Server};
 
 /// The longest that a request may wait for a key set, with tolerance for a busy machine.
 const LONGEST: Duration = Duration::from_secs(8);
@@ -96,7 +97,7 @@ fn assert_unavailable(answer: &Answer) {
 }
 
 #[test]
-fn key_set_is_fetched_over_http_and_rotation_is_noticed() {
+fn key_set_when_rotated_is_fetched_again_over_http() {
     let cluster = Cluster::start();
     let signers = ALGORITHMS.map(|alg| Signer::new(alg, alg));
     let issuer = Issuer::start(set(&signers.each_ref()));
@@ -123,7 +124,7 @@ fn key_set_is_fetched_over_http_and_rotation_is_noticed() {
 }
 
 #[test]
-fn failed_fetch_is_503_and_not_401() {
+fn token_when_the_fetch_of_keys_fails_is_503_and_not_401() {
     let cluster = Cluster::start();
     let signer = Signer::new("a", "EdDSA");
     let elsewhere = Issuer::start(set(&[&signer]));
@@ -151,7 +152,7 @@ fn failed_fetch_is_503_and_not_401() {
 }
 
 #[test]
-fn requests_that_wait_for_a_hanging_issuer_hold_no_worker() {
+fn requests_when_the_issuer_hangs_hold_no_worker() {
     let cluster = Cluster::start();
     let issuer = Issuer::start(None);
     let variables = [("BETTER_AUTH_JWKS_URL", issuer.url()), ("DB_POOL_SIZE", "2".to_owned())];
@@ -183,7 +184,7 @@ fn requests_that_wait_for_a_hanging_issuer_hold_no_worker() {
 }
 
 #[test]
-fn issuer_with_an_untrusted_certificate_is_refused() {
+fn issuer_when_its_certificate_is_untrusted_is_refused() {
     let cluster = Cluster::start();
     let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let private = rustls::pki_types::PrivateKeyDer::try_from(key.signing_key.serialize_der()).unwrap();
@@ -210,7 +211,7 @@ fn issuer_with_an_untrusted_certificate_is_refused() {
 }
 
 #[test]
-fn key_set_is_read_from_the_table_of_better_auth() {
+fn key_set_when_no_url_is_set_is_read_from_the_table_of_better_auth() {
     let cluster = Cluster::start();
     let mut client = cluster.client();
     let server = Server::start(&cluster.url());
@@ -262,4 +263,47 @@ fn key_set_is_read_from_the_table_of_better_auth() {
         // Within the pause after another unknown `kid`.
         assert_unavailable(&list(&server, &token(&Signer::new("b", "EdDSA"))));
     }
+}
+
+/// The log and `--check` name the grant. Once it is there, keys are read.
+#[test]
+fn key_set_when_the_role_may_not_read_the_table_names_the_grant() {
+    const GRANT: &str = "this role may not read the table `jwks`: grant select on jwks to it";
+    let cluster = Cluster::start();
+    let mut owner = cluster.client();
+    let signer = Signer::new("a", "EdDSA");
+    owner
+        .batch_execute(
+            r#"create table jwks (id text primary key, "publicKey" text not null, "privateKey" text not null,
+                   "createdAt" timestamptz not null, "expiresAt" timestamptz);
+               create role guest login;"#,
+        )
+        .unwrap();
+    owner.batch_execute(include_str!("../schema.sql")).unwrap();
+    owner.batch_execute("grant select, insert, update, delete on tasks to guest").unwrap();
+    let insert = r#"insert into jwks values ('a', $1, 'secret', now(), null)"#;
+    owner.execute(insert, &[&signer.jwk().to_string()]).unwrap();
+    let url = cluster.url().replace("todo@", "guest@");
+
+    let log = cluster.server_log();
+    let server = Server::start_telling(log.create(), &url, &[("RUST_LOG", "info")]);
+    assert_unavailable(&list(&server, &token(&signer)));
+    log.wait_until("the cause", |log| {
+        log.contains(&format!("cannot fetch the key set from the table `jwks`: {GRANT}"))
+    });
+    assert_eq!(list(&server, &support::token("ada")).status, 200, "the secret's tokens need no key");
+
+    let check = || {
+        let mut check = Command::new(env!("CARGO_BIN_EXE_todo-backend"));
+        check.arg("--check").env("NEON_DATABASE_URL", &url).env("BETTER_AUTH_SECRET", SECRET);
+        let output = check.env("HOST", "127.0.0.1").env("PORT", "0").output().unwrap();
+        (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let (is_ok, text) = check();
+    assert!(!is_ok && text.contains(GRANT), "{text}");
+
+    owner.batch_execute("grant select on jwks to guest").unwrap();
+    support::wait_until("the keys", || list(&server, &token(&signer)).status == 200);
+    let (is_ok, text) = check();
+    assert!(is_ok && !text.contains(GRANT), "{text}");
 }

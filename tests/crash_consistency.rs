@@ -1,7 +1,8 @@
-//! No acknowledged write is lost and none done twice, while server and database are killed again and again under load.
+//! No acknowledged write is lost and none is done twice while server and database are killed again and again under
+//! load.
 //!
-//! Each client keeps, for each of its tasks, the set of states that the task can be in: one after an answer, more after a
-//! request that got none (it may have been done). Every answer, and in the end the table, must be among them.
+//! Each client keeps, for each of its tasks, the set of states that the task can be in: one after an answer, more after
+//! a request without an answer, which may have been done. Every answer, and in the end the table, must agree with them.
 
 mod support;
 
@@ -17,13 +18,13 @@ use support::{Cluster, Server, signal, token, wait_until};
 
 const CYCLES: usize = 51;
 const CLIENTS: usize = 12;
-/// So few that writes go together.
+/// So few workers that writes go in batches.
 const POOL: (&str, &str) = ("DB_POOL_SIZE", "2");
 
 /// Title and completion, or `None` for a task that is not there.
 type State = Option<(String, bool)>;
 
-/// What one client knows of its tasks.
+/// What one client knows about its tasks.
 #[derive(Default)]
 struct Knowledge {
     tasks: BTreeMap<i64, BTreeSet<State>>,
@@ -34,7 +35,7 @@ struct Knowledge {
 }
 
 #[test]
-fn no_acknowledged_write_is_lost_and_none_is_done_twice() {
+fn writes_when_server_and_database_are_killed_are_neither_lost_nor_done_twice() {
     let mut cluster = Cluster::start();
     let mut server = Server::start_with(&cluster.url(), &[POOL]);
     let port = AtomicU16::new(server.port);

@@ -1,4 +1,5 @@
-//! The database goes away, comes back, and falls silent: nothing hangs, nothing stays broken.
+//! The database is down, restarts, stops answering, or has a table that cannot be served: nothing hangs, and the server
+//! recovers.
 
 mod support;
 
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 use support::locks::{lock_tasks, wait_until_blocked};
 use support::{Answer, Cluster, Server, signal, token, wait_until};
 
-/// The longest that any request may take: a statement's deadline, and a little for a noisy machine.
+/// The longest that a request may take: a statement's deadline (6 s), and tolerance for a noisy machine.
 const LONGEST: Duration = Duration::from_secs(8);
 /// How soon after the database's return the first request must succeed.
 const RECOVERY: Duration = Duration::from_secs(1);
@@ -45,7 +46,7 @@ fn assert_recovers(server: &Server) {
 }
 
 #[test]
-fn a_database_that_is_away_at_the_start_is_waited_for() {
+fn server_when_the_database_is_down_at_the_start_recovers() {
     let mut cluster = Cluster::start();
     cluster.stop();
     let server = Server::start(&cluster.url());
@@ -61,7 +62,7 @@ fn a_database_that_is_away_at_the_start_is_waited_for() {
 }
 
 #[test]
-fn a_restart_is_survived_and_costs_no_more_than_itself() {
+fn server_when_the_database_restarts_recovers_within_a_second() {
     let mut cluster = Cluster::start();
     let server = Server::start(&cluster.url());
     assert_eq!(list(&server).status, 200);
@@ -77,7 +78,7 @@ fn a_restart_is_survived_and_costs_no_more_than_itself() {
 }
 
 #[test]
-fn connections_that_were_ended_are_not_given_to_a_request() {
+fn request_when_all_idle_connections_were_ended_succeeds() {
     let cluster = Cluster::start();
     let server = Server::start(&cluster.url());
     for round in 0..10 {
@@ -89,7 +90,7 @@ fn connections_that_were_ended_are_not_given_to_a_request() {
 }
 
 #[test]
-fn a_database_that_falls_silent_holds_nobody_for_long() {
+fn requests_when_the_database_is_stopped_by_sigstop_are_answered_in_time() {
     let cluster = Cluster::start();
     let server = Server::start(&cluster.url());
     assert_eq!(list(&server).status, 200);
@@ -112,7 +113,7 @@ fn a_database_that_falls_silent_holds_nobody_for_long() {
 }
 
 #[test]
-fn sigterm_ends_the_server_and_what_is_under_way_is_answered() {
+fn request_in_flight_when_sigterm_comes_is_answered() {
     let cluster = Cluster::start();
     let mut server = Server::start(&cluster.url());
     let mut locker = cluster.client();
@@ -124,4 +125,29 @@ fn sigterm_ends_the_server_and_what_is_under_way_is_answered() {
     transaction.rollback().unwrap();
     assert_eq!(Answer::read(under_way).status, 200);
     assert_eq!(server.wait(), Some(0));
+}
+
+/// No connection is made, the log names column and type once, and the server recovers when the table is mended.
+#[test]
+fn server_when_the_table_cannot_be_served_says_why_and_recovers() {
+    let cluster = Cluster::start();
+    let mut owner = cluster.client();
+    owner.batch_execute(include_str!("../schema.sql")).unwrap();
+    owner.batch_execute("alter table tasks alter completed drop default, alter completed type text").unwrap();
+    let log = cluster.server_log();
+    let server = Server::start_telling(log.create(), &cluster.url(), &[("RUST_LOG", "info")]);
+    let why = "the database refused the connection: ";
+    log.wait_until("the cause", |log| log.contains(why) && log.contains("`completed` is text, not boolean"));
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(3) {
+        let (answer, took) = timed(|| list(&server));
+        assert_unavailable(&answer);
+        assert!(took < LONGEST, "took {took:?}");
+        assert_unavailable(&server.request("GET", "/ready", None, None));
+        assert_alive(&server);
+    }
+    owner.batch_execute("alter table tasks alter completed type boolean using false").unwrap();
+    assert_recovers(&server);
+    let log = log.wait_until("the recovery", |log| log.contains("connected to the database"));
+    assert_eq!(log.matches("WARN").count() + log.matches("ERROR").count(), 1, "{log}");
 }

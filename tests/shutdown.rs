@@ -1,4 +1,4 @@
-//! How the program ends on a signal. None of it needs the database, which is away here.
+//! Shutdown on a signal. The database is not needed, and is down here.
 
 mod support;
 
@@ -13,7 +13,7 @@ use support::{Server, free_port, signal, wait_until};
 
 const HEALTH: &str = "GET /health HTTP/1.1\r\nHost: h\r\n\r\n";
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Of requests in flight that have to be there before the signal.
+/// So many requests are answered before the signal is sent.
 const ENOUGH: usize = 2_000;
 
 fn start(variables: &[(&str, &str)]) -> Server {
@@ -26,8 +26,8 @@ fn connect(server: &Server) -> TcpStream {
     stream
 }
 
-/// Asks on one connection until the server ends it, and counts the answers. An answer that does not come whole is a failure;
-/// a request that meets the end of its connection was never accepted.
+/// Sends requests on one connection until the server closes it, and counts the answers. An incomplete answer is a
+/// failure; a request that finds its connection closed was never accepted.
 fn ask_until_closed(mut stream: TcpStream, answered: &AtomicUsize) {
     let mut answer = Vec::new();
     while stream.write_all(HEALTH.as_bytes()).is_ok() {
@@ -55,7 +55,7 @@ fn ask_until_closed(mut stream: TcpStream, answered: &AtomicUsize) {
 }
 
 #[test]
-fn under_load_it_answers_what_it_has_accepted_and_ends_well() {
+fn shutdown_under_load_answers_every_accepted_request() {
     for name in ["TERM", "INT"] {
         let mut server = start(&[]);
         let _idle = connect(&server);
@@ -78,7 +78,7 @@ fn under_load_it_answers_what_it_has_accepted_and_ends_well() {
 }
 
 #[test]
-fn a_request_that_never_ends_holds_it_up_for_the_drain_time_or_until_a_second_signal() {
+fn shutdown_when_a_request_never_ends_takes_the_drain_time_or_a_second_signal() {
     let head = "POST /api/tasks HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n";
     for (drain_ms, second, code, range) in
         [("1000", None, 0, 900..4_000), ("60000", Some("TERM"), 1, 300..4_000), ("60000", Some("INT"), 1, 300..4_000)]
@@ -88,7 +88,7 @@ fn a_request_that_never_ends_holds_it_up_for_the_drain_time_or_until_a_second_si
         unfinished.write_all(head.as_bytes()).expect("the server reads");
         let began = Instant::now();
         signal(server.id(), "TERM");
-        // It has the signal when it accepts nobody any more.
+        // It has received the signal once it accepts no connection.
         wait_until("the end of accepting", || TcpStream::connect(("127.0.0.1", server.port)).is_err());
         if let Some(second) = second {
             thread::sleep(Duration::from_millis(300));
@@ -101,9 +101,9 @@ fn a_request_that_never_ends_holds_it_up_for_the_drain_time_or_until_a_second_si
     }
 }
 
-/// A machine without a free thread must not keep a server from ending. It still tries to reach the database meanwhile.
+/// The limit of threads may be reached. Meanwhile the server still tries to reach the database.
 #[test]
-fn to_end_it_needs_no_further_thread() {
+fn shutdown_starts_no_thread() {
     let mut server = start(&[("REQUEST_TIMEOUT_MS", "60000"), ("DRAIN_TIMEOUT_MS", "60000")]);
     let folder = format!("/proc/{}/task", server.id());
     let threads = || {
