@@ -7,18 +7,15 @@ use std::sync::mpsc::{Sender, TryRecvError, channel};
 use std::thread;
 
 use postgres::error::SqlState;
-use postgres::types::{ToSql, Type};
-use postgres::{Client, SimpleQueryMessage, Transaction};
+use postgres::{Client, SimpleQueryMessage};
 use r2d2::ManageConnection;
 use r2d2_postgres::PostgresConnectionManager;
 use tokio_postgres::config::SslMode;
-use tokio_postgres::{Config, Error as PgError, Row};
+use tokio_postgres::{Config, Error as PgError};
 
-use crate::auth::MAX_USER_ID_CHARS;
+use super::check_probe;
 use crate::db::url::{DatabaseUrl, HostConfig};
 use crate::db::{DbError, Limits, schema, tls};
-use crate::tasks::sql;
-use crate::tasks::task::{MAX_DESCRIPTION_CHARS, MAX_TITLE_CHARS};
 
 const SESSION: &str = "select current_setting('todo_backend.session', true)";
 const USES_TLS: &str = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
@@ -30,7 +27,6 @@ const CREATE_INDEX: &str =
     "create index concurrently if not exists tasks_of_user on tasks (user_id, created_at desc, id desc)";
 /// What stands for `ROLE` and `SEQUENCE` in hints.
 const NAMES: &str = "select quote_ident(current_user), pg_get_serial_sequence('tasks', 'id')";
-const SOME_USER: &str = "select user_id::text from tasks where user_id is not null limit 1";
 /// Deferred constraints, too, are to fail at once: there is no commit.
 const PREPARE: &str = "set constraints all immediate";
 
@@ -163,35 +159,29 @@ fn inspect_client(client: &mut Client, tell: &impl Fn(Finding)) -> Result<(), Pg
         tell(missing_table(client)?);
         return Ok(());
     }
-    let incompatible = schema::incompatibilities(&columns);
-    for line in &incompatible {
-        tell(Finding::fail("table", line, "requests get 503: change the table (specs/database/schema.md)"));
+    let change = "requests get 503: change the table (specs/database/schema.md)";
+    let incompatible = schema::incompatibilities(&columns).into_iter();
+    let mut problems: Vec<Finding> = incompatible.map(|line| Finding::fail("table", line, change)).collect();
+    if problems.is_empty() {
+        let missing = rows(client, schema::MISSING_RIGHTS)?.into_iter().flatten().flatten();
+        problems.extend(missing.map(|sql| Finding::fail("rights", "this role lacks a right: requests get 503", sql)));
     }
-    if !incompatible.is_empty() {
+    if !problems.is_empty() {
+        problems.into_iter().for_each(tell);
         return Ok(());
     }
     match text(client, INDEX)?.as_str() {
         "" => tell(Finding::note("index", "none begins with user_id: slower with every task", CREATE_INDEX)),
         name => tell(Finding::ok("index", format!("`{name}` begins with user_id"))),
     }
-    let missing: Vec<String> = rows(client, schema::MISSING_RIGHTS)?.into_iter().flatten().flatten().collect();
-    for statement in &missing {
-        tell(Finding::fail("rights", "this role lacks a right, so requests get 503", statement));
-    }
-    if !missing.is_empty() {
-        return Ok(());
-    }
     let names = rows(client, NAMES)?.concat();
+    let name = |at: usize| names.get(at).and_then(Option::as_deref).unwrap_or_default();
     let tell = |finding: Finding| {
-        let mut names = names.iter().map(|name| name.as_deref().unwrap_or("…"));
-        let hint = ["ROLE", "SEQUENCE"].iter().fold(finding.hint.clone(), |hint, placeholder| {
-            hint.replace(placeholder, names.next().unwrap_or_default())
-        });
-        tell(Finding { hint, ..finding });
+        tell(Finding { hint: finding.hint.replace("ROLE", name(0)).replace("SEQUENCE", name(1)), ..finding });
     };
     let mut transaction = client.transaction()?;
     transaction.batch_execute(PREPARE)?;
-    if probe(&mut transaction, &tell)? {
+    if check_probe::run(&mut transaction, &tell)? {
         tell(Finding::ok("table", "compatible: a task was created, read, changed and deleted, and rolled back"));
     }
     transaction.rollback()
@@ -207,118 +197,4 @@ fn missing_table(client: &mut Client) -> Result<Finding, PgError> {
     }
     let hint = "run schema.sql as a role that may create tables, or grant this one `create` on the schema";
     Ok(Finding::fail("table", "there is no table `tasks`, and this role may not create one: requests get 503", hint))
-}
-
-type Params<'a> = [(&'a (dyn ToSql + Sync), Type)];
-
-/// Creates, reads, changes and deletes a task as requests do. Whether all of it works.
-fn probe(transaction: &mut Transaction, tell: &impl Fn(Finding)) -> Result<bool, PgError> {
-    let Some(row) = probe_insert(transaction, tell)? else { return Ok(false) };
-    let (id, user): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
-    let [read, update, delete] = sql::PROBE;
-    let of_task: [(&(dyn ToSql + Sync), Type); 2] = [(&user, Type::TEXT), (&id, Type::INT8)];
-    let mut works = true;
-    for (name, sql, title, description) in [
-        ("select", read, "", String::new()),
-        ("update", update, "title", "description".to_owned()),
-        ("title", update, &"t".repeat(MAX_TITLE_CHARS), String::new()),
-        ("description", update, "title", "d".repeat(MAX_DESCRIPTION_CHARS)),
-        ("encoding", update, "☑ 😀", String::new()),
-        ("delete", delete, "", String::new()),
-    ] {
-        let none: Option<bool> = None;
-        let changes: [(&(dyn ToSql + Sync), Type); 4] =
-            [(&title, Type::TEXT), (&true, Type::BOOL), (&description, Type::TEXT), (&none, Type::BOOL)];
-        let values = if sql == update { &changes[..] } else { &[] };
-        let is_limit = !["select", "update", "delete"].contains(&name);
-        match attempt(transaction, sql, &[&of_task, values].concat())? {
-            Ok(rows) if rows.is_empty() => {
-                let message = "finds no task: row-level security or a trigger hides it, so requests get 404";
-                let hint = "correct the policy or the trigger, or run: alter role ROLE bypassrls";
-                tell(Finding::fail(name, message, hint));
-                works = false;
-            }
-            Ok(_) => {}
-            Err(error) if is_limit => {
-                let message = format!("a value that the API allows gets 422: {}", DbError::from(error));
-                let hint = "make the column `text` without a rule, in a database with the encoding UTF8";
-                tell(Finding::note(name, message, hint));
-            }
-            Err(error) => {
-                tell(explain(name, &error.into()));
-                works = false;
-            }
-        }
-    }
-    Ok(works)
-}
-
-/// Creates a task: of a user with the longest id, else with a short one, else of one who has a task.
-fn probe_insert(transaction: &mut Transaction, tell: &impl Fn(Finding)) -> Result<Option<Row>, PgError> {
-    let mut user = "u".repeat(MAX_USER_ID_CHARS);
-    let mut is_invented = true;
-    loop {
-        let none: Option<&str> = None;
-        let values: [(&(dyn ToSql + Sync), Type); 4] =
-            [(&user, Type::TEXT), (&"title", Type::TEXT), (&none, Type::TEXT), (&false, Type::BOOL)];
-        let error = match attempt(transaction, sql::INSERT, &values)? {
-            Ok(mut rows) if !rows.is_empty() => return Ok(Some(rows.swap_remove(0))),
-            Ok(_) => {
-                let hint = "drop the trigger or the rule that discards it";
-                tell(Finding::fail("insert", "a new task is not kept, so requests get 503", hint));
-                return Ok(None);
-            }
-            Err(error) => error,
-        };
-        let code = error.code().cloned();
-        if code == Some(SqlState::STRING_DATA_RIGHT_TRUNCATION) && user.len() == MAX_USER_ID_CHARS {
-            let message = format!("a user whose id is too long gets 401: {}", DbError::from(error));
-            tell(Finding::note("user_id", message, "alter table tasks alter user_id type text"));
-            user = "probe".to_owned();
-        } else if code == Some(SqlState::FOREIGN_KEY_VIOLATION) && is_invented {
-            let message = format!("a user who is not in the other table gets 401: {}", DbError::from(error));
-            tell(Finding::ok("user_id", message));
-            let Some(row) = transaction.query_typed(SOME_USER, &[])?.pop() else {
-                let hint = "create a task, and check again";
-                tell(Finding::note("insert", "not tried, because no user has a task yet", hint));
-                return Ok(None);
-            };
-            (user, is_invented) = (row.try_get(0)?, false);
-        } else {
-            tell(explain("insert", &error.into()));
-            return Ok(None);
-        }
-    }
-}
-
-/// Runs a statement in a savepoint, which is undone where the statement fails.
-fn attempt(transaction: &mut Transaction, sql: &str, params: &Params) -> Result<Result<Vec<Row>, PgError>, PgError> {
-    let mut savepoint = transaction.savepoint("attempt")?;
-    let result = savepoint.query_typed(sql, params);
-    if result.is_ok() {
-        savepoint.commit()?
-    } else {
-        savepoint.rollback()?
-    }
-    Ok(result)
-}
-
-/// What a statement that failed means for requests, and what mends it. Messages may be in any language, routines are not.
-fn explain(name: &'static str, error: &DbError) -> Finding {
-    let (outcome, hint) = match error.code().map_or("", SqlState::code) {
-        "23505" if error.is_duplicate_id() => {
-            ("503, because the sequence is behind", "select setval('SEQUENCE', (select max(id) from tasks))")
-        }
-        "2200H" | "22003" => (
-            "503, because the sequence is at its end",
-            "alter table tasks alter id type bigint; alter sequence SEQUENCE as bigint no maxvalue",
-        ),
-        "42501" if error.server().and_then(|said| said.routine()) == Some("ExecWithCheckOptions") => {
-            ("503", "correct the policy for row-level security, or run: alter role ROLE bypassrls")
-        }
-        "42501" => ("503", "grant to this role what the message names"),
-        "22001" | "22P05" | "22021" | "23514" | "P0001" => ("422", "change the rule or the trigger of the table"),
-        _ => ("500", "change the table, its rules or its triggers"),
-    };
-    Finding::fail(name, format!("gets {outcome}: {error}"), hint)
 }

@@ -4,6 +4,7 @@ pub mod access_log;
 pub mod admin;
 pub mod check;
 pub mod check_database;
+mod check_probe;
 pub mod docs;
 pub mod healthcheck;
 pub mod log;

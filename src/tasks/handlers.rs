@@ -256,6 +256,7 @@ fn sqlstate(error: &DbError) -> &str {
 /// What a client reads of a failed statement. What an operator needs is logged.
 fn to_api_error(error: &DbError, user: &UserId, answer: &Answer) -> ApiError {
     let is_creation = matches!(answer, Answer::Created(_));
+    let texts = wrong_fields(answer, |_| true);
     match sqlstate(error) {
         // Too long for the column, or for an index on it. Where no text is, the user's id is.
         "22001" | "54000" => {
@@ -270,11 +271,7 @@ fn to_api_error(error: &DbError, user: &UserId, answer: &Answer) -> ApiError {
         "22P05" | "22021" => {
             let wrong = wrong_fields(answer, |text| !text.is_ascii());
             if !wrong.is_empty() {
-                return refused_value(
-                    &wrong,
-                    "string_unencodable",
-                    "String has a character that the database cannot store",
-                );
+                return refused_value(&wrong, "string_unencodable", "String has a character that the database lacks");
             }
             if !user.as_str().is_ascii() {
                 return AuthError::Invalid("its user id has a character that the database cannot store").into();
@@ -283,19 +280,14 @@ fn to_api_error(error: &DbError, user: &UserId, answer: &Answer) -> ApiError {
             ApiError::Internal
         }
         // A check, or a trigger that raises an exception.
-        "23514" | "P0001" => refused_value(
-            &wrong_fields(answer, |_| true),
-            "check_violation",
-            "Value is refused by a rule of the database",
-        ),
+        "23514" | "P0001" => refused_value(&texts, "check_violation", "Value is refused by a rule of the database"),
         "23503" if is_creation => AuthError::Invalid("its user does not exist").into(),
-        "23503" => ApiError::Validation(vec![FieldError::new(
-            &["path", "id"],
-            "foreign_key_violation",
-            "Other data of the database refers to this task",
-        )]),
+        "23503" => {
+            let message = "Other data of the database refers to this task";
+            ApiError::Validation(vec![FieldError::new(&["path", "id"], "foreign_key_violation", message)])
+        }
         "23505" | "23P01" if !error.is_duplicate_id() => {
-            refused_value(&wrong_fields(answer, |_| true), "unique_violation", "There is such a task already")
+            refused_value(&texts, "unique_violation", "There is such a task already")
         }
         "22003" | "23505" | "2200H" if is_creation => {
             error!("no task can be created, because the sequence of `id` is behind or at its end: {error}");
