@@ -15,7 +15,9 @@ ALL = ("read", "list_20", "list_100", "limit", "create", "complete", "mix", "una
 # reach the bound; CPU a request and p99 must not exceed it.
 TARGETS = [
     ("read", "axum", "per_second", 1.5),
+    ("read", "pgbench", "per_second", 0.5),
     ("list_20", "axum", "per_second", 1.3),
+    ("list_20", "pgbench", "per_second", 0.5),
     ("list_100", "axum", "per_second", 1.1),
     ("limit", "axum", "per_second", 1.3),
     ("create", "axum", "per_second", 1.7),

@@ -13,3 +13,7 @@ pub mod http;
 pub mod ops;
 pub mod server;
 pub mod tasks;
+
+#[cfg(test)]
+#[path = "../tests/support/random.rs"]
+mod random;

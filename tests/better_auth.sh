@@ -1,5 +1,5 @@
-# User story: my frontend runs the real Better Auth; the backend believes every access token that it issues, and nothing
-# else that it signs.
+# User story: my frontend runs Better Auth; the backend accepts every access token that it issues, and nothing else that
+# it signs.
 # shellcheck shell=sh source=tests/frontend/lib.sh
 . "$(dirname "$0")/frontend/lib.sh"
 
@@ -13,17 +13,17 @@ has_expired() {
 
 # --- The plugin's tokens, with the keys in the table of the same database ---
 
-# retire_keys: so that Better Auth makes a new one when it is to sign again
+# retire_keys: Better Auth creates a new key at the next signature
 retire_keys() {
     sql "update jwks set \"expiresAt\" = now() where \"expiresAt\" > now()"
 }
 
 start_database
 start_server
-check 'the server runs before Better Auth made its tables' '' "$(sql "select to_regclass('jwks')")"
+check 'the server starts before the table jwks exists' '' "$(sql "select to_regclass('jwks')")"
 start_frontend
 ada=$(sign_up ada)
-check 'and finds the keys there when it needs them' "201 $ada" "$(verdict "$(plugin_token ada)")"
+check 'a token signed with a key of the new table is accepted' "201 $ada" "$(verdict "$(plugin_token ada)")"
 for algorithm in $algorithms; do
     retire_keys # Better Auth goes on with the one it has, whatever the algorithm
     start_frontend ALGORITHM="$algorithm"
@@ -33,17 +33,18 @@ for algorithm in $algorithms; do
     check "Better Auth signs with $algorithm" "$algorithm null" "$(header_of "$token" alg) $(header_of "$token" typ)"
     check "a token signed with $algorithm is accepted" "201 $ada" "$(verdict "$token")"
 done
-check 'each has its key' 5 "$(sql 'select count(distinct alg) from jwks')"
+check 'each algorithm has a key' 5 "$(sql 'select count(distinct alg) from jwks')"
 for algorithm in $algorithms; do
-    check "that with $algorithm holds as long as its key is there" "201 $ada" "$(verdict "$(cat "$work/token.$algorithm")")"
+    check "a token signed with $algorithm is accepted while its key exists" \
+        "201 $ada" "$(verdict "$(cat "$work/token.$algorithm")")"
 done
 at_frontend ada GET /api/auth/get-session --dump-header "$work/session_headers" >/dev/null
 token=$(tr -d '\r' <"$work/session_headers" | sed -n 's/^set-auth-jwt: //p')
-check 'so does the token that comes with the session' "201 $ada" "$(verdict "$token")"
+check 'the token in set-auth-jwt is accepted' "201 $ada" "$(verdict "$token")"
 bob=$(sign_up bob)
-check 'another person is another user' "201 $bob" "$(verdict "$(plugin_token bob)")"
+check 'another account is another user' "201 $bob" "$(verdict "$(plugin_token bob)")"
 request GET /api/tasks --header "Authorization: Bearer $(plugin_token bob)"
-check 'who sees only their own tasks' "200 [\"$bob\"]" "$(answer 'map(.user_id) | unique')"
+check 'the other user sees only their own tasks' "200 [\"$bob\"]" "$(answer 'map(.user_id) | unique')"
 token=$(cat "$work/token.EdDSA")
 case $token in
     *A) changed=${token%?}Q ;;
@@ -55,44 +56,45 @@ check 'a token with a changed signature is refused' '401 INVALID_TOKEN' "$(verdi
 
 check 'the cookie cache is a token signed with the secret' 'HS256 null' \
     "$(header_of "$(cookie ada session_data)" alg) $(header_of "$(cookie ada session_data)" typ)"
-check 'it is accepted' "201 $ada" "$(verdict "$(cookie ada session_data)")"
-check 'the session cookie itself is none' '401 INVALID_TOKEN' "$(verdict "$(cookie ada session_token)")"
+check 'the cookie cache is accepted' "201 $ada" "$(verdict "$(cookie ada session_data)")"
+check 'the session cookie itself is refused' '401 INVALID_TOKEN' "$(verdict "$(cookie ada session_token)")"
 
-# --- Tokens that a project mints with the secret ---
+# --- Tokens that the frontend signs with the secret ---
 
 for library in jose jsonwebtoken; do
-    check "a token minted with $library is accepted" "201 $ada" "$(verdict "$(minted_token ada "$library")")"
-    check "one that has expired is not" '401 TOKEN_EXPIRED' "$(verdict "$(minted_token ada "$library" -1)")"
+    check "a token signed with $library is accepted" "201 $ada" "$(verdict "$(minted_token ada "$library")")"
+    check "an expired token signed with $library is refused" \
+        '401 TOKEN_EXPIRED' "$(verdict "$(minted_token ada "$library" -1)")"
 done
 
-# --- What Better Auth signs with the same secret, and mails ---
+# --- Mail tokens that Better Auth signs with the same secret ---
 
 # no_login NAME TOKEN
 no_login() {
     check "$1: signed with the secret" HS256 "$(header_of "$2" alg)"
-    check "$1: no login" '401 INVALID_TOKEN' "$(verdict "$2")"
+    check "$1: refused as a login" '401 INVALID_TOKEN' "$(verdict "$2")"
 }
 
 carol=$(sign_up carol)
 verification=$(mail verification carol@example.com)
 no_login 'the mail to verify an address' "$verification"
-check 'which Better Auth itself takes' true "$(follow_mail carol "$verification")"
+check 'Better Auth accepts the mail that verifies an address' true "$(follow_mail carol "$verification")"
 sign_in carol
 at_frontend carol POST /api/auth/change-email --data-raw '{"newEmail":"carol@new.example"}' >/dev/null
 confirmation=$(mail 'confirmation of a change' carol@example.com)
 no_login 'the mail to confirm a change of address' "$confirmation"
-check 'which Better Auth itself takes, too' true "$(follow_mail carol "$confirmation")"
+check 'Better Auth accepts the mail that confirms a change' true "$(follow_mail carol "$confirmation")"
 change=$(mail verification carol@new.example)
 no_login 'the mail to the new address' "$change"
-check 'which Better Auth takes as well' true "$(follow_mail carol "$change")"
-check 'and then carol has that address' t "$(sql "select email = 'carol@new.example' from \"user\" where id = '$carol'")"
+check 'Better Auth accepts the mail to the new address' true "$(follow_mail carol "$change")"
+check 'carol has the new address' t "$(sql "select email = 'carol@new.example' from \"user\" where id = '$carol'")"
 for token in "$verification" "$confirmation" "$change"; do
-    check 'a mail is no login afterwards either' '401 INVALID_TOKEN' "$(verdict "$token")"
+    check 'a used mail token is refused as a login' '401 INVALID_TOKEN' "$(verdict "$token")"
 done
 dave=$(sign_up dave)
 at_frontend dave POST /api/auth/change-email --data-raw '{"newEmail":"dave@new.example"}' >/dev/null
-no_login 'the mail to the new address of somebody never verified' "$(mail verification dave@new.example)"
-check 'dave has signed in all the same' "201 $dave" "$(verdict "$(plugin_token dave)")"
+no_login 'the mail to the new address of an unverified account' "$(mail verification dave@new.example)"
+check 'the unverified account can use the API' "201 $dave" "$(verdict "$(plugin_token dave)")"
 
 # --- Sign-out and expiry ---
 
@@ -103,41 +105,41 @@ cp "$work/session" "$work/cookies.bob"
 check 'the session cookie alone gets a token' "201 $bob" "$(verdict "$(plugin_token bob)")"
 sign_out bob
 cp "$work/session" "$work/cookies.bob"
-check 'after the sign-out it gets none' 'null null' "$(plugin_token bob) $(minted_token bob jose)"
-check 'one from before holds until it expires' "201 $bob" "$(verdict "$token")"
-check 'so does the cookie cache' "201 $bob" "$(verdict "$cache")"
-check 'which is 15 minutes, and 5' '900 300' \
+check 'after the sign-out the session cookie gets no token' 'null null' "$(plugin_token bob) $(minted_token bob jose)"
+check 'a token issued before the sign-out is accepted until it expires' "201 $bob" "$(verdict "$token")"
+check 'the cookie cache is accepted until it expires' "201 $bob" "$(verdict "$cache")"
+check 'these lifetimes are 15 and 5 minutes' '900 300' \
     "$(($(claim_of "$token" exp) - $(claim_of "$token" iat))) $(($(claim_of "$cache" exp) - $(claim_of "$cache" iat)))"
 start_frontend TOKEN_LIFETIME=3s CACHE_SECONDS=3
 sign_in bob
 token=$(plugin_token bob)
 cache=$(cookie bob session_data)
-check 'a token that holds for 3 seconds is accepted' "201 $bob" "$(verdict "$token")"
-check 'such a cookie cache, too' "201 $bob" "$(verdict "$cache")"
-check_that 'then the token has expired' wait_until 10 has_expired "$token"
-check_that 'and the cookie cache' wait_until 10 has_expired "$cache"
-check 'the session goes on with a new one' "201 $bob" "$(verdict "$(plugin_token bob)")"
+check 'a token with a lifetime of 3 s is accepted' "201 $bob" "$(verdict "$token")"
+check 'a cookie cache with a lifetime of 3 s is accepted' "201 $bob" "$(verdict "$cache")"
+check_that 'the token expires' wait_until 10 has_expired "$token"
+check_that 'the cookie cache expires' wait_until 10 has_expired "$cache"
+check 'the session gets a new token, which is accepted' "201 $bob" "$(verdict "$(plugin_token bob)")"
 
-# --- What the plugin signs for other readers; other issuers ---
+# --- Other tokens of the plugin, and other issuers ---
 
 start_frontend CACHE_BY_PLUGIN=1
 sign_in ada
 check 'the plugin can sign the cookie cache' better-auth.session-cache+jwt "$(header_of "$(cookie ada session_data)" typ)"
-check 'that is no access token' '401 INVALID_TOKEN' "$(verdict "$(cookie ada session_data)")"
-check 'its access tokens are' "201 $ada" "$(verdict "$(plugin_token ada)")"
-sql 'create database stranger'
-start_frontend NEON_DATABASE_URL="${database_url%/*}/stranger"
+check 'a cookie cache signed by the plugin is refused' '401 INVALID_TOKEN' "$(verdict "$(cookie ada session_data)")"
+check 'an access token of the same plugin is accepted' "201 $ada" "$(verdict "$(plugin_token ada)")"
+sql 'create database other_issuer'
+start_frontend NEON_DATABASE_URL="${database_url%/*}/other_issuer"
 sign_up eve >/dev/null
-stranger=$(plugin_token eve)
-check 'the token of another Better Auth is refused' '401 INVALID_TOKEN' "$(verdict "$stranger")"
+other_issuer=$(plugin_token eve)
+check 'a token of another Better Auth is refused' '401 INVALID_TOKEN' "$(verdict "$other_issuer")"
 
-# --- Rotation of the keys while requests run ---
+# --- Rotation of the keys under load ---
 
-# ask_on FILE: asks with a token just issued, again and again, until the file `stop` is there; notes answer and key. Told to
-# come again it does, as a client would.
+# ask_on FILE: sends requests with fresh tokens until the file `stop` exists, and retries a 503; writes status and key of
+# each to FILE.
 ask_on() {
     while [ ! -e "$work/stop" ]; do
-        # Without --cookie-jar: the other one reads that file, too.
+        # Without --cookie-jar: the other process reads the same file.
         fresh=$(curl --silent --max-time 20 --cookie "$work/cookies.ada" "$page/api/auth/token" | jq -r .token)
         code=$(curl --silent --max-time 20 --retry 3 --retry-max-time 20 --output /dev/null --write-out '%{http_code}' \
             --header "Authorization: Bearer $fresh" "$base/api/tasks")
@@ -150,7 +152,7 @@ has_lines() {
     [ "$(wc -l <"$1")" -ge "$2" ]
 }
 
-# rotate_under_load: three times, with two who ask all the while
+# rotate_under_load NAME: rotates the keys while two processes send requests
 rotate_under_load() {
     rm -f "$work/stop" "$work/asked.1" "$work/asked.2"
     : >"$work/asked.1"
@@ -169,25 +171,25 @@ rotate_under_load() {
     wait "$first" "${helpers##* }"
     helpers=$frontend_process
     sort "$work/asked.1" "$work/asked.2" >"$work/asked"
-    check "nobody is refused while keys change ($1)" 200 "$(cut -d ' ' -f 1 "$work/asked" | uniq)"
-    check_that 'and they did change' [ "$(cut -d ' ' -f 2 "$work/asked" | sort -u | wc -l)" -ge 4 ]
+    check "no request is refused while keys rotate ($1)" 200 "$(cut -d ' ' -f 1 "$work/asked" | uniq)"
+    check_that "keys did rotate ($1)" [ "$(cut -d ' ' -f 2 "$work/asked" | sort -u | wc -l)" -ge 4 ]
 }
 
 stop_server
-start_server # that one has just asked for the stranger's key, and for 30 seconds asks for no other
+start_server # the other one has just fetched an unknown kid, and fetches no other for 30 seconds
 start_frontend
 sign_in ada
 retire_keys
 retired=$(plugin_token ada)
 rotate_under_load 'table'
-check 'a token of a retired key holds' "201 $ada" "$(verdict "$retired")"
+check 'a token of a retired key is accepted' "201 $ada" "$(verdict "$retired")"
 stop_server
 start_server
-check 'also for a server that has just started' "201 $ada" "$(verdict "$retired")"
+check 'a token of a retired key is accepted after a restart' "201 $ada" "$(verdict "$retired")"
 sql "update jwks set \"expiresAt\" = now() - interval '30 days 1 second' where id = '$(header_of "$retired" kid)'"
 stop_server
 start_server
-check 'thirty days after its retirement a key is no more' '401 INVALID_TOKEN' "$(verdict "$retired")"
+check 'a token of a key retired 30 days ago is refused' '401 INVALID_TOKEN' "$(verdict "$retired")"
 
 # --- Rotation of the secret ---
 
@@ -197,19 +199,19 @@ rotation="2:$new_secret,1:$old_secret"
 start_frontend BETTER_AUTH_SECRETS="$rotation"
 sign_in ada
 after=$(cookie ada session_data)
-check 'a server that knows only the old secret refuses what the new one signed' '401 INVALID_TOKEN' "$(verdict "$after")"
+check 'with the old secret alone, a token of the new one is refused' '401 INVALID_TOKEN' "$(verdict "$after")"
 stop_server
 start_server BETTER_AUTH_SECRETS="$rotation"
-check 'with both it accepts what the new one signed' "201 $ada" "$(verdict "$after")"
-check 'and what the old one signed' "201 $ada" "$(verdict "$before")"
-check 'the keys of the plugin are the same' "201 $ada" "$(verdict "$(plugin_token ada)")"
+check 'with both secrets, a token of the new one is accepted' "201 $ada" "$(verdict "$after")"
+check 'with both secrets, a token of the old one is accepted' "201 $ada" "$(verdict "$before")"
+check 'with both secrets, a token of the plugin is accepted' "201 $ada" "$(verdict "$(plugin_token ada)")"
 stop_server
 start_server BETTER_AUTH_SECRET= BETTER_AUTH_SECRETS="2:$new_secret"
-check 'without the old one it refuses that' '401 INVALID_TOKEN' "$(verdict "$before")"
-check 'and accepts the other' "201 $ada" "$(verdict "$after")"
+check 'with the new secret alone, a token of the old one is refused' '401 INVALID_TOKEN' "$(verdict "$before")"
+check 'with the new secret alone, a token of the new one is accepted' "201 $ada" "$(verdict "$after")"
 stop_server
 
-# --- The keys over HTTP, for a backend with a database of its own ---
+# --- Keys over HTTP, for a backend with its own database ---
 
 sql 'create database elsewhere'
 start_frontend
@@ -222,38 +224,40 @@ start_elsewhere() {
 }
 
 start_elsewhere
-check 'without a table and a URL the plugin has no token accepted' '401 INVALID_TOKEN' "$(verdict "$(plugin_token ada)")"
-check 'while those signed with the secret are' "201 $ada" "$(verdict "$(minted_token ada jose)")"
+check 'without table and URL, a token of the plugin is refused' '401 INVALID_TOKEN' "$(verdict "$(plugin_token ada)")"
+check 'without table and URL, a token signed with the secret is accepted' \
+    "201 $ada" "$(verdict "$(minted_token ada jose)")"
 start_elsewhere BETTER_AUTH_URL="$page"
 for algorithm in $algorithms; do
-    check "with a URL, one signed with $algorithm is accepted" "201 $ada" "$(verdict "$(cat "$work/token.$algorithm")")"
+    check "with a URL, a token signed with $algorithm is accepted" \
+        "201 $ada" "$(verdict "$(cat "$work/token.$algorithm")")"
 done
 token=$(plugin_token ada)
-check 'and one just issued' "201 $ada" "$(verdict "$token")"
-check 'another issuer stays refused' '401 INVALID_TOKEN' "$(verdict "$stranger")"
+check 'with a URL, a new token is accepted' "201 $ada" "$(verdict "$token")"
+check 'with a URL, a token of another issuer is refused' '401 INVALID_TOKEN' "$(verdict "$other_issuer")"
 start_elsewhere BETTER_AUTH_URL="$page/"
 rotate_under_load 'HTTP'
 token=$(plugin_token ada)
 verdict "$token" >/dev/null
 stop_frontend
-check 'known keys serve while Better Auth is away' "201 $ada" "$(verdict "$token")"
+check 'a token of a known key is accepted while Better Auth is down' "201 $ada" "$(verdict "$token")"
 start_elsewhere BETTER_AUTH_JWKS_URL="$page/api/auth/jwks"
 request GET /api/tasks --header "Authorization: Bearer $token"
-check 'a server that never reached it does not know: 503' '503 SERVICE_UNAVAILABLE' "$(refusal)"
-check_that 'and says when to come again' [ "$(header Retry-After)" -gt 0 ]
-check 'tokens signed with the secret need no keys' "201 $ada" "$(verdict "$before")"
+check 'without keys, a token of the plugin is a 503' '503 SERVICE_UNAVAILABLE' "$(refusal)"
+check_that 'the 503 has Retry-After' [ "$(header Retry-After)" -gt 0 ]
+check 'without keys, a token signed with the secret is accepted' "201 $ada" "$(verdict "$before")"
 start_frontend
 is_accepted() {
     [ "$(verdict "$token")" = "201 $ada" ]
 }
-check_that 'it finds Better Auth when that is back' wait_until 30 is_accepted
+check_that 'after Better Auth is up again, a token of the plugin is accepted' wait_until 30 is_accepted
 
 # --- Issuer and audience ---
 
 start_elsewhere BETTER_AUTH_URL="$page" BETTER_AUTH_ISSUER="$page" BETTER_AUTH_AUDIENCE="$page"
-check 'the plugin names its address as issuer and audience' "201 $ada" "$(verdict "$token")"
-check 'a token that names none is refused then' '401 INVALID_TOKEN' "$(verdict "$before")"
+check 'a token with the configured issuer and audience is accepted' "201 $ada" "$(verdict "$token")"
+check 'a token without issuer and audience is refused' '401 INVALID_TOKEN' "$(verdict "$before")"
 start_elsewhere BETTER_AUTH_URL="$page" BETTER_AUTH_ISSUER=https://another.example
-check 'so is one of another issuer' '401 INVALID_TOKEN' "$(verdict "$token")"
+check 'a token of another issuer is refused' '401 INVALID_TOKEN' "$(verdict "$token")"
 start_elsewhere BETTER_AUTH_URL="$page" BETTER_AUTH_AUDIENCE=https://another.example
-check 'or for another audience' '401 INVALID_TOKEN' "$(verdict "$token")"
+check 'a token for another audience is refused' '401 INVALID_TOKEN' "$(verdict "$token")"

@@ -1,4 +1,4 @@
-# User story: my frontend lives on another origin, and a browser lets its pages read every answer; other pages none.
+# User story: my frontend has another origin; its pages can read every answer, and pages of other origins none.
 # shellcheck shell=sh source=tests/lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -8,7 +8,7 @@ start_server
 page=http://localhost:3000
 exposed='WWW-Authenticate, Location, ETag, Retry-After, X-Total-Count, X-Request-Id, Server-Timing'
 
-# cors_headers: what a browser looks at; Vary is for caches
+# cors_headers: the CORS headers of the last answer, and Vary
 cors_headers() {
     printf '%s|%s|%s|%s\n' "$(header Access-Control-Allow-Origin)" "$(header Access-Control-Allow-Credentials)" \
         "$(header Access-Control-Expose-Headers)" "$(header Vary)"
@@ -54,21 +54,21 @@ for path in /api/tasks /api/nothing; do
     request GET "$path" --header "Origin: $page"
     check "GET $path without a token (401) can be read by the page" "401 $readable" "$status $(cors_headers)"
 done
-# refused_by_engine STATUS METHOD REST: REST is what follows /health, without its last line end
+# refused_by_engine STATUS METHOD REST: REST follows /health, without its last line end
 refused_by_engine() {
     raw "$2 /health$3\r\nHost: x\r\nOrigin: $page\r\n\r\n"
-    check "$1 from the HTTP layer can be read by the page" "$1 $readable" "$status $(cors_headers)"
+    check "$1 of the HTTP engine can be read by the page" "$1 $readable" "$status $(cors_headers)"
 }
 refused_by_engine 414 GET "?$(text_of 8192 x) HTTP/1.1"
 refused_by_engine 431 GET " HTTP/1.1$(text_of 101 '\r\nX: y')"
 refused_by_engine 501 CONNECT ' HTTP/1.1'
 refused_by_engine 505 GET ' HTTP/2.0'
 request GET /api/tasks --header "Origin: $page" --header "Authorization: Bearer $("$dev" token ada -60)"
-check 'that the token has expired (401) can be read by the page' "401 TOKEN_EXPIRED $readable" "$(refusal) $(cors_headers)"
+check 'a 401 for an expired token can be read by the page' "401 TOKEN_EXPIRED $readable" "$(refusal) $(cors_headers)"
 
-# --- Which pages ---
+# --- Origins ---
 
-# origin_is allowed|refused ORIGIN: for answers and preflights alike
+# origin_is allowed|refused ORIGIN: for answers and preflights
 origin_is() {
     allowed=$2
     [ "$1" = allowed ] || allowed=
@@ -88,11 +88,11 @@ for origin in null https://localhost:3000 http://localhost http://localhost:3001
     origin_is refused "$origin"
 done
 as ada GET /api/tasks
-check 'an answer to no page has no CORS headers, but Vary' "200 $unreadable" "$status $(cors_headers)"
+check 'an answer without Origin has Vary and no CORS headers' "200 $unreadable" "$status $(cors_headers)"
 as ada GET /api/tasks --header 'Origin: http://evil.example'
-check 'a page that may not read is answered without CORS headers' "200 $unreadable" "$status $(cors_headers)"
+check 'an answer to a refused origin has Vary and no CORS headers' "200 $unreadable" "$status $(cors_headers)"
 request GET /api/tasks --header 'Origin: http://evil.example'
-check 'so are errors' "401 $unreadable" "$status $(cors_headers)"
+check 'a 401 to a refused origin has Vary and no CORS headers' "401 $unreadable" "$status $(cors_headers)"
 
 # --- Preflights ---
 
@@ -108,37 +108,37 @@ preflight() {
 for path in / /api/tasks /api/tasks/ /api/tasks/1 /api/tasks/1/ /api/tasks/1/complete /api/tasks/abc /api/nothing /nothing \
     /health /api; do
     preflight "$path" PATCH 'authorization,content-type'
-    check "a preflight of $path is answered, without a token and without a redirect" "204 $readable $methods 7200" \
+    check "a preflight of $path needs no token and is not redirected" "204 $readable $methods 7200" \
         "$status $(cors_headers) $(header Access-Control-Allow-Methods) $(header Access-Control-Max-Age)"
 done
 for method in GET HEAD POST PUT PATCH DELETE OPTIONS TRACE x; do
     preflight /api/tasks "$method"
-    check "a preflight for $method names the methods there are" "204 $methods" "$status $(header Access-Control-Allow-Methods)"
+    check "a preflight for $method lists all methods" "204 $methods" "$status $(header Access-Control-Allow-Methods)"
 done
 check 'a preflight has no body' 0 "$(wc -c <"$body_file" | tr -d ' ')"
 check 'a preflight has no Content-Length' '' "$(header Content-Length)"
-check 'a preflight is not stored by others than the browser' no-store "$(header Cache-Control)"
-check 'without headers asked for, these are named' "$always" "$(header Access-Control-Allow-Headers)"
+check 'a preflight has Cache-Control: no-store' no-store "$(header Cache-Control)"
+check 'a preflight without requested headers lists the default ones' "$always" "$(header Access-Control-Allow-Headers)"
 preflight /api/tasks POST 'authorization,content-type'
-check 'asked for in lower case they are not named twice' "$always" "$(header Access-Control-Allow-Headers)"
+check 'requested default headers are not repeated' "$always" "$(header Access-Control-Allow-Headers)"
 preflight /api/tasks POST 'authorization, x-request-id,x-trace, X-Requested-With'
-check 'headers asked for beyond them are named, too' \
+check 'other requested headers are added' \
     "$always, x-request-id, x-trace, X-Requested-With" "$(header Access-Control-Allow-Headers)"
 preflight /api/tasks POST 'x-good, bad name, bad(name), "bad", *'
-check_contains 'what is no header name does no harm' "$always, x-good" \
+check_contains 'an invalid name among the requested headers is skipped' "$always, x-good" \
     "$(header Access-Control-Allow-Headers)"
-check_lacks 'nor is it said again' "$(header Access-Control-Allow-Headers)" bad
+check_lacks 'an invalid name is not echoed' "$(header Access-Control-Allow-Headers)" bad
 request OPTIONS /api/tasks --header 'Origin: http://evil.example' --header 'Access-Control-Request-Method: GET' \
     --header 'Access-Control-Request-Headers: authorization'
-check 'a preflight of another page has no CORS headers' '204 |||Origin ' \
+check 'a preflight of a refused origin has no CORS headers' '204 |||Origin ' \
     "$status $(cors_headers) $(printf '%s\n' "$headers" | grep -i '^access-control' || true)"
 request OPTIONS /api/tasks --header 'Access-Control-Request-Method: GET'
-check 'nor has a preflight without an origin' '204 |||Origin' "$status $(cors_headers)"
+check 'a preflight without Origin has no CORS headers' '204 |||Origin' "$status $(cors_headers)"
 request OPTIONS /api/tasks --header "Origin: $page"
-check 'OPTIONS without a method asked for is no preflight' "401 $readable" "$status $(cors_headers)"
+check 'OPTIONS without Access-Control-Request-Method is no preflight' "401 $readable" "$status $(cors_headers)"
 as ada OPTIONS /api/tasks --header "Origin: $page"
-check 'with a token it is a method that is not there' "405 $readable" "$status $(cors_headers)"
-check_lacks 'nowhere is there a *, which a browser would not take' "$headers" '*'
+check 'OPTIONS with a token that is no preflight is a 405' "405 $readable" "$status $(cors_headers)"
+check_lacks 'no header is *, which browsers take literally with credentials' "$headers" '*'
 
 # --- ALLOWED_ORIGINS ---
 
@@ -167,7 +167,7 @@ origin_is allowed https://anything.example
 origin_is allowed http://localhost:1234
 origin_is refused null
 as ada GET /api/tasks --header 'Origin: https://anything.example'
-check 'a lone * names the origin that asked' 'https://anything.example|true' \
+check 'ALLOWED_ORIGINS=* echoes the origin' 'https://anything.example|true' \
     "$(header Access-Control-Allow-Origin)|$(header Access-Control-Allow-Credentials)"
 
 with_origins ''

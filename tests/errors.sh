@@ -1,11 +1,11 @@
-# User story: when something does not work, my frontend learns what and why, always in the same form, and never more.
+# User story: every error has the same form, says what is wrong, and shows no internals.
 # shellcheck shell=sh source=tests/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 start_database
 start_server
 
-# What every error keeps to; a 422 has a list as detail, each other error its message.
+# The form of every error: `detail` is a list for a 422, else it equals `message`.
 form='
     (keys == ["detail", "error_code", "message"])
     and (.error_code | test("^[A-Z]+(_[A-Z]+)*$"))
@@ -36,6 +36,8 @@ error 404 RESOURCE_NOT_FOUND GET /api/nothing
 error 404 RESOURCE_NOT_FOUND GET /nothing
 error 405 METHOD_NOT_ALLOWED DELETE /api/tasks
 error 413 PAYLOAD_TOO_LARGE POST /api/tasks --data-binary "@$work/large"
+error 415 UNSUPPORTED_MEDIA_TYPE POST /api/tasks --header 'Content-Encoding: gzip' --data-binary "@$work/bytes"
+check 'a 415 says which encoding is accepted' identity "$(header Accept-Encoding)"
 error 422 VALIDATION_ERROR POST /api/tasks --data-raw '{"title":"","description":1}'
 error 422 VALIDATION_ERROR POST /api/tasks --data-raw '{bad'
 error 422 VALIDATION_ERROR GET '/api/tasks?limit=x&offset=y'
@@ -48,9 +50,9 @@ for header in 'X: y' 'Authorization: Bearer x' "Authorization: Bearer $("$dev" t
 done
 
 send ada POST /api/tasks '{"title":"","description":1}'
-check 'a message names every violation in one readable text' true \
+check 'the message joins all errors of a 422' true \
     "$(json '[.message] == [[.detail[] | (.loc | join(".")) + ": " + .msg] | join("; ")]')"
-check 'a violation says where, what and of which kind' \
+check 'an error of a 422 has loc, msg and type' \
     '{"loc":["body","title"],"msg":"Title should have at least 1 character","type":"string_too_short"}' \
     "$(json '.detail[0]')"
 
@@ -78,21 +80,21 @@ done <<END
 /api/tasks/$id/complete/ PATCH
 END
 as ada HEAD "/api/tasks/$id/complete"
-check 'HEAD is allowed only where GET is' '405 PATCH' "$status $(header Allow)"
+check 'HEAD of a path without GET is a 405' '405 PATCH' "$status $(header Allow)"
 as ada GET "/api/tasks/$id"
-check 'none of this did anything' '200 milk false' "$(answer '.title + " " + (.completed | tostring)')"
+check 'the refused methods changed nothing' '200 milk false' "$(answer '.title + " " + (.completed | tostring)')"
 
 # --- 404 ---
 
 for path in /favicon.ico /robots.txt /.env /index.html //health /health/x /Health /health.json /healthz /docs.html /api /api/ \
     /api/taskss /api/tasks/../tasks /api/./tasks /api/tasks%2F1 '/api/tasks;x' /%61pi/tasks; do
     as ada GET "$path"
-    check "there is no $path" '404 RESOURCE_NOT_FOUND Not Found' "$(refusal) $(json .message)"
+    check "the path $path is a 404" '404 RESOURCE_NOT_FOUND Not Found' "$(refusal) $(json .message)"
 done
 as ada HEAD /api/nothing
-check 'an error to HEAD has its headers' '404 application/json' "$status $(header Content-Type)"
+check 'a 404 of HEAD has its headers' '404 application/json' "$status $(header Content-Type)"
 
-# --- 500: a database that is not as it should be is a defect of ours, and nobody else's business ---
+# --- 500: a statement that the database refuses; the client sees no cause ---
 
 sql 'alter table tasks rename column title to heading'
 for request_line in 'GET /api/tasks' 'POST /api/tasks' "GET /api/tasks/$id" "PUT /api/tasks/$id" "DELETE /api/tasks/$id" \
@@ -101,14 +103,14 @@ for request_line in 'GET /api/tasks' 'POST /api/tasks' "GET /api/tasks/$id" "PUT
     [ "$method" != DELETE ] || sql 'alter table tasks rename column user_id to whose'
     send ada "$method" "${request_line#* }" '{"title":"x"}' --header 'Origin: http://localhost:3000'
     [ "$method" != DELETE ] || sql 'alter table tasks rename column whose to user_id'
-    check "$request_line: a failed statement is an internal error" '500 INTERNAL_ERROR' "$(refusal)"
+    check "$request_line: a failed statement is a 500" '500 INTERNAL_ERROR' "$(refusal)"
     check "$request_line: the body has the form of every error" true "$(json "$form")"
     check "$request_line: the page can read it" 'http://localhost:3000' "$(header Access-Control-Allow-Origin)"
     check_lacks "$request_line: no text of the database reaches the client" \
         "$(printf '%s\n%s' "$headers" "$body" | tr '[:upper:]' '[:lower:]')" \
         column title heading relation select sql postgres 'db error' 42703
 done
-check_logged 'the operator learns from the log what is wrong' 'title'
+check_logged 'the log has the cause' 'title'
 sql 'alter table tasks rename column heading to title'
 as ada GET "/api/tasks/$id"
-check 'when the table is right again, so is the answer' '200 milk' "$(answer .title)"
+check 'after the table is repaired, GET works again' '200 milk' "$(answer .title)"

@@ -1,4 +1,4 @@
-# User story: others use the same service, and none of them sees, changes or even notices my tasks.
+# User story: other users of the service cannot see, change or detect my tasks.
 # shellcheck shell=sh source=tests/lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -14,7 +14,7 @@ bobs=$id
 absent=2147483647
 beyond=99999999999999999999
 
-# answer_to_bob METHOD PATH [JSON]: all that he can tell one answer from another by
+# answer_to_bob METHOD PATH [JSON]: the answer without the headers that differ between any two answers
 answer_to_bob() {
     if [ $# = 3 ]; then
         send bob "$1" "$2" "$3"
@@ -24,13 +24,13 @@ answer_to_bob() {
     printf '%s\n%s\n' "$headers" "$body" | grep -v -e '^Date:' -e '^X-Request-Id:' -e '^Server-Timing:'
 }
 
-# --- Another's task is as good as none, to the byte ---
+# --- Another user's task is answered like an absent one, to the byte ---
 
 # same_as_absent METHOD PATH_AFTER_THE_ID [JSON]
 same_as_absent() {
     answer_for_absent=$(answer_to_bob "$1" "/api/tasks/$absent$2" ${3:+"$3"})
-    check_contains "$1 /api/tasks/{id}$2 ${3:-}: an absent task is answered" 'HTTP/1.1 4' "$answer_for_absent"
-    check "$1 /api/tasks/{id}$2 ${3:-}: another's task is answered as an absent one" "$answer_for_absent" \
+    check_contains "$1 /api/tasks/{id}$2 ${3:-}: an absent task is a 4xx" 'HTTP/1.1 4' "$answer_for_absent"
+    check "$1 /api/tasks/{id}$2 ${3:-}: another user's task is answered like an absent one" "$answer_for_absent" \
         "$(answer_to_bob "$1" "/api/tasks/$adas$2" ${3:+"$3"})"
 }
 
@@ -47,29 +47,29 @@ same_as_absent PATCH /complete '{"completed":true}'
 same_as_absent PATCH /complete '{"completed":"true"}'
 same_as_absent DELETE ''
 same_as_absent POST '' '{"title":"mine now"}'
-check 'an id beyond all integers is answered as an absent one, too' \
+check 'an id out of range is answered like an absent one' \
     "$(answer_to_bob GET "/api/tasks/$absent")" "$(answer_to_bob GET "/api/tasks/$beyond")"
 as bob GET "/api/tasks/$adas"
-check "another's task is not found" '404 RESOURCE_NOT_FOUND Task not found' "$(refusal) $(json .message)"
+check "another user's task is a 404" '404 RESOURCE_NOT_FOUND Task not found' "$(refusal) $(json .message)"
 as ada GET "/api/tasks/$adas"
-check 'after all these attempts her task is as it was' "$adas_task" "$body"
+check 'after all attempts her task is unchanged' "$adas_task" "$body"
 
 # --- Lists ---
 
 as bob GET /api/tasks
-check 'a list holds only my tasks' "200 [$bobs]" "$(answer '[.[].id]')"
+check 'a list has only the own tasks' "200 [$bobs]" "$(answer '[.[].id]')"
 for query in search=cake user_id=ada userId=ada user=ada owner=ada 'sub=ada&limit=1000' status=pending completed=false sort=title; do
     as bob GET "/api/tasks?$query"
     check "?$query shows none of her tasks" '200 false' "$(answer 'any(.user_id != "bob")')"
 done
 as bob GET '/api/tasks?limit=1'
-check 'X-Total-Count counts only my tasks' 1 "$(header X-Total-Count)"
+check 'X-Total-Count counts only the own tasks' 1 "$(header X-Total-Count)"
 as bob GET '/api/tasks?offset=1'
-check 'behind my last task there is nothing of hers' '200 []' "$(answer .)"
+check 'an offset beyond the own tasks is empty' '200 []' "$(answer .)"
 as carol GET /api/tasks
-check 'who has no tasks has an empty list' '200 []' "$(answer .)"
+check 'a user without tasks has an empty list' '200 []' "$(answer .)"
 
-# --- Only the token says who is asking ---
+# --- Only the token names the user ---
 
 send bob POST /api/tasks "{\"title\":\"smuggled\",\"user_id\":\"ada\",\"userId\":\"ada\",\"id\":$adas}"
 check 'a user_id in the body of a POST is ignored' '201 bob' "$(answer .user_id)"
@@ -82,26 +82,26 @@ send bob POST '/api/tasks?user_id=ada' '{"title":"smuggled"}'
 check 'a user_id in the query of a POST is ignored' '201 bob' "$(answer .user_id)"
 for path in /api/ada/tasks /api/users/ada/tasks "/api/ada/tasks/$adas" "/api/tasks/ada/$adas"; do
     as bob GET "$path"
-    check "a user in the path ($path) is no path of ours" '404 Not Found' "$(answer .message)"
+    check "a path with a user ($path) is a 404" '404 Not Found' "$(answer .message)"
 done
 as bob GET /api/tasks --header 'X-User-Id: ada' --header 'X-Forwarded-User: ada' --cookie 'user_id=ada'
-check 'headers and cookies that name her are ignored' '200 false' "$(answer 'any(.user_id != "bob")')"
+check 'headers and cookies that name another user are ignored' '200 false' "$(answer 'any(.user_id != "bob")')"
 as ada GET /api/tasks
-check 'none of this put anything into her list' "200 [$adas]" "$(answer '[.[].id]')"
+check 'her list is unchanged' "200 [$adas]" "$(answer '[.[].id]')"
 
-# --- Users are told apart exactly ---
+# --- User ids are compared exactly ---
 
 for other in Ada ADA 'ada ' ' ada' ada@example.com 'a%' 'ad_' '%' '*' "ada' or '1'='1" "' or 1=1 --" 'àda' 'аda'; do
     as "$other" GET "/api/tasks/$adas"
     found=$status
     as "$other" GET /api/tasks
-    check "the user '$other' is somebody else" '404 200 []' "$found $(answer .)"
+    check "the user '$other' is another user" '404 200 []' "$found $(answer .)"
 done
 
-# --- She deletes hers, he keeps his ---
+# --- A deletion affects only the own task ---
 
 as ada DELETE "/api/tasks/$adas"
 as bob GET "/api/tasks/$bobs"
-check 'what she deletes is not mine' 200 "$status"
+check 'her deletion keeps his task' 200 "$status"
 as ada GET /api/tasks
 check 'her list is empty' '200 []' "$(answer .)"

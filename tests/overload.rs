@@ -1,6 +1,4 @@
 //! A database that is slow, and one that nobody uses: load is shed at once, and every connection let go.
-//!
-//! Runs alone: it measures time and memory.
 
 mod support;
 

@@ -1,10 +1,10 @@
-# User story: my table was made by SQLModel, and the same data is served without a change to it.
+# User story: SQLModel created my table, and its data is served without a change to the table.
 # shellcheck shell=sh source=tests/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 start_database -c timezone=America/New_York
 
-# As SQLModel makes it: no defaults in the database, and timestamps without a time zone.
+# As SQLModel creates it: no defaults in the database, and timestamps without time zone.
 table_sql=$root/tests/sqlmodel/table.sql
 
 make_table() {
@@ -13,7 +13,7 @@ make_table() {
         values ('ada', 'from before', null, false, '2024-07-01 12:00:00', '2024-12-31 23:59:59.123456')"
 }
 
-# table: all that can be said of it; a dump marks itself with random keys
+# table: its definition; the random keys in a dump are removed
 table() {
     pg_dump --schema-only | sed '/^[\\]/d'
 }
@@ -21,10 +21,10 @@ table() {
 # --- SQLModel itself ---
 
 python_packages sqlmodel
-check 'SQLModel makes exactly this table' "$(cat "$table_sql")" \
+check 'SQLModel creates exactly this table' "$(cat "$table_sql")" \
     "$("$venv/bin/python" -W ignore "$root/tests/sqlmodel/make_table.py")"
 
-check 'the database keeps the time of New York' America/New_York "$(sql 'show timezone')"
+check 'the time zone of the database is New York' America/New_York "$(sql 'show timezone')"
 make_table
 table_before=$(table)
 start_server
@@ -32,63 +32,64 @@ start_server
 # --- The same six endpoints (sqlmodel_answers.sh compares their answers in full) ---
 
 as ada GET /api/tasks
-check 'tasks from before are listed' '200 from before' "$(answer '.[].title')"
+check 'existing tasks are listed' '200 from before' "$(answer '.[].title')"
 check 'a time without zone is UTC' '2024-07-01T12:00:00.000000Z' "$(json '.[0].created_at')"
-check 'its microseconds are kept' '2024-12-31T23:59:59.123456Z' "$(json '.[0].updated_at')"
+check 'microseconds are kept' '2024-12-31T23:59:59.123456Z' "$(json '.[0].updated_at')"
 before=$(json .[0])
 send ada POST /api/tasks '{"title":"milk","description":"oat"}'
 check 'a task can be created' '201 milk oat false' \
     "$(answer '.title + " " + .description + " " + (.completed | tostring)')"
-check 'it is created now, in UTC' true "$(json '(.created_at[0:19] + "Z" | fromdate) - now | fabs < 60')"
-check 'it is created when it is updated' true "$(json '.created_at == .updated_at')"
-check 'so it stands in the table' t "$(sql "select abs(extract(epoch from created_at - (now() at time zone 'UTC'))) < 60
+check 'created_at is now in UTC' true "$(json '(.created_at[0:19] + "Z" | fromdate) - now | fabs < 60')"
+check 'created_at equals updated_at' true "$(json '.created_at == .updated_at')"
+check 'created_at in the table is now in UTC' t \
+    "$(sql "select abs(extract(epoch from created_at - (now() at time zone 'UTC'))) < 60
     from tasks where title = 'milk'")"
 created=$body
 id=$(json .id)
 as ada GET "/api/tasks/$id"
-check 'it can be read' "200 $created" "$status $body"
+check 'a new task can be read' "200 $created" "$status $body"
 send ada PUT /api/tasks/1 '{"description":"now with one"}'
-check 'a task from before can be changed' '200 now with one' "$(answer .description)"
-check 'it was created when it was' '2024-07-01T12:00:00.000000Z' "$(json .created_at)"
-check 'it was updated now, in UTC' true "$(json '(.updated_at[0:19] + "Z" | fromdate) - now | fabs < 60')"
+check 'an existing task can be changed' '200 now with one' "$(answer .description)"
+check 'its created_at is unchanged' '2024-07-01T12:00:00.000000Z' "$(json .created_at)"
+check 'its updated_at is now in UTC' true "$(json '(.updated_at[0:19] + "Z" | fromdate) - now | fabs < 60')"
 send ada PUT "/api/tasks/$id" '{"description":null,"title":"cream"}'
-check 'one of ours can be changed' '200 cream null' "$(answer '.title + " " + (.description | tostring)')"
+check 'a new task can be changed' '200 cream null' "$(answer '.title + " " + (.description | tostring)')"
 as ada PATCH "/api/tasks/$id/complete"
-check 'it can be toggled' '200 true' "$(answer .completed)"
+check 'a task can be toggled' '200 true' "$(answer .completed)"
 send ada PATCH "/api/tasks/$id/complete" '{"completed":false}'
-check 'it can be set' '200 false' "$(answer .completed)"
+check 'completed can be set' '200 false' "$(answer .completed)"
 as bob GET /api/tasks/1
-check 'another user finds nothing' 404 "$status"
+check 'another user gets a 404' 404 "$status"
 as bob GET /api/tasks
-check 'nor has a list of it' '200 []' "$(answer .)"
+check 'another user has an empty list' '200 []' "$(answer .)"
 as ada DELETE "/api/tasks/$id"
-check 'it can be deleted' 204 "$status"
+check 'a task can be deleted' 204 "$status"
 send ada POST /api/tasks "{\"title\":\"$(text_of 255 🦀)\",\"description\":\"$(text_of 10000 ש)\"}"
-check 'the longest texts fit' '201 255 10000' \
+check 'the longest texts are accepted' '201 255 10000' \
     "$(answer '"\(.title | length) \(.description | length)"')"
 
 # --- The table stays as it is ---
 
-check 'the start and all of this left the table as it was' "$table_before" "$(table)"
-check 'the data, too' 'from before' "$(sql "select title from tasks where id = 1")"
-check 'the task from before is the same but for its change' \
+check 'start and requests did not change the table' "$table_before" "$(table)"
+check 'the existing row is still there' 'from before' "$(sql "select title from tasks where id = 1")"
+check 'the existing task has only the requested change' \
     "$(printf '%s' "$before" | jq -c 'del(.description, .updated_at)')" \
     "$(as ada GET /api/tasks/1 && json 'del(.description, .updated_at)')"
 stop_server
 start_server
 as ada GET /api/tasks
-check 'so did a second start' "200 $table_before" "$status $(table)"
+check 'a second start does not change the table' "200 $table_before" "$status $(table)"
 check_lacks 'the log shows no error and no warning' "$(cat "$work/server.log")" ' ERROR ' ' WARN '
 stop_server
 sql "alter table tasks add column priority varchar, add column tags integer not null default 0"
 start_server
 send ada POST /api/tasks '{"title":"with more columns","priority":"high"}'
-check 'more columns do not matter' '201 7' "$(answer length)"
+check 'additional columns are ignored' '201 7' "$(answer length)"
 as ada DELETE "/api/tasks/$(json .id)"
 stop_server
 sql "alter table tasks drop column priority, drop column tags"
 
-# --- A role that may use the table, and no more ---
+# --- A role with privileges on the table only ---
 
 sql "create role guest login password 'guest'"
 sql 'revoke create on schema public from public'
@@ -98,44 +99,44 @@ owner_url=$database_url
 database_url=postgresql://guest:guest@$PGHOST:$PGPORT/$PGDATABASE
 start_server
 send ada POST /api/tasks '{"title":"by a guest"}'
-check 'a role that may not create tables can create tasks' '201 by a guest' "$(answer .title)"
+check 'a role without create privilege can create tasks' '201 by a guest' "$(answer .title)"
 id=$(json .id)
 send ada PUT "/api/tasks/$id" '{"completed":true}'
-check 'and change them' '200 true' "$(answer .completed)"
+check 'it can change tasks' '200 true' "$(answer .completed)"
 as ada GET /api/tasks
-check 'and list them' 200 "$status"
+check 'it can list tasks' 200 "$status"
 as ada DELETE "/api/tasks/$id"
-check 'and delete them' 204 "$status"
+check 'it can delete tasks' 204 "$status"
 request GET /ready
-check 'it is ready' 200 "$status"
+check '/ready is 200' 200 "$status"
 stop_server
 
 sql 'revoke select, insert, update, delete on tasks from guest'
 start_server
 as ada GET /api/tasks
-check_contains 'a role that may do nothing is our defect, or a database away' "$status" '500 503'
-check_lacks 'of which a client learns nothing' "$(printf '%s' "$body" | tr '[:upper:]' '[:lower:]')" \
+check_contains 'a role without privileges gets a 500 or 503' "$status" '500 503'
+check_lacks 'the answer does not show the cause' "$(printf '%s' "$body" | tr '[:upper:]' '[:lower:]')" \
     permission denied guest relation
-check_logged 'but the operator does' 'permission denied'
+check_logged 'the log has the cause' 'permission denied'
 stop_server
 
-# --- A table of our own ---
+# --- The table that the server creates ---
 
 database_url=$owner_url
 sql 'drop table tasks'
 start_server
 create ada first
-check 'where there is no table, one is made' '201 1' "$(answer .id)"
+check 'without a table, the server creates one' '201 1' "$(answer .id)"
 table_before=$(table)
 stop_server
 start_server
 create ada second
-check 'the next start serves it as it is' "201 $table_before" "$status $(table)"
+check 'the next start does not change it' "201 $table_before" "$status $(table)"
 check 'its timestamps have a time zone' 'timestamp with time zone' \
     "$(sql "select distinct data_type from information_schema.columns
         where table_name = 'tasks' and column_name like '%_at'")"
 as ada GET /api/tasks
-check 'which the time of New York does not matter to' true \
+check 'created_at does not depend on the time zone of the database' true \
     "$(json 'all(.[]; (.created_at[0:19] + "Z" | fromdate) - now | fabs < 60)')"
 stop_server
 
@@ -150,7 +151,7 @@ done
 for path in 1 2 3; do
     create ada "$path"
 done
-check 'servers that start together make one table' '201 3' "$status $(sql 'select count(*) from tasks')"
+check 'servers that start at the same time create one table' '201 3' "$status $(sql 'select count(*) from tasks')"
 # shellcheck disable=SC2086 # one word a process
 kill $first_servers
 # shellcheck disable=SC2086

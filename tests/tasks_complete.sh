@@ -1,4 +1,4 @@
-# User story: I tick a task off, and untick it when I was too fast.
+# User story: I mark a task as completed, or as pending again.
 # shellcheck shell=sh source=tests/lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -30,17 +30,17 @@ json='Content-Type: application/json'
 
 # --- Set ---
 
-completes 'true ticks it off' true --header "$json" --data-raw '{"completed":true}'
-completes 'true again leaves it ticked off' true --header "$json" --data-raw '{"completed":true}'
-completes 'false unticks it' false --header "$json" --data-raw '{"completed":false}'
-completes 'false again leaves it unticked' false --header "$json" --data-raw '{"completed":false}'
+completes 'true completes the task' true --header "$json" --data-raw '{"completed":true}'
+completes 'true again leaves it completed' true --header "$json" --data-raw '{"completed":true}'
+completes 'false makes it pending' false --header "$json" --data-raw '{"completed":false}'
+completes 'false again leaves it pending' false --header "$json" --data-raw '{"completed":false}'
 completes 'unknown fields are ignored' true --header "$json" --data-raw '{"completed":true,"title":"x","user_id":"eve"}'
-check 'and change nothing' milk "$(json .title)"
-completes 'when completed stands twice, the last one wins' false --data-raw '{"completed":true,"completed":false}'
+check 'unknown fields change nothing' milk "$(json .title)"
+completes 'a repeated completed: the last one is used' false --data-raw '{"completed":true,"completed":false}'
 completes 'a body is read as JSON whatever its Content-Type says' true --header 'Content-Type: text/plain' \
     --data-raw '{"completed":true}'
 
-# --- Toggle: the task is ticked off now ---
+# --- Toggle: the task is completed now ---
 
 completes 'no body toggles' false
 completes 'no body toggles back' true
@@ -48,18 +48,20 @@ completes 'an empty body with Content-Type: application/json toggles' false --he
 completes 'an empty body with Content-Length: 0 toggles' true --header "$json" --header 'Content-Length: 0'
 completes 'an empty body in chunks toggles' false --header "$json" --header 'Transfer-Encoding: chunked' --data-raw ''
 completes '{} toggles' true --header "$json" --data-raw '{}'
-completes '{} in white space toggles' false --data-raw ' { } '
+completes '{} between white space toggles' false --data-raw ' { } '
 completes 'a body of white space toggles' true --header "$json" --data-raw ' '
 completes 'a body of line breaks toggles' false --header "$json" --data-binary "$(printf '\r\n \t')"
 completes 'a body without completed toggles' true --data-raw '{"done":false}'
+completes 'a body of null toggles' false --header "$json" --data-raw null
+completes 'a body of null in white space toggles' true --data-raw ' null '
 
 path="/api/tasks/$id/complete?completed=true"
-completes 'completed in the query is not read' false
+completes 'a completed in the query is ignored' false
 path=/api/tasks/$id/complete/
-completes 'one trailing slash is forgiven' true
+completes 'one trailing slash is accepted' true
 path=/api/tasks/$id/complete
 
-# --- What the answer says ---
+# --- The answer ---
 
 as ada GET "/api/tasks/$id"
 before=$body
@@ -67,41 +69,41 @@ as ada PATCH "$path"
 answered=$body
 check 'the answer is JSON' '200 application/json' "$status $(header Content-Type)"
 check 'the answer has all seven members' 7 "$(json length)"
-check 'a toggle moves updated_at' true "$(json ".updated_at > ($before | .updated_at)")"
-check 'a toggle leaves everything else' true \
+check 'a toggle changes updated_at' true "$(json ".updated_at > ($before | .updated_at)")"
+check 'a toggle changes nothing else' true \
     "$(json "del(.completed, .updated_at) == ($before | del(.completed, .updated_at))")"
 as ada GET "/api/tasks/$id"
-check 'the answer is the task as it is now' "$answered" "$body"
+check 'the answer is the task after the change' "$answered" "$body"
 send ada PATCH "$path" "$(printf '%s' "$answered" | jq -c '{completed}')"
-check 'setting what is set moves updated_at, too' true "$(json ".updated_at > ($answered | .updated_at)")"
+check 'setting the same value changes updated_at' true "$(json ".updated_at > ($answered | .updated_at)")"
 
-# --- What does not hold changes nothing ---
+# --- An invalid body changes nothing ---
 
 for value in '"true"' '"false"' 1 0 null '""' '[]' '{}'; do
-    refused "a completed that is $value is no boolean" 'body.completed bool_type' "{\"completed\":$value}"
+    refused "completed: $value is not a boolean" 'body.completed bool_type' "{\"completed\":$value}"
 done
 for value in '[]' '"x"' true false 1; do
-    refused "a body of $value is no object" 'body model_attributes_type' "$value"
+    refused "the body $value is not an object" 'body model_attributes_type' "$value"
 done
-refused 'bad JSON is no toggle' 'body json_invalid' '{"completed":'
-refused 'a word is no toggle' 'body json_invalid' 'completed=true'
+refused 'malformed JSON does not toggle' 'body json_invalid' '{"completed":'
+refused 'text that is not JSON does not toggle' 'body json_invalid' 'completed=true'
 printf '\377' >"$work/json"
 as ada PATCH "$path" --data-binary "@$work/json"
-check 'a body that is no UTF-8 is a bad request' '400 BAD_REQUEST' "$(refusal)"
+check 'a body that is not UTF-8 is a 400' '400 BAD_REQUEST' "$(refusal)"
 { text_of 1048576 ' ' && printf '{}'; } >"$work/json"
 as ada PATCH "$path" --data-binary "@$work/json"
-check 'a body of more than 1 MiB is too large' '413 PAYLOAD_TOO_LARGE' "$(refusal)"
+check 'a body of more than 1 MiB is a 413' '413 PAYLOAD_TOO_LARGE' "$(refusal)"
 
-# --- Tasks that are not there ---
+# --- Absent tasks ---
 
 for other in 2147483647 2147483648 0 99999999999999999999; do
     as ada PATCH "/api/tasks/$other/complete"
-    check "a toggle of $other, which is not there" '404 RESOURCE_NOT_FOUND' "$(refusal)"
+    check "toggling the absent task $other is a 404" '404 RESOURCE_NOT_FOUND' "$(refusal)"
     send ada PATCH "/api/tasks/$other/complete" '{"completed":true}'
-    check "setting $other, which is not there" '404 RESOURCE_NOT_FOUND' "$(refusal)"
+    check "setting the absent task $other is a 404" '404 RESOURCE_NOT_FOUND' "$(refusal)"
 done
 
-# --- Two at once ---
+# --- Concurrent toggles ---
 
 as ada GET "/api/tasks/$id"
 before=$(json .completed)
@@ -114,4 +116,4 @@ done
 # shellcheck disable=SC2086 # one word a process
 wait $toggles
 as ada GET "/api/tasks/$id"
-check 'of ten toggles at once each one counts' "$before" "$(json .completed)"
+check 'ten concurrent toggles are all executed' "$before" "$(json .completed)"

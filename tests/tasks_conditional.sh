@@ -1,4 +1,4 @@
-# User story: two of my devices change the same task, and the slower one is told instead of undoing the other's change.
+# User story: two of my devices change the same task; the later one gets a 412 and does not undo the other's change.
 # shellcheck shell=sh source=tests/lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -18,14 +18,14 @@ novelty() {
     esac
 }
 
-# after_method: what of "PATCH/complete" comes behind the id
+# after_method: the part of "PATCH/complete" that follows the id
 after_method() {
     case $call in
         */*) echo "/${call#*/}" ;;
     esac
 }
 
-# renew: a task to be changed; sets $task and $seen, its tag
+# renew: creates a task; sets $task and $seen, its tag
 renew() {
     send ada POST /api/tasks '{"title":"milk","description":"oat"}'
     id=$(json .id)
@@ -33,7 +33,7 @@ renew() {
     seen=$(tag)
 }
 
-# overtake: somebody else is faster
+# overtake: another client changes the task first
 overtake() {
     send ada PUT "$task" '{"title":"cream"}'
 }
@@ -43,56 +43,56 @@ overtake() {
 renew
 check_that 'a new task has a strong tag' expr "$seen" : '"[0-9]*-[0-9]*"$'
 as ada GET "$task"
-check 'reading it shows the same' "200 $seen" "$status $(tag)"
+check 'GET has the same tag' "200 $seen" "$status $(tag)"
 as ada HEAD "$task"
-check 'so does HEAD' "200 $seen" "$status $(tag)"
+check 'HEAD has the same tag' "200 $seen" "$status $(tag)"
 for write in 'PUT|{"title":"milk"}' 'PATCH/complete|' 'PATCH/complete|{"completed":true}'; do
     call=${write%%|*}
     as ada GET "$task"
     seen=$(tag)
     send ada "${call%%/*}" "$task$(after_method)" "${write#*|}"
-    check "$write gives it another" '200 new' "$status $(novelty)"
+    check "$write changes the tag" '200 new' "$status $(novelty)"
     written=$(tag)
     as ada GET "$task"
-    check "$write tells the new one" "$written" "$(tag)"
+    check "$write answers with the new tag" "$written" "$(tag)"
 done
 send ada PUT "$task" '{}'
-check 'a write of nothing leaves it' "200 $written" "$status $(tag)"
+check 'PUT {} keeps the tag' "200 $written" "$status $(tag)"
 seen=$written
 sql "update tasks set title = 'by hand' where id = $id"
 as ada GET "$task"
-check 'what something else writes gives another, too' '200 new' "$status $(novelty)"
+check 'a write by another program changes the tag' '200 new' "$status $(novelty)"
 as ada GET /api/tasks
-check 'a list has none' '200 ' "$status $(tag)"
+check 'a list has no tag' '200 ' "$status $(tag)"
 as ada DELETE "$task"
-check 'nor has a deletion' '204 ' "$status $(tag)"
+check 'the answer to DELETE has no tag' '204 ' "$status $(tag)"
 
-# --- If-None-Match: I have it already ---
+# --- If-None-Match on a read ---
 
 renew
 for value in "$seen" "W/$seen" '*' "\"x\", $seen" ", $seen ,"; do
     as ada GET "$task" --header "If-None-Match: $value"
-    check "If-None-Match: $value is answered 304, with the tag and without a body" "304 $seen  no-store Origin 0" \
+    check "If-None-Match: $value is a 304 with the tag, without a body" "304 $seen  no-store Origin 0" \
         "$status $(tag) $(header Content-Type) $(header Cache-Control) $(header Vary) $(wc -c <"$body_file" | tr -d ' ')"
     as ada HEAD "$task" --header "If-None-Match: $value"
-    check "so it is to HEAD" "304 $seen" "$status $(tag)"
+    check "If-None-Match: $value of HEAD is a 304" "304 $seen" "$status $(tag)"
 done
 as ada GET "$task" --header 'If-None-Match: "x"'
-check 'with another tag the task comes' "200 $seen milk" "$status $(tag) $(json .title)"
+check 'If-None-Match with another tag gets the task' "200 $seen milk" "$status $(tag) $(json .title)"
 as ada GET "$task" --header 'If-None-Match: "x"' --header "If-None-Match: $seen"
-check 'the header may stand twice' 304 "$status"
+check 'If-None-Match may be sent twice' 304 "$status"
 overtake
 as ada GET "$task" --header "If-None-Match: $seen"
-check 'after a change the task comes' '200 cream' "$(answer .title)"
+check 'If-None-Match after a change gets the task' '200 cream' "$(answer .title)"
 as ada GET /api/tasks --header 'If-None-Match: *'
-check 'a list has no tag, and always comes' 200 "$status"
+check 'If-None-Match: * of a list is ignored' 200 "$status"
 as ada GET /api/tasks/2147483647 --header 'If-None-Match: *'
-check 'a task that is not there is not found' '404 RESOURCE_NOT_FOUND' "$(refusal)"
+check 'If-None-Match: * of an absent task is a 404' '404 RESOURCE_NOT_FOUND' "$(refusal)"
 
-# --- If-Match: only if it is still as I saw it ---
+# --- Both headers on a write ---
 
-# each_write STATUS HEADER…: what every write answers, each to a task of its own, overtaken where $overtaken says so; SEEN
-# stands for the tag
+# each_write STATUS HEADER…: every write with these headers, each on a new task, which another client has changed if
+# $overtaken is set. SEEN stands for the tag.
 each_write() {
     expected=$1
     shift
@@ -110,7 +110,7 @@ each_write() {
             412.*)
                 check "$write with $*" '412 PRECONDITION_FAILED' "$(refusal)"
                 as ada GET "$task"
-                check 'and nothing is changed' "200 $before" "$status $body"
+                check "$write with $*: nothing is changed" "200 $before" "$status $body"
                 ;;
             *) check "$write with $*" "$expected" "$(refusal)" ;;
         esac
@@ -139,24 +139,24 @@ each_write 2xx 'If-None-Match: SEEN'
 
 renew
 as ada GET "$task" --header 'If-Match: "x"'
-check 'a read may have the condition, too' '412 PRECONDITION_FAILED' "$(refusal)"
+check 'GET with an If-Match that fails is a 412' '412 PRECONDITION_FAILED' "$(refusal)"
 as ada GET "$task" --header "If-Match: $seen"
-check 'and gets the task if it holds' '200 milk' "$(answer .title)"
+check 'GET with an If-Match that holds gets the task' '200 milk' "$(answer .title)"
 first=$seen
 send ada PUT "$task" '{"title":"cream"}' --header "If-Match: $seen"
 send ada PUT "$task" '{"title":"butter"}' --header "If-Match: $(tag)"
-check 'the tag of an answer is good for the next write' '200 butter' "$(answer .title)"
+check 'the tag of an answer is valid for the next write' '200 butter' "$(answer .title)"
 send ada PUT "$task" '{"title":"milk","description":"oat"}'
 send ada PUT "$task" '{"title":"late"}' --header "If-Match: $first"
-check 'the same texts again are not the same state' '412 PRECONDITION_FAILED' "$(refusal)"
+check 'writing the same values back does not restore the tag' '412 PRECONDITION_FAILED' "$(refusal)"
 send ada PUT "$task" '{"title":""}' --header 'If-Match: "x"'
-check 'a body that does not hold is told first' '422 VALIDATION_ERROR body.title string_too_short' "$(violation)"
+check 'an invalid body is a 422 before the 412' '422 VALIDATION_ERROR body.title string_too_short' "$(violation)"
 send ada PUT /api/tasks/abc '{}' --header 'If-Match: "x"'
-check 'so is an id that is none' '422 VALIDATION_ERROR path.id int_parsing' "$(violation)"
+check 'an invalid id is a 422 before the 412' '422 VALIDATION_ERROR path.id int_parsing' "$(violation)"
 
-# --- A task that is not there, or another's ---
+# --- An absent task, and another user's ---
 
-# answer_to_bob METHOD PATH JSON VALUE: all that he can tell one answer from another by
+# answer_to_bob METHOD PATH JSON HEADER: the answer without the headers that differ between any two answers
 answer_to_bob() {
     send bob "$1" "$2" "$3" --header "$4"
     printf '%s\n%s\n' "$headers" "$body" | grep -v -e '^Date:' -e '^X-Request-Id:' -e '^Server-Timing:'
@@ -167,19 +167,20 @@ for value in "If-Match: $seen" 'If-Match: "x"' 'If-Match: *' 'If-None-Match: *' 
     for write in 'GET|' 'PUT|{"title":"mine now"}' 'PUT|{}' 'PATCH/complete|{}' 'PATCH/complete|{"completed":true}' 'DELETE|'; do
         call=${write%%|*}
         tail=$(after_method)
-        check "$write with $value: another's task is answered as an absent one" \
+        check "$write with $value: another user's task is answered like an absent one" \
             "$(answer_to_bob "${call%%/*}" "/api/tasks/2147483647$tail" "${write#*|}" "$value")" \
             "$(answer_to_bob "${call%%/*}" "$task$tail" "${write#*|}" "$value")"
         send bob "${call%%/*}" "$task$tail" "${write#*|}" --header "$value"
-        check 'which is 404' '404 RESOURCE_NOT_FOUND' "$(refusal)"
+        check "$write with $value: another user's task is a 404" '404 RESOURCE_NOT_FOUND' "$(refusal)"
     done
 done
 as ada GET "$task"
-check 'her task is as it was' "200 $seen" "$status $(tag)"
+check 'her task is unchanged' "200 $seen" "$status $(tag)"
 
-# --- At the same moment ---
+# --- Concurrent writes ---
 
-# blocked_by STATEMENT: a conditional PUT waits for a transaction that has changed the task; $status, $body of the PUT
+# blocked_by STATEMENT END: a conditional PUT waits for a transaction that has run STATEMENT and ends by END; prints the
+# status and the code or title of the PUT
 blocked_by() {
     renew
     mkfifo "$work/psql"
@@ -207,9 +208,9 @@ is_waited_for() {
 }
 
 change="update tasks set title = 'faster' where id = ID"
-check 'a change that is on its way is waited for' '412 PRECONDITION_FAILED' "$(blocked_by "$change" commit)"
-check 'one that is taken back does no harm' '200 mine' "$(blocked_by "$change" rollback)"
-check 'a deletion leaves nothing to be changed' '404 RESOURCE_NOT_FOUND' \
+check 'PUT waits for an open change; 412 after its commit' '412 PRECONDITION_FAILED' "$(blocked_by "$change" commit)"
+check 'PUT waits for an open change; 200 after its rollback' '200 mine' "$(blocked_by "$change" rollback)"
+check 'PUT waits for an open deletion; 404 after its commit' '404 RESOURCE_NOT_FOUND' \
     "$(blocked_by 'delete from tasks where id = ID' commit)"
 
 renew
@@ -223,7 +224,7 @@ for number in 1 2 3 4 5 6 7 8 9 10; do
 done
 # shellcheck disable=SC2086 # one word a process
 wait $racers
-check 'of ten that saw the same, one wins' '1 200, 9 412' \
+check 'of ten concurrent writes with the same tag, one succeeds' '1 200, 9 412' \
     "$(cat "$work"/race.* | sort | uniq -c | awk '{ printf "%s%s %s", sep, $1, $2; sep = ", " }')"
 
 # --- A page on another origin ---
@@ -231,11 +232,11 @@ check 'of ten that saw the same, one wins' '1 200, 9 412' \
 page='Origin: http://localhost:3000'
 request OPTIONS "$task" --header "$page" --header 'Access-Control-Request-Method: PUT' \
     --header 'Access-Control-Request-Headers: authorization, content-type, if-match'
-check 'a page may send both headers' 'Authorization, Content-Type, If-Match, If-None-Match' \
+check 'a preflight allows both headers' 'Authorization, Content-Type, If-Match, If-None-Match' \
     "$(header Access-Control-Allow-Headers)"
 as ada GET "$task" --header "$page"
-check_contains 'and may read the tag' ' ETag,' "$(header Access-Control-Expose-Headers)"
+check_contains 'a page may read the ETag' ' ETag,' "$(header Access-Control-Expose-Headers)"
 as ada GET "$task" --header "$page" --header 'If-None-Match: *'
-check 'it can read a 304' '304 http://localhost:3000' "$status $(header Access-Control-Allow-Origin)"
+check 'a page can read a 304' '304 http://localhost:3000' "$status $(header Access-Control-Allow-Origin)"
 as ada PUT "$task" --data-raw '{}' --header "$page" --header 'If-Match: "x"'
-check 'and a 412' '412 http://localhost:3000' "$status $(header Access-Control-Allow-Origin)"
+check 'a page can read a 412' '412 http://localhost:3000' "$status $(header Access-Control-Allow-Origin)"

@@ -1,4 +1,4 @@
-# User story: I write down a task, and it is kept exactly as I wrote it.
+# User story: I create a task, and it is stored exactly as I wrote it.
 # shellcheck shell=sh source=tests/lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -17,62 +17,62 @@ refused() {
     check "$1" "422 VALIDATION_ERROR $2" "$(violation)"
 }
 
-# --- What a new task is ---
+# --- A new task ---
 
 send ada POST /api/tasks '{"title":"Buy milk"}'
-check 'a title is enough' 201 "$status"
+check 'a title suffices' 201 "$status"
 check 'the answer is JSON' application/json "$(header Content-Type)"
 id=$(json .id)
-check 'Location says where the task is' "/api/tasks/$id" "$(header Location)"
+check 'Location is the path of the task' "/api/tasks/$id" "$(header Location)"
 check 'a task has these seven members and no other' \
     'completed created_at description id title updated_at user_id' "$(json 'keys | join(" ")')"
-check 'they are of these types' 'boolean string null number string string string' \
+check 'the members have these types' 'boolean string null number string string string' \
     "$(json '[.completed, .created_at, .description, .id, .title, .updated_at, .user_id | type] | join(" ")')"
-check 'the id is a whole number from 1' true "$(json '.id >= 1 and (.id | floor) == .id')"
-check 'its user is who the token names' ada "$(json .user_id)"
-check 'it is not completed' false "$(json .completed)"
-check 'it was created when it was updated' true "$(json '.created_at == .updated_at')"
+check 'the id is an integer of at least 1' true "$(json '.id >= 1 and (.id | floor) == .id')"
+check 'user_id is the user of the token' ada "$(json .user_id)"
+check 'a new task is not completed' false "$(json .completed)"
+check 'created_at equals updated_at' true "$(json '.created_at == .updated_at')"
 check 'timestamps are RFC 3339 in UTC with microseconds' true \
     "$(json '.created_at | test("^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{6}Z$")')"
-check 'it was created just now' true "$(json '(.created_at[0:19] + "Z" | fromdate) - now | fabs < 60')"
+check 'created_at is now' true "$(json '(.created_at[0:19] + "Z" | fromdate) - now | fabs < 60')"
 task=$body
 as ada GET "$(header Location)"
-check 'at its Location there is the same task' "200 $task" "$status $body"
+check 'GET of the Location has the same task' "200 $task" "$status $body"
 first=$id
 send ada POST /api/tasks '{"title":"Buy milk"}'
-check 'the same title again is another task' '201 true' "$(answer ".id > $first")"
+check 'the same title again creates another task' '201 true' "$(answer ".id > $first")"
 send ada POST /api/tasks/ '{"title":"x"}'
-check 'one trailing slash is forgiven' 201 "$status"
+check 'one trailing slash is accepted' 201 "$status"
 
-created 'a description is kept' 'oat' .description '{"title":"milk","description":"oat"}'
-created 'a description of null is null' null .description '{"title":"milk","description":null}'
-created 'an empty description is not null' '""' '.description | tojson' '{"title":"milk","description":""}'
+created 'a description is stored' 'oat' .description '{"title":"milk","description":"oat"}'
+created 'description: null is stored as null' null .description '{"title":"milk","description":null}'
+created 'an empty description is stored as empty' '""' '.description | tojson' '{"title":"milk","description":""}'
 created 'a description is not trimmed' '"  oat \n"' '.description | tojson' '{"title":"milk","description":"  oat \n"}'
-created 'a task can be completed from the start' true .completed '{"title":"milk","completed":true}'
-created 'completed may be said to be false' false .completed '{"title":"milk","completed":false}'
+created 'a task can be created with completed: true' true .completed '{"title":"milk","completed":true}'
+created 'a task can be created with completed: false' false .completed '{"title":"milk","completed":false}'
 
 # --- The title ---
 
 created 'white space around a title is trimmed' '"a  b"' '.title | tojson' '{"title":" \t\r\n a  b \n"}'
-created 'the white space of other scripts is trimmed, too' '"a"' '.title | tojson' '{"title":"\u3000\u00a0\u2003a\u2028"}'
-created 'a title of one character is long enough' 1 '.title | length' '{"title":"x"}'
-created 'a title of 255 letters is not too long' 255 '.title | length' "{\"title\":\"$(text_of 255 x)\"}"
-created 'a title of 255 emoji is not too long: characters count, not bytes' 255 '.title | length' \
+created 'Unicode white space is trimmed' '"a"' '.title | tojson' '{"title":"\u3000\u00a0\u2003a\u2028"}'
+created 'a title of 1 character is accepted' 1 '.title | length' '{"title":"x"}'
+created 'a title of 255 letters is accepted' 255 '.title | length' "{\"title\":\"$(text_of 255 x)\"}"
+created 'a title of 255 emoji is accepted: characters are counted, not bytes' 255 '.title | length' \
     "{\"title\":\"$(text_of 255 🦀)\"}"
-created 'a title of 255 characters may have white space around it' 255 '.title | length' \
+created 'a title of 255 characters between white space is accepted' 255 '.title | length' \
     "{\"title\":\"   $(text_of 255 x)   \"}"
 accented=$(printf 'e\314\201') # two characters
-created 'a combining mark is a character' 255 '.title | length' "{\"title\":\"x$(text_of 127 "$accented")\"}"
+created 'a combining mark counts as a character' 255 '.title | length' "{\"title\":\"x$(text_of 127 "$accented")\"}"
 refused 'a title of 256 letters is too long' 'body.title string_too_long' "{\"title\":\"$(text_of 256 x)\"}"
 refused 'a title of 256 emoji is too long' 'body.title string_too_long' "{\"title\":\"$(text_of 256 🦀)\"}"
 refused 'a title of 128 letters with as many combining marks is too long' 'body.title string_too_long' \
     "{\"title\":\"$(text_of 128 "$accented")\"}"
 refused 'a title is required' 'body.title missing' '{}'
 refused 'an empty title is too short' 'body.title string_too_short' '{"title":""}'
-refused 'a title of white space is too short' 'body.title string_too_short' '{"title":" \t\n\u3000"}'
-refused 'a NUL character in a title cannot be stored' 'body.title string_nul' '{"title":"a\u0000b"}'
+refused 'a title of white space only is too short' 'body.title string_too_short' '{"title":" \t\n\u3000"}'
+refused 'a NUL character in a title is a 422' 'body.title string_nul' '{"title":"a\u0000b"}'
 for value in null 1 1.5 true '["x"]' '{"a":"x"}'; do
-    refused "a title that is $value is no text" 'body.title string_type' "{\"title\":$value}"
+    refused "title: $value is not a string" 'body.title string_type' "{\"title\":$value}"
 done
 
 # --- The description ---
@@ -85,28 +85,28 @@ description_of() {
 
 for character in x 🦀 ע; do
     description_of 10000 "$character"
-    check "a description of 10,000 times $character is not too long" '201 10000' "$(answer '.description | length')"
+    check "a description of 10,000 times $character is accepted" '201 10000' "$(answer '.description | length')"
     description_of 10001 "$character"
     check "a description of 10,001 times $character is too long" \
         '422 VALIDATION_ERROR body.description string_too_long' "$(violation)"
 done
-refused 'a NUL character in a description cannot be stored' 'body.description string_nul' \
+refused 'a NUL character in a description is a 422' 'body.description string_nul' \
     '{"title":"x","description":"\u0000"}'
 for value in 1 true '["x"]' '{"a":"x"}'; do
-    refused "a description that is $value is no text" 'body.description string_type' \
+    refused "description: $value is not a string" 'body.description string_type' \
         "{\"title\":\"x\",\"description\":$value}"
 done
 
 # --- completed ---
 
 for value in '"true"' '"false"' 1 0 null '""' '[]' '{}'; do
-    refused "a completed that is $value is no boolean" 'body.completed bool_type' "{\"title\":\"x\",\"completed\":$value}"
+    refused "completed: $value is not a boolean" 'body.completed bool_type' "{\"title\":\"x\",\"completed\":$value}"
 done
-refused 'everything that is wrong is said at once' \
+refused 'all errors are in one answer' \
     'body.title string_too_short, body.description string_type, body.completed bool_type' \
     '{"title":"","description":1,"completed":"no"}'
 
-# --- Every text comes back byte for byte ---
+# --- Text is returned byte for byte ---
 
 # kept KIND TEXT
 kept() {
@@ -120,97 +120,97 @@ kept() {
     check_that "a description keeps $1" cmp "$work/expected" "$work/description"
 }
 
-kept 'emoji, families and flags of several characters, too' '🦀🎉 👩‍👩‍👧‍👦 🏳️‍🌈 👋🏽 1️⃣'
-kept 'text from right to left' 'שלום עולם مرحبا بالعالم'
-kept 'marks of direction' "$(printf 'a\342\200\217(\327\220)\342\200\216b\342\200\256c')"
-kept 'a letter with a combining mark, which is not composed' "$(printf 'e\314\201 A\314\212 \352\260\200\341\206\250')"
-kept 'a composed letter, which is not taken apart' "$(printf '\303\251 \303\205 \342\204\253 \357\254\201')"
+kept 'emoji, also of several characters' '🦀🎉 👩‍👩‍👧‍👦 🏳️‍🌈 👋🏽 1️⃣'
+kept 'right-to-left text' 'שלום עולם مرحبا بالعالم'
+kept 'direction marks' "$(printf 'a\342\200\217(\327\220)\342\200\216b\342\200\256c')"
+kept 'a decomposed letter' "$(printf 'e\314\201 A\314\212 \352\260\200\341\206\250')"
+kept 'a composed letter' "$(printf '\303\251 \303\205 \342\204\253 \357\254\201')"
 kept 'many combining marks on one letter' "$(printf 'Z\315\221\315\253\314\203\314\244a\314\220')"
-kept 'the scripts of the world' '中文 日本語 한국어 ไทย हिन्दी Ελληνικά Кириллица'
-kept 'characters beyond the basic plane' '𝒜 𠜎 𐍈'
-kept 'characters that nobody sees' "$(printf 'a\342\200\213b\342\200\214c\342\200\215d\357\273\277e\302\255f\342\200\250g')"
+kept 'many scripts' '中文 日本語 한국어 ไทย हिन्दी Ελληνικά Кириллица'
+kept 'characters outside the basic plane' '𝒜 𠜎 𐍈'
+kept 'invisible characters' "$(printf 'a\342\200\213b\342\200\214c\342\200\215d\357\273\277e\302\255f\342\200\250g')"
 kept 'quotes and backslashes' "\"'\`\\ \\n \\u0041 \\\\ \"\" ''"
 kept 'SQL' "'; drop table tasks; -- \$1 %s \\x00"
 kept 'markup' '<script>alert(1)</script> &amp; <!-- -->'
 kept 'wildcards' '100% _ * ? [a-z]'
-created 'control characters are kept' '"a\u0001\u001f\u007fb"' '.title | tojson' '{"title":"a\u0001\u001f\u007fb"}'
+created 'control characters are stored' '"a\u0001\u001f\u007fb"' '.title | tojson' '{"title":"a\u0001\u001f\u007fb"}'
 created 'a surrogate pair is one character' 🦀 .title '{"title":"\ud83e\udd80"}'
-refused 'half a surrogate pair is no text' 'body json_invalid' '{"title":"\ud83e"}'
+refused 'half a surrogate pair is not JSON' 'body json_invalid' '{"title":"\ud83e"}'
 
 # --- The body ---
 
-refused 'a body of null is no object' 'body model_attributes_type' null
-refused 'a body of [] is no object' 'body model_attributes_type' '[]'
-refused 'a body of ["x"] is no object' 'body model_attributes_type' '["x"]'
-refused 'a body of "x" is no object' 'body model_attributes_type' '"x"'
-refused 'a body of 1 is no object' 'body model_attributes_type' 1
-refused 'a body of true is no object' 'body model_attributes_type' true
-refused 'an empty body is no JSON' 'body json_invalid' ''
-refused 'a body of white space is no JSON' 'body json_invalid' '   '
-refused 'a body cut short is no JSON' 'body json_invalid' '{"title":"x"'
-refused 'a body that goes on is no JSON' 'body json_invalid' '{"title":"x"}}'
-refused 'single quotes are no JSON' 'body json_invalid' "{'title':'x'}"
-refused 'a comma too many is no JSON' 'body json_invalid' '{"title":"x",}'
-refused 'a form is no JSON' 'body json_invalid' 'title=x'
-refused 'NaN is no JSON' 'body json_invalid' '{"title":"x","n":NaN}'
+refused 'a body of null is not an object' 'body model_attributes_type' null
+refused 'a body of [] is not an object' 'body model_attributes_type' '[]'
+refused 'a body of ["x"] is not an object' 'body model_attributes_type' '["x"]'
+refused 'a body of "x" is not an object' 'body model_attributes_type' '"x"'
+refused 'a body of 1 is not an object' 'body model_attributes_type' 1
+refused 'a body of true is not an object' 'body model_attributes_type' true
+refused 'an empty body is not JSON' 'body json_invalid' ''
+refused 'a body of white space is not JSON' 'body json_invalid' '   '
+refused 'a truncated body is not JSON' 'body json_invalid' '{"title":"x"'
+refused 'a body with a trailing brace is not JSON' 'body json_invalid' '{"title":"x"}}'
+refused 'single quotes are not JSON' 'body json_invalid' "{'title':'x'}"
+refused 'a trailing comma is not JSON' 'body json_invalid' '{"title":"x",}'
+refused 'a form is not JSON' 'body json_invalid' 'title=x'
+refused 'NaN is not JSON' 'body json_invalid' '{"title":"x","n":NaN}'
 send ada POST /api/tasks "$(printf '{\n  "title": x}')"
-check_contains 'bad JSON is told with its line' 'line 2' "$(json '.detail[0].msg')"
-check_contains 'bad JSON is told with its column' 'column 12' "$(json '.detail[0].msg')"
+check_contains 'the error of malformed JSON has the line' 'line 2' "$(json '.detail[0].msg')"
+check_contains 'the error of malformed JSON has the column' 'column 12' "$(json '.detail[0].msg')"
 
 created 'unknown fields are ignored' 'x' .title \
     '{"title":"x","priority":"high","tags":["a"],"due_date":null,"nested":{"title":"y"},"user_id":7}'
-created 'created_at and updated_at are not the client'\''s to say' true '.created_at > "2020" and .updated_at > "2020"' \
+created 'created_at and updated_at of the client are ignored' true '.created_at > "2020" and .updated_at > "2020"' \
     '{"title":"x","created_at":"1999-01-01T00:00:00Z","updated_at":"1999-01-01T00:00:00Z"}'
-created 'when a field stands twice, the last one wins' b .title '{"title":"a","title":"b"}'
-created 'a bad value that a good one follows does not matter' b .title '{"title":1,"title":"b"}'
-refused 'a good value that a bad one follows does not help' 'body.title string_type' '{"title":"b","title":1}'
-created 'an escaped field name is the same name' x .title '{"\u0074itle":"x"}'
-refused 'a field name is compared exactly' 'body.title missing' '{"Title":"x"}'
+created 'a repeated field: the last one is used' b .title '{"title":"a","title":"b"}'
+created 'a repeated field: an earlier invalid value is ignored' b .title '{"title":1,"title":"b"}'
+refused 'a repeated field: the last value must be valid' 'body.title string_type' '{"title":"b","title":1}'
+created 'a field name may be escaped' x .title '{"\u0074itle":"x"}'
+refused 'field names are case-sensitive' 'body.title missing' '{"Title":"x"}'
 
 for type in text/plain application/x-www-form-urlencoded 'application/json; charset=utf-8' 'application/xml' nonsense; do
     as ada POST /api/tasks --header "Content-Type: $type" --data-raw '{"title":"x"}'
-    check "a body is read as JSON where its Content-Type is $type" 201 "$status"
+    check "a body is read as JSON with Content-Type: $type" 201 "$status"
 done
 as ada POST /api/tasks --header 'Content-Type:' --data-raw '{"title":"x"}'
-check 'a body is read as JSON where it has no Content-Type' 201 "$status"
+check 'a body is read as JSON without Content-Type' 201 "$status"
 as ada POST /api/tasks --header 'Transfer-Encoding: chunked' --data-raw '{"title":"chunked"}'
 check 'a body may be chunked' '201 chunked' "$(answer .title)"
 
 printf '{"title":"a\377b"}' >"$work/json"
 as ada POST /api/tasks --data-binary "@$work/json"
-check 'a body that is no UTF-8 is a bad request' '400 BAD_REQUEST' "$(refusal)"
+check 'a body that is not UTF-8 is a 400' '400 BAD_REQUEST' "$(refusal)"
 printf '{"title":"x","unknown":"\355\240\200"}' >"$work/json"
 as ada POST /api/tasks --data-binary "@$work/json"
-check 'a surrogate in UTF-8 is none' '400 BAD_REQUEST' "$(refusal)"
+check 'a surrogate encoded in UTF-8 is a 400' '400 BAD_REQUEST' "$(refusal)"
 
 # --- Limits ---
 
-# body_of BYTES: a good body of this size
+# body_of BYTES: a valid body of this size
 body_of() {
     { printf '{"title":"large","unknown":"' && text_of $(($1 - 30)) x && printf '"}'; } >"$work/json"
 }
 body_of 1048576
 check 'the body for the next check has 1 MiB' 1048576 "$(wc -c <"$work/json" | tr -d ' ')"
 as ada POST /api/tasks --data-binary "@$work/json"
-check 'a body of 1 MiB is read' '201 large' "$(answer .title)"
+check 'a body of 1 MiB is accepted' '201 large' "$(answer .title)"
 body_of 1048577
 as ada POST /api/tasks --data-binary "@$work/json"
-check 'a body of 1 MiB and a byte is too large' '413 PAYLOAD_TOO_LARGE' "$(refusal)"
+check 'a body of 1 MiB and 1 byte is a 413' '413 PAYLOAD_TOO_LARGE' "$(refusal)"
 as ada POST /api/tasks --data-binary "@$work/json" --header 'Transfer-Encoding: chunked'
-check 'so it is when it comes in chunks' '413 PAYLOAD_TOO_LARGE' "$(refusal)"
+check 'the same body in chunks is a 413' '413 PAYLOAD_TOO_LARGE' "$(refusal)"
 request POST /api/tasks --data-binary "@$work/json"
-check_contains 'so it is for strangers, or they are strangers first' "$status" '401 413'
+check_contains 'the same body without a token is a 401 or 413' "$status" '401 413'
 
 text_of 100000 '[' >"$work/json"
 as ada POST /api/tasks --data-binary "@$work/json"
-check 'deep nesting does not hold' '422 VALIDATION_ERROR body json_invalid' "$(violation)"
+check 'unclosed deep nesting is not JSON' '422 VALIDATION_ERROR body json_invalid' "$(violation)"
 { printf '{"title":"x","unknown":' && text_of 100000 '{"a":' && printf 1 && text_of 100001 '}'; } >"$work/json"
 as ada POST /api/tasks --data-binary "@$work/json"
-check 'deep nesting in an unknown field is ignored with it' '201 x' "$(answer .title)"
+check 'deep nesting in an unknown field is ignored' '201 x' "$(answer .title)"
 { printf '{"title":' && text_of 100000 '[' && text_of 100000 ']' && printf '}'; } >"$work/json"
 as ada POST /api/tasks --data-binary "@$work/json"
-check 'deep nesting in the title does not hold' 422 "$status"
+check 'deep nesting in the title is a 422' 422 "$status"
 { text_of 100000 '[' && text_of 100000 ']'; } >"$work/json"
 as ada POST /api/tasks --data-binary "@$work/json"
-check 'deep nesting that comes to an end is no object either' 422 "$status"
-created 'and the server goes on' x .title '{"title":"x"}'
+check 'a deeply nested array is a 422' 422 "$status"
+created 'the server still works' x .title '{"title":"x"}'

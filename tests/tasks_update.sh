@@ -1,18 +1,18 @@
-# User story: I change a task, and what I do not mention stays as it is.
+# User story: I change some fields of a task, and the others keep their values.
 # shellcheck shell=sh source=tests/lib.sh
 . "$(dirname "$0")/lib.sh"
 
 start_database
 start_server
 
-# renew: a task to be changed
+# renew: creates the task to be changed
 renew() {
     send ada POST /api/tasks '{"title":"milk","description":"oat","completed":true}'
     id=$(json .id)
     before=$body
 }
 
-# part: what a client may change of a task
+# part: the members that a client can change
 part='[.title, .description, .completed] | tojson'
 
 # updated NAME EXPECTED_PART JSON
@@ -40,31 +40,32 @@ updated 'title and description' '["cream","soy",true]' '{"title":"cream","descri
 updated 'title and completed' '["cream","oat",false]' '{"title":"cream","completed":false}'
 updated 'description and completed' '["milk","soy",false]' '{"description":"soy","completed":false}'
 updated 'all three' '["cream","soy",false]' '{"title":"cream","description":"soy","completed":false}'
-updated 'null takes a description away' '["milk",null,true]' '{"description":null}'
-updated 'an empty description is not null' '["milk","",true]' '{"description":""}'
+updated 'null removes a description' '["milk",null,true]' '{"description":null}'
+updated 'an empty description is stored as empty' '["milk","",true]' '{"description":""}'
 updated 'a title is trimmed, a description is not' '["cream"," soy ",true]' '{"title":" cream\n","description":" soy "}'
 updated 'unknown fields are ignored' '["cream","oat",true]' '{"title":"cream","priority":"high","tags":[]}'
-updated 'when a field stands twice, the last one wins' '["b","oat",true]' '{"title":"a","title":"b"}'
+updated 'a repeated field: the last one is used' '["b","oat",true]' '{"title":"a","title":"b"}'
 updated 'emoji, right-to-left text and quotes are kept' "[\"🦀 שלום '\",\"oat\",true]" "{\"title\":\"🦀 שלום '\"}"
-updated 'a title of 255 emoji is not too long' "[\"$(text_of 255 🦀)\",\"oat\",true]" "{\"title\":\"$(text_of 255 🦀)\"}"
+updated 'a title of 255 emoji is accepted' \
+    "[\"$(text_of 255 🦀)\",\"oat\",true]" "{\"title\":\"$(text_of 255 🦀)\"}"
 
-# --- What the answer says ---
+# --- The answer ---
 
 renew
 send ada PUT "/api/tasks/$id" '{"title":"cream"}'
 answered=$body
 check 'the answer is JSON' '200 application/json' "$status $(header Content-Type)"
 check 'the answer has all seven members' 7 "$(json length)"
-check 'updated_at moves' true "$(json ".updated_at > $(printf '%s' "$before" | jq .updated_at)")"
-check 'created_at, id and user stay' true \
+check 'updated_at is later' true "$(json ".updated_at > $(printf '%s' "$before" | jq .updated_at)")"
+check 'created_at, id and user_id stay' true \
     "$(json "[.created_at, .id, .user_id] == ($before | [.created_at, .id, .user_id])")"
 as ada GET "/api/tasks/$id"
-check 'the answer is the task as it is now' "$answered" "$body"
+check 'the answer is the task after the change' "$answered" "$body"
 send ada PUT "/api/tasks/$id" '{"title":"cream"}'
-check 'updated_at moves when the same is written again' true \
+check 'updated_at is later when the same value is written' true \
     "$(json ".updated_at > $(printf '%s' "$answered" | jq .updated_at)")"
 send ada PUT "/api/tasks/$id/" '{"title":"butter"}'
-check 'one trailing slash is forgiven' '200 butter' "$(answer .title)"
+check 'one trailing slash is accepted' '200 butter' "$(answer .title)"
 
 renew
 for nothing in '{}' '{"priority":1}' '{"user_id":"eve"}'; do
@@ -72,7 +73,7 @@ for nothing in '{}' '{"priority":1}' '{"user_id":"eve"}'; do
     check "$nothing changes nothing, not even updated_at" "200 $before" "$status $body"
 done
 send ada PUT "/api/tasks/$id" '{"id":1,"user_id":"eve","created_at":"1999-01-01T00:00:00Z","updated_at":"1999-01-01T00:00:00Z","title":"x"}'
-check 'id, user and timestamps are not the client'\''s to change' true \
+check 'id, user_id and timestamps of the client are ignored' true \
     "$(json "[.created_at, .id, .user_id] == ($before | [.created_at, .id, .user_id]) and .updated_at > .created_at")"
 as ada PUT "/api/tasks/$id" --header 'Content-Type: text/plain' --data-raw '{"title":"plain"}'
 check 'a body is read as JSON whatever its Content-Type says' '200 plain' "$(answer .title)"
@@ -81,9 +82,9 @@ renew
 create ada 'another'
 send ada PUT "/api/tasks/$(printf '%s' "$before" | jq .id)" '{"title":"cream"}'
 as ada GET "/api/tasks/$id"
-check 'my other tasks stay as they are' '200 another' "$(answer .title)"
+check 'other tasks keep their values' '200 another' "$(answer .title)"
 
-# --- What does not hold changes nothing ---
+# --- An invalid body changes nothing ---
 
 refused 'a title of null' 'body.title string_type' '{"title":null,"completed":false}'
 refused 'an empty title' 'body.title string_too_short' '{"title":""}'
@@ -97,8 +98,8 @@ refused 'a NUL character in a description' 'body.description string_nul' '{"desc
 refused 'completed as text' 'body.completed bool_type' '{"completed":"false"}'
 refused 'completed as a number' 'body.completed bool_type' '{"completed":0}'
 refused 'completed as null' 'body.completed bool_type' '{"completed":null}'
-refused 'a good field does not help a bad one' 'body.completed bool_type' '{"title":"cream","completed":1}'
-refused 'everything that is wrong is said at once' \
+refused 'a valid field beside an invalid one' 'body.completed bool_type' '{"title":"cream","completed":1}'
+refused 'all errors are in one answer' \
     'body.title string_too_short, body.description string_type, body.completed bool_type' \
     '{"title":"","description":[],"completed":"no"}'
 refused 'a body of null' 'body model_attributes_type' null
@@ -106,25 +107,25 @@ refused 'a body of []' 'body model_attributes_type' '[]'
 refused 'a body of "x"' 'body model_attributes_type' '"x"'
 refused 'a body of 1' 'body model_attributes_type' 1
 refused 'an empty body' 'body json_invalid' ''
-refused 'bad JSON' 'body json_invalid' '{"title":"cream"'
+refused 'malformed JSON' 'body json_invalid' '{"title":"cream"'
 
 renew
 printf '{"title":"\300\200"}' >"$work/json"
 as ada PUT "/api/tasks/$id" --data-binary "@$work/json"
-check 'a body that is no UTF-8 is a bad request' '400 BAD_REQUEST' "$(refusal)"
+check 'a body that is not UTF-8 is a 400' '400 BAD_REQUEST' "$(refusal)"
 { printf '{"title":"cream","x":"' && text_of 1048576 x && printf '"}'; } >"$work/json"
 as ada PUT "/api/tasks/$id" --data-binary "@$work/json"
-check 'a body of more than 1 MiB is too large' '413 PAYLOAD_TOO_LARGE' "$(refusal)"
+check 'a body of more than 1 MiB is a 413' '413 PAYLOAD_TOO_LARGE' "$(refusal)"
 as ada GET "/api/tasks/$id"
-check 'neither changes anything' "200 $before" "$status $body"
+check 'a 400 and a 413 change nothing' "200 $before" "$status $body"
 
-# --- Tasks that are not there ---
+# --- Absent tasks ---
 
 for json in '{"title":"cream"}' '{}'; do
     send ada PUT /api/tasks/2147483647 "$json"
-    check "$json for a task that is not there" '404 RESOURCE_NOT_FOUND' "$(refusal)"
+    check "$json for an absent task is a 404" '404 RESOURCE_NOT_FOUND' "$(refusal)"
     send ada PUT /api/tasks/99999999999999999999 "$json"
-    check "$json for an id beyond all integers" '404 RESOURCE_NOT_FOUND' "$(refusal)"
+    check "$json for an id out of range is a 404" '404 RESOURCE_NOT_FOUND' "$(refusal)"
 done
 as ada GET /api/tasks
 check 'PUT never creates a task' '200 0' "$(answer '[.[] | select(.id > 2000000000)] | length')"

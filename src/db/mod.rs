@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 use r2d2::{NopErrorHandler, Pool, PooledConnection};
-use tokio_postgres::Row;
+pub use tokio_postgres::Row;
 
 use availability::{Availability, DOWN_AFTER};
 use connection::PING_TIMEOUT;

@@ -9,8 +9,9 @@ use log::error;
 use super::scheduler::{Batch, BatchClass, Owner};
 use super::{Dispatcher, PendingRequest, authorization, fault_point, now_seconds};
 use crate::auth::{AuthError, Identity, Lookup, UserId};
-use crate::db::{BatchOutcome, DbError, Statement};
+use crate::db::{BatchOutcome, DbError, Row, Statement};
 use crate::http::error::ApiError;
+use crate::http::preconditions::Preconditions;
 use crate::http::{Response, preconditions, read_body};
 use crate::ops::log::enter_request;
 use crate::tasks::handlers::{self, Rendered, TaskCall, TaskPlan};
@@ -147,7 +148,9 @@ impl Dispatcher {
         fault_point("plan", &job.pending.id);
         let request = &mut job.pending.request;
         let body = if job.call.has_body() { read_body(request) } else { Ok(String::new()) };
-        let plan = body.and_then(|body| handlers::plan(&job.user, &job.call, &body, preconditions(request)?));
+        let preconditions =
+            if job.call.has_preconditions() { preconditions(request) } else { Ok(Preconditions::default()) };
+        let plan = body.and_then(|body| handlers::plan(&job.user, &job.call, &body, preconditions?));
         match plan {
             Ok(plan) => Some((job, plan)),
             Err(error) => {
@@ -206,7 +209,7 @@ impl Dispatcher {
     }
 
     /// Answers a request with what its statement returned.
-    fn finish(&self, planned: Planned, result: Result<Vec<tokio_postgres::Row>, DbError>, duration: Duration) {
+    fn finish(&self, planned: Planned, result: Result<Vec<Row>, DbError>, duration: Duration) {
         let (mut job, plan) = planned;
         job.pending.log.database.add(duration);
         let scope = enter_request(Arc::clone(&job.pending.id));

@@ -1,33 +1,33 @@
-//! Cross-origin resource sharing: which pages may read our answers.
+//! Cross-origin resource sharing (CORS): which pages may read the responses.
 //!
-//! Pure. The frontend sends credentials, so a browser takes `*` literally in each of these headers (Fetch standard,
-//! "CORS protocol and credentials"): everything is written out, and the origin is echoed.
+//! No I/O. With credentials a browser takes `*` literally in these headers (Fetch standard, "CORS protocol and credentials").
+//! So each list is written out, and the origin is echoed.
 
 use std::fmt;
 use std::net::Ipv6Addr;
 
 use crate::http::Response;
 
-/// How long a browser may remember a preflight, in seconds. Chromium caps it at this value.
+/// How long a browser may cache a preflight, in seconds: the most that Chromium accepts.
 const PREFLIGHT_MAX_AGE_SECONDS: &str = "7200";
-/// What a page may do.
+/// Methods that a page may use.
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
-/// What a page may always send; what a preflight asks for beyond is added.
+/// Request headers that a page may always send. Others that a preflight asks for are added.
 const REQUEST_HEADERS: [&str; 4] = ["Authorization", "Content-Type", "If-Match", "If-None-Match"];
-/// How many of the headers that a preflight asks for are looked at. A page has a handful; each is compared with those before it.
-const MAX_ASKED_HEADERS: usize = 64;
-/// What a page may read beside the body.
+/// The most requested headers that are read. Each is compared with those before it, so their number must be bounded.
+const MAX_REQUESTED_HEADERS: usize = 64;
+/// Response headers that a page may read.
 const RESPONSE_HEADERS: &str =
     "WWW-Authenticate, Location, ETag, Retry-After, X-Total-Count, X-Request-Id, Server-Timing";
 
-/// The origins whose pages may read our answers.
+/// The allowed origins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     any: bool,
     origins: Vec<Pattern>,
 }
 
-/// An origin, or the two halves of one around a `*` that stands for a part of one host label.
+/// An origin, or the parts before and after a `*` that stands for a part of one host label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Pattern {
     Exact(String),
@@ -50,7 +50,7 @@ fn is_label_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'-'
 }
 
-/// An entry of the list of origins that is none; says which and why.
+/// An invalid entry of the list of origins, with the cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadOrigin {
     entry: String,
@@ -67,7 +67,7 @@ impl Policy {
     /// Reads a comma-separated list of origins. Trailing slashes and default ports are dropped, as browsers do.
     ///
     /// # Errors
-    /// The entries that are no origin.
+    /// The invalid entries.
     pub fn parse(list: &str) -> Result<Self, Vec<BadOrigin>> {
         let mut policy = Self { any: false, origins: Vec::new() };
         let mut bad = Vec::new();
@@ -83,15 +83,15 @@ impl Policy {
         if bad.is_empty() { Ok(policy) } else { Err(bad) }
     }
 
-    /// The origin to name in the answer, or `None` when this page may not read it. `null`, the origin of sandboxed
-    /// and local pages, stands for everybody and is never allowed.
+    /// The origin to name in the response; `None` if it is not allowed. `null` is the origin of all sandboxed and local
+    /// pages, and is never allowed.
     pub fn allowed_origin<'o>(&self, origin: Option<&'o str>) -> Option<&'o str> {
         let origin = origin.filter(|origin| *origin != "null" && is_header_text(origin))?;
         (self.any || self.origins.iter().any(|pattern| pattern.matches(origin))).then_some(origin)
     }
 }
 
-/// Whether a value can be sent back in a header as it came.
+/// Whether a value can be echoed in a header.
 fn is_header_text(value: &str) -> bool {
     !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic())
 }
@@ -111,7 +111,7 @@ fn parse_pattern(entry: &str) -> Result<Pattern, &'static str> {
     match authority.split_once('*') {
         None => Ok(Pattern::Exact(origin_of(scheme, authority))),
         Some((_, after)) if after.contains('*') => Err("has more than one `*`"),
-        Some((_, after)) if !is_in_a_domain(after) => Err("has its `*` outside a sub-domain"),
+        Some((_, after)) if !is_subdomain_suffix(after) => Err("has its `*` outside a sub-domain"),
         Some((before, after)) => Ok(Pattern::Wildcard(origin_of(scheme, before), after.to_owned())),
     }
 }
@@ -120,13 +120,13 @@ fn origin_of(scheme: &str, authority: &str) -> String {
     format!("{scheme}://{authority}")
 }
 
-/// RFC 3986, section 3.1. An app's own, such as `capacitor://localhost`, is one too.
+/// A scheme (RFC 3986, section 3.1). Apps use their own, such as `capacitor://localhost`.
 fn is_scheme(scheme: &str) -> bool {
     scheme.starts_with(|first: char| first.is_ascii_lowercase())
         && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
-/// A host, or an IPv6 address in brackets, and a port if there is one.
+/// A host or an IPv6 address in brackets, and an optional port.
 fn is_authority(authority: &str) -> bool {
     let is_address = |address: &str| address.parse::<Ipv6Addr>().is_ok();
     let is_name =
@@ -145,13 +145,13 @@ fn is_port(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
-/// Whether what follows a `*` keeps it within a domain: `*.com` and `*-app.com` are anybody's who registers a name.
-fn is_in_a_domain(after: &str) -> bool {
+/// Whether the rest after `*` is a sub-domain's: anybody can register a name that matches `*.com` or `*-app.com`.
+fn is_subdomain_suffix(after: &str) -> bool {
     let host = after.split(':').next().unwrap_or_default();
     host.split_once('.').is_some_and(|(_, domain)| domain.contains('.') || domain == "localhost")
 }
 
-/// Adds to any answer, of any status, what lets an allowed page read it.
+/// Adds `Vary`, and for an allowed origin the headers that let its pages read the response. For every status.
 pub fn with_headers(response: Response, allowed: Option<&str>) -> Response {
     let response = response.with_header("Vary", "Origin");
     match allowed {
@@ -163,24 +163,23 @@ pub fn with_headers(response: Response, allowed: Option<&str>) -> Response {
     }
 }
 
-/// The answer to a preflight, without what [`with_headers`] adds. `asked_headers` is the value of
+/// The response to a preflight, without the headers of [`with_headers`]. `requested_headers` is the value of
 /// `Access-Control-Request-Headers`.
-pub fn preflight(allowed: Option<&str>, asked_headers: Option<&str>) -> Response {
+pub fn preflight(allowed: Option<&str>, requested_headers: Option<&str>) -> Response {
     let response = Response::empty(204);
     if allowed.is_none() {
         return response;
     }
     response
         .with_header("Access-Control-Allow-Methods", METHODS)
-        .with_header("Access-Control-Allow-Headers", allowed_headers(asked_headers.unwrap_or_default()))
+        .with_header("Access-Control-Allow-Headers", allowed_headers(requested_headers.unwrap_or_default()))
         .with_header("Access-Control-Max-Age", PREFLIGHT_MAX_AGE_SECONDS)
 }
 
-/// What a page may always send, then what it asked for beyond, each once; what is no header name is left out, and so is
-/// all behind the first [`MAX_ASKED_HEADERS`].
-fn allowed_headers(asked: &str) -> String {
+/// [`REQUEST_HEADERS`] and the first [`MAX_REQUESTED_HEADERS`] requested ones, each once, without invalid names.
+fn allowed_headers(requested: &str) -> String {
     let mut names = REQUEST_HEADERS.to_vec();
-    for name in asked.split(',').take(MAX_ASKED_HEADERS).map(str::trim).filter(|name| is_header_name(name)) {
+    for name in requested.split(',').take(MAX_REQUESTED_HEADERS).map(str::trim).filter(|name| is_header_name(name)) {
         if !names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
             names.push(name);
         }
@@ -188,7 +187,7 @@ fn allowed_headers(asked: &str) -> String {
     names.join(", ")
 }
 
-/// A `token` of RFC 9110, section 5.6.2.
+/// Whether this is a `token` (RFC 9110, section 5.6.2).
 fn is_header_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
@@ -202,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_is_allowed_exactly_or_by_one_star_in_a_label() {
+    fn origin_when_equal_or_matching_a_wildcard_is_allowed() {
         let table = [
             ("http://localhost:3000", "http://localhost:3000", true),
             ("http://localhost:3000/", "http://localhost:3000", true),
@@ -236,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_is_no_origin_is_named() {
+    fn entry_when_not_an_origin_is_named() {
         for entry in [
             "localhost:3000",
             "null",
@@ -267,22 +266,26 @@ mod tests {
     }
 
     #[test]
-    fn a_preflight_echoes_what_was_asked_for_and_only_header_names() {
-        let headers = |asked| {
-            preflight(Some("http://a"), asked).header("Access-Control-Allow-Headers").map(str::to_owned).unwrap()
+    fn preflight_when_it_requests_headers_lists_valid_names_once() {
+        let headers = |requested| {
+            preflight(Some("http://a"), requested).header("Access-Control-Allow-Headers").map(str::to_owned).unwrap()
         };
         let always = REQUEST_HEADERS.join(", ");
         assert_eq!(headers(None), always);
         assert_eq!(headers(Some("authorization,x-trace, X-Trace")), format!("{always}, x-trace"));
         assert_eq!(headers(Some("x y, z:\u{7f}, ,ok")), format!("{always}, ok"));
-        let asked: Vec<_> = (0..=MAX_ASKED_HEADERS).map(|number| format!("x-{number}")).collect();
-        let echoed = asked[..MAX_ASKED_HEADERS].join(", ");
-        assert_eq!(headers(Some(&asked.join(","))), format!("{always}, {echoed}"), "the last is one too many");
+        let requested: Vec<_> = (0..=MAX_REQUESTED_HEADERS).map(|number| format!("x-{number}")).collect();
+        let echoed = requested[..MAX_REQUESTED_HEADERS].join(", ");
+        assert_eq!(
+            headers(Some(&requested.join(","))),
+            format!("{always}, {echoed}"),
+            "the last one is beyond the limit"
+        );
         assert_eq!(preflight(None, Some("x")).header("Access-Control-Allow-Headers"), None);
     }
 
     #[test]
-    fn every_answer_varies_by_origin_and_only_an_allowed_page_may_read_it() {
+    fn response_when_its_origin_is_allowed_has_cors_headers_and_always_varies() {
         let other = with_headers(Response::empty(200), None);
         assert_eq!(other.header("Vary"), Some("Origin"));
         assert_eq!(other.header("Access-Control-Allow-Origin"), None);

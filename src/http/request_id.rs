@@ -1,4 +1,4 @@
-//! The id by which a client's report, the frontend's log and ours can be put together.
+//! Request id: correlates a request in the client's, the frontend's and this server's logs.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,12 +6,12 @@ use std::sync::{Arc, LazyLock};
 
 use crate::http::AmbiguousHeader;
 
-/// The header that carries it, both ways.
+/// The header of requests and responses that carries it.
 pub const HEADER: &str = "X-Request-Id";
-/// The longest that is taken, in bytes.
+/// The longest accepted id, in bytes.
 const MAX_BYTES: usize = 128;
 
-/// The id that the client sent, if it is well-formed and the only one; else one of our own.
+/// The id that the client sent if it is well-formed and the only one, else a new one.
 pub fn from_header_or_new(sent: Result<Option<&str>, AmbiguousHeader>) -> Arc<str> {
     match sent {
         Ok(Some(id)) if is_well_formed(id) => id.into(),
@@ -19,14 +19,14 @@ pub fn from_header_or_new(sent: Result<Option<&str>, AmbiguousHeader>) -> Arc<st
     }
 }
 
-/// What UUIDs, trace ids and Base64 are made of, and nothing that would have to be quoted in a log.
+/// Accepts UUIDs, trace ids and Base64, and no character that a log line would have to escape.
 fn is_well_formed(id: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:~+/=@".contains(&byte);
     (1..=MAX_BYTES).contains(&id.len()) && id.bytes().all(allowed)
 }
 
-/// 16 hexadecimal digits: a counter, mixed one to one (SplitMix64), so that no two requests of a process have the same. It
-/// begins anywhere, so that two processes hardly have one in common.
+/// A new id: 16 hexadecimal digits of a SplitMix64 sequence, which never repeats within a process. Its start is random, so ids
+/// of two processes hardly collide.
 fn generate() -> String {
     static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(RandomState::new().build_hasher().finish()));
     let mut id = NEXT.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_well_formed_id_is_kept_and_any_other_replaced() {
+    fn id_when_well_formed_is_kept_else_replaced() {
         let longest = "x".repeat(MAX_BYTES);
         for id in [
             "1",
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_are_the_same() {
+    fn ids_when_generated_are_unique() {
         let ids: HashSet<_> = (0..10_000).map(|_| generate()).collect();
         assert_eq!(ids.len(), 10_000);
     }

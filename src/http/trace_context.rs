@@ -1,9 +1,6 @@
 //! Trace context: the trace id of a `traceparent` header (W3C Trace Context, Level 2, section 3.2).
 //!
-//! Only the log uses it: the service starts no spans and sends the header to nobody.
-
-/// The header's name.
-pub const HEADER: &str = "traceparent";
+//! It is only logged: the service creates no spans and does not propagate the header.
 
 /// The id of a distributed trace: 32 lower-case hexadecimal digits, not all zero.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +13,7 @@ impl TraceId {
     }
 }
 
-/// The trace id of a `traceparent` header; `None` without the header, or where its value is malformed.
+/// The trace id of a `traceparent` header; `None` if the header is absent or malformed.
 pub fn trace_id(header: Option<&str>) -> Option<TraceId> {
     let mut fields = header?.split('-');
     let mut field = |digits| fields.next().filter(|field| is_hex(field, digits));
@@ -27,7 +24,7 @@ pub fn trace_id(header: Option<&str>) -> Option<TraceId> {
     (is_known && !is_zero(trace_id) && !is_zero(parent_id)).then(|| TraceId(trace_id.into()))
 }
 
-/// Whether `field` is so many lower-case hexadecimal digits.
+/// Whether `field` has exactly this many digits, all lower-case hexadecimal.
 fn is_hex(field: &str, digits: usize) -> bool {
     field.len() == digits && field.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use log::error;
 use postgres::error::SqlState;
-use tokio_postgres::Row;
 
 use super::list_query::{ListQuery, SHORT_LIST_TASKS};
 use super::list_stream::{self, TaskListStream};
@@ -13,7 +12,7 @@ use super::row::RowReader;
 use super::sql;
 use super::task::{Completion, Description, NewTask, Task, TaskId, TaskPatch, Title};
 use crate::auth::{AuthError, UserId};
-use crate::db::{Database, DbError, Statement};
+use crate::db::{Database, DbError, Row, Statement};
 use crate::http::Response;
 use crate::http::error::{ApiError, FieldError};
 use crate::http::preconditions::Preconditions;
@@ -45,6 +44,11 @@ impl TaskCall {
             ApiRoute::CompleteTask => Self::Complete(TaskId::parse(id)?),
             ApiRoute::DeleteTask => Self::Delete(TaskId::parse(id)?),
         })
+    }
+
+    /// Whether it is about one existing task, so that preconditions apply.
+    pub fn has_preconditions(&self) -> bool {
+        !matches!(self, Self::List(_) | Self::Create)
     }
 
     /// Whether its body is read.

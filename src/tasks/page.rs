@@ -3,13 +3,11 @@
 //! A page ends after [`MAX_PAGE_TASKS`], or with the task that makes it longer than [`MAX_PAGE_BYTES`]. The first row without
 //! a place is the cursor of the next page. So nothing is counted, and what is deleted meanwhile shifts nothing.
 
-use tokio_postgres::Row;
-
 use super::list_query::{ListQuery, MAX_LIMIT};
 use super::row::{RowReader, SortKey};
 use super::sql;
 use crate::auth::UserId;
-use crate::db::{Database, DbError};
+use crate::db::{Database, DbError, Row};
 
 /// The most tasks of a page.
 const MAX_PAGE_TASKS: i64 = MAX_LIMIT;

@@ -1,14 +1,13 @@
 //! Reads tasks from rows. The columns stand beside their reader, in one order: nothing is read by number.
 
 use postgres::types::FromSql;
-use tokio_postgres::Row;
 
 use super::list_query::Sort;
 use super::task::Task;
 use super::timestamp::Timestamp;
 use crate::auth::UserId;
-use crate::db::DbError;
 use crate::db::statement::{Param, text, timestamptz};
+use crate::db::{DbError, Row};
 
 /// The columns of a task, in the order in which [`RowReader::task`] reads them. The casts serve tables that something else
 /// made: `id` may be any integer type, the texts `varchar`, `char`, `citext` or a domain.
