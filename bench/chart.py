@@ -1,4 +1,4 @@
-"""A bar chart in SVG, by our own few lines. Its colours can be read on white and on black."""
+"""A bar chart in SVG. Its colours are readable on white and on black."""
 
 import statistics
 from html import escape
@@ -10,7 +10,7 @@ BAR, GAP, GROUP_GAP, TOP = 16, 2, 18, 64
 
 
 def draw(written):
-    """Requests a second: a group for each workload, a bar for each server."""
+    """Requests a second: a group of bars for each workload, a bar for each server."""
     rates = {
         workload: {
             name: statistics.median(one["per_second"] for one in results)

@@ -1,4 +1,4 @@
-"""The servers that are measured, and whether they do the same."""
+"""The servers that are measured, and the check that they give the same answers."""
 
 import dataclasses
 import json
@@ -7,31 +7,40 @@ import subprocess
 from datetime import datetime
 from pathlib import Path
 
+from fixture import ROOT, log, run, server_binary
 from machine import BenchError
-from stage import ROOT, ours, run, say
-from workloads import NEW_TASK, PAGE, request, statement
+from workloads import LIMIT, NEW_TASK, request
 
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target").absolute()
 # Processes of uvicorn.
 UVICORN_WORKERS = 2
+# Keys of `answers` that FastAPI does not have: it sends none of these headers.
+HEADERS = ("ETag of read", "X-Total-Count of list", "X-Total-Count of limit")
 
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
+    """A server that is measured, and how to start it."""
+
     name: str
     title: str
     command: tuple
     cwd: object = ROOT
     environment: tuple = ()
+    # It gets the texts of our server's statements in its environment, as SQL_READ and so on.
+    runs_our_sql: bool = False
 
-    def start(self, stage, pool_size):
-        """One of several servers, each with a log of its own."""
+    def start(self, fixture, pool_size):
+        """Starts one process of it, with its own log."""
+        environment = dict(self.environment)
+        if self.runs_our_sql:
+            environment |= {f"SQL_{kind.upper()}": text for kind, text in fixture.database.statements.items()}
         name = f"{self.name}-{pool_size}"
-        return stage.start(name, self.command, cwd=self.cwd, DB_POOL_SIZE=str(pool_size), **dict(self.environment))
+        return fixture.start(name, self.command, cwd=self.cwd, DB_POOL_SIZE=str(pool_size), **environment)
 
 
 def build_program(name):
-    """A Rust program of this folder, which is a workspace of its own."""
+    """Builds a Rust program in this folder. Each is a workspace of its own."""
     folder = ROOT / "bench" / name
     target = TARGET / "bench"
     environment = {**os.environ, "CARGO_TARGET_DIR": str(target)}
@@ -40,12 +49,12 @@ def build_program(name):
 
 
 def install_fastapi():
-    """The packages in an environment of their own, kept from one run to the next."""
+    """Installs the packages in a virtual environment, which is kept for the next run."""
     folder = ROOT / "bench/peers/fastapi"
     requirements, venv = folder / "requirements.txt", TARGET / "python/bench-fastapi"
     installed = venv / "requirements.txt"
     if not installed.is_file() or installed.read_text() != requirements.read_text():
-        say("installing the packages of bench/peers/fastapi with pip")
+        log("installing the packages of bench/peers/fastapi with pip")
         run(["python3", "-m", "venv", "--clear", venv])
         pip = [venv / "bin/pip", "--quiet", "--disable-pip-version-check", "install", "--no-deps"]
         run([*pip, "--requirement", requirements])
@@ -53,92 +62,109 @@ def install_fastapi():
     return venv / "bin/uvicorn"
 
 
+def our_server():
+    return Contender("ours", "todo-backend", (server_binary(),))
+
+
 def all_contenders():
     uvicorn = install_fastapi()
+    start_uvicorn = 'exec "$0" main:app --host 127.0.0.1 --port "$PORT" --no-access-log --log-level warning'
     return [
-        Contender("ours", "todo-backend", (ours(),)),
-        Contender("axum", "axum, deadpool-postgres", (build_program("peers/axum"),)),
+        our_server(),
+        Contender("axum", "axum, deadpool-postgres", (build_program("peers/axum"),), runs_our_sql=True),
         Contender(
             "fastapi",
             f"FastAPI, SQLModel, asyncpg, uvicorn × {UVICORN_WORKERS}",
-            (
-                "sh",
-                "-c",
-                'exec "$0" main:app --host 127.0.0.1 --port "$PORT" --no-access-log --log-level warning',
-                uvicorn,
-            ),
+            ("sh", "-c", start_uvicorn, uvicorn),
             ROOT / "bench/peers/fastapi",
             (("WEB_CONCURRENCY", str(UVICORN_WORKERS)), ("PYTHONDONTWRITEBYTECODE", "1")),
         ),
     ]
 
 
-def _comparable(task, changing):
-    """A task whose times can be compared, without what differs from one turn to the next."""
+def _comparable(task, varying=()):
+    """A task with its times parsed, without the members that vary from one server to the next."""
     times = {name: datetime.fromisoformat(task[name]) for name in ("created_at", "updated_at")}
-    return {name: value for name, value in {**task, **times}.items() if name not in changing}
+    return {name: value for name, value in {**task, **times}.items() if name not in varying}
 
 
-def answers(server, stage, data):
-    """What it says to each kind of request, in a form that does not depend on who says it."""
-    token, other = stage.token(0), stage.token(1)
+def answers(server, fixture, data):
+    """The answers of a server to each kind of request, in a form that does not depend on the server."""
+    few, many = data.groups[20], data.groups[100]
 
-    def ask(kind, bearer):
-        method, path, body = request(kind, data, 0, 4 if kind == "set_completed" else 3)
-        status, _, content = server.request(method, path, bearer, body or None)
-        return status, json.loads(content)
+    def ask(kind, group=few, user=0, number=3, bearer=None):
+        method, path, body = request(kind, group, user, number)
+        bearer = fixture.token(group.first_user + user) if bearer is None else bearer
+        status, headers, content = server.request(method, path, bearer, body or None)
+        return status, json.loads(content), headers
 
-    status, task = ask("get", token)
-    said = {"get": (status, _comparable(task, ()))}
-    status, tasks = ask("page", token)
-    said["page"] = (status, [_comparable(task, ()) for task in tasks])
-    status, task = ask("set_completed", token)
-    said["set_completed"] = (status, _comparable(task, ("updated_at",)))
-    status, task = ask("insert", token)
-    said["insert"] = (status, _comparable(task, ("id", "created_at", "updated_at")))
-    said["with no token"] = ask("get", None)[0]
-    said["with a bad token"] = ask("get", token[:-4] + "AAAA")[0]
-    said["with an expired token"] = ask("get", stage.token(0, exp=1))[0]
-    said["with another's token"] = ask("get", other)[0]
-    stage.database.settle(data.rows)
-    return said
-
-
-def expect_right_answers(said, data):
-    """Ours is right before the others are compared with it."""
-    right = {"get": 200, "page": 200, "set_completed": 200, "insert": 201}
-    right |= {"with no token": 401, "with a bad token": 401, "with an expired token": 401, "with another's token": 404}
-    for what, status in right.items():
-        if (said[what][0] if isinstance(said[what], tuple) else said[what]) != status:
-            raise BenchError(f"{what}: expected {status}, got {said[what]}")
-    newest = [data.task(0, data.tasks_of_one - 1 - number) for number in range(PAGE)]
-    if [task["id"] for task in said["page"][1]] != newest or said["get"][1]["id"] != data.task(0, 3):
-        raise BenchError(f"the wrong tasks: {said}")
-    if {name: said["insert"][1][name] for name in NEW_TASK} != NEW_TASK:
-        raise BenchError(f"another task than was sent: {said['insert']}")
+    found = {}
+    status, task, headers = ask("read")
+    found["read"] = (status, _comparable(task))
+    found["ETag of read"] = headers["ETag"]
+    for name, kind, group in (("list", "list", few), ("list of 100", "list", many), ("limit", "limit", many)):
+        status, tasks, headers = ask(kind, group)
+        found[name] = (status, [_comparable(task) for task in tasks])
+        if name != "list of 100":
+            found[f"X-Total-Count of {name}"] = headers["X-Total-Count"]
+    # Another user's task, so that the next server still reads the lists of the first.
+    status, task, _ = ask("complete", user=1, number=4)
+    found["complete"] = (status, _comparable(task, ("updated_at",)))
+    status, task, _ = ask("create")
+    found["create"] = (status, _comparable(task, ("id", "created_at", "updated_at")))
+    token = fixture.token(few.first_user)
+    tokens = {
+        "without a token": "",
+        "with an invalid token": token[:-4] + "AAAA",
+        "with an expired token": fixture.token(few.first_user, exp=1),
+        "with another user's token": fixture.token(few.first_user + 1),
+    }
+    found |= {what: ask("read", bearer=bearer)[0] for what, bearer in tokens.items()}
+    fixture.database.remove_new_tasks(data.rows)
+    return found
 
 
-def compare_answers(servers, stage, data):
-    """Ends the bench unless all servers do the same, by the statements in bench/sql."""
-    first, *others = servers
-    said = {}
-    asked = stage.database.statements_of(lambda: said.update(answers(first, stage, data)))
-    expect_right_answers(said, data)
-    squeezed = ["".join(text.split()) for text in asked]
-    for kind in ("get", "page", "insert", "set_completed"):
-        if "".join(statement(kind).split()) not in squeezed:
-            texts = "\n".join(dict.fromkeys(text for text in asked if "tasks" in text))
-            raise BenchError(f"bench/sql/{kind}.sql is not what our server sends:\n{texts}")
-    for server in others:
-        theirs = answers(server, stage, data)
-        for what, ours_said in said.items():
-            if theirs[what] != ours_said:
-                raise BenchError(f"{what}: {server.name} says {theirs[what]}, ours {ours_said}")
-    say(f"{', '.join(server.name for server in servers)} give the same answers, ours by the statements in bench/sql")
+def expect_right_answers(found, data):
+    """Our server's answers must be right before the others are compared with them."""
+    few, many = data.groups[20], data.groups[100]
+
+    def newest(group, count):
+        return [group.task(0, group.tasks - 1 - number) for number in range(count)]
+
+    statuses = {"read": 200, "list": 200, "list of 100": 200, "limit": 200, "complete": 200, "create": 201}
+    expected = {f"status of {name}": (found[name][0], status) for name, status in statuses.items()}
+    for name, status in (("without a", 401), ("with an invalid", 401), ("with an expired", 401)):
+        expected[f"{name} token"] = (found[f"{name} token"], status)
+    expected |= {
+        "with another user's token": (found["with another user's token"], 404),
+        "id of read": (found["read"][1]["id"], few.task(0, 3)),
+        "ETag of read": (bool(found["ETag of read"]), True),
+        "X-Total-Count of list": (found["X-Total-Count of list"], None),
+        "X-Total-Count of limit": (found["X-Total-Count of limit"], "100"),
+        "completed": (found["complete"][1]["completed"], True),
+        "created": ({name: found["create"][1][name] for name in NEW_TASK}, NEW_TASK),
+    }
+    for name, group, count in (("list", few, 20), ("list of 100", many, 100), ("limit", many, LIMIT)):
+        expected[f"ids of {name}"] = ([task["id"] for task in found[name][1]], newest(group, count))
+    for what, (actual, right) in expected.items():
+        if actual != right:
+            raise BenchError(f"{what}: expected {right}, got {actual}")
+
+
+def compare_answers(servers, fixture, data):
+    """Ends the bench unless all servers, given by name and ours first, give the same answers."""
+    found = {name: answers(server, fixture, data) for name, server in servers.items()}
+    expect_right_answers(found["ours"], data)
+    for name, theirs in found.items():
+        for what, expected in found["ours"].items():
+            is_missing = name == "fastapi" and what in HEADERS
+            if theirs[what] != expected and not is_missing:
+                raise BenchError(f"{what}: {name} answers {theirs[what]}, ours {expected}")
+    log(f"{', '.join(servers)} give the same answers")
 
 
 def versions():
-    """What was measured."""
+    """The commit, and the versions of what is measured."""
     git = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     done = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=False)
     commit = done.stdout.strip() or "unknown"

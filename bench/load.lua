@@ -1,5 +1,5 @@
--- For wrk: sends the requests of a file over and over, and prints what came of it as one line of JSON.
--- A line is method, path, token and body, with tabs between. Each thread begins elsewhere in the file.
+-- Script of wrk: sends the requests of a file in a loop and prints the result as one line of JSON.
+-- A line of the file has method, path, token and body, separated by tabs. Each thread starts at another line.
 
 local threads = 0
 local requests = {}
@@ -31,7 +31,7 @@ end
 function done(summary, latency)
   local errors = summary.errors
   io.write(string.format(
-    '\n{"requests": %d, "seconds": %.6f, "bytes": %d, "refused": %d, "broken": %d, "p50_us": %d, "p99_us": %d}\n',
+    '\n{"requests": %d, "seconds": %.6f, "bytes": %d, "errors": %d, "broken": %d, "p50_us": %d, "p99_us": %d}\n',
     summary.requests, summary.duration / 1e6, summary.bytes, errors.status,
     errors.connect + errors.read + errors.write + errors.timeout,
     latency:percentile(50), latency:percentile(99)))

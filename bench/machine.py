@@ -1,4 +1,4 @@
-"""What the machine says of its processes: processor time, memory, and whether anybody else is busy. Linux only."""
+"""Processor time and memory of processes, and the load of the machine, from /proc. Linux only."""
 
 import os
 import resource
@@ -8,18 +8,18 @@ from pathlib import Path
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 CORES = len(os.sched_getaffinity(0))
-# Share of the machine that may be busy with other things when a measurement begins.
-CALM = 0.10
-# How long calm is waited for, in seconds.
-PATIENCE_SECONDS = 60
+# The largest load of the machine, as a share of its processors, at which a measurement starts.
+MAX_IDLE_LOAD = 0.10
+# How long to wait for a load that is no larger, in seconds.
+IDLE_TIMEOUT_SECONDS = 60
 
 
 class BenchError(Exception):
-    """Why there is no result that could be trusted."""
+    """Ends the bench without a result; its text says why."""
 
 
 def _stat(pid):
-    """The words of /proc/PID/stat after the name, which may hold blanks; None when there is no such process any more."""
+    """The fields of /proc/PID/stat after the name, which may contain spaces; None if the process has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -27,7 +27,7 @@ def _stat(pid):
 
 
 def process_tree(root):
-    """The process and all that descend from it."""
+    """The ids of the process and its descendants."""
     children = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit() and (stat := _stat(entry)):
@@ -40,14 +40,14 @@ def process_tree(root):
 
 
 def cpu_seconds(root):
-    """Processor time of a process and its descendants so far, also of those that have ended."""
-    # utime, stime, and the same of children that were waited for, are fields 14 to 17.
+    """Processor time of a process and its descendants so far, including those that have ended."""
+    # Fields 14 to 17: utime, stime, and both for the children that were waited for.
     stats = [stat for pid in process_tree(root) if (stat := _stat(pid))]
     return sum(int(word) for stat in stats for word in stat[11:15]) / TICKS_A_SECOND
 
 
 def own_seconds():
-    """Processor time of this program and of those that it ran to their end, the load generators."""
+    """Processor time of this program and of its children that have ended: the load generators."""
     return sum(
         used.ru_utime + used.ru_stime
         for used in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
@@ -55,7 +55,7 @@ def own_seconds():
 
 
 def memory_bytes(root, field="VmRSS"):
-    """Resident memory of a process and its descendants: now, or the highest ever (VmHWM)."""
+    """Resident memory of a process and its descendants: now (VmRSS), or the maximum so far (VmHWM)."""
     total = 0
     for pid in process_tree(root):
         try:
@@ -67,36 +67,31 @@ def memory_bytes(root, field="VmRSS"):
 
 
 def busy_seconds():
-    """Processor time that the machine has spent on anything, the theft of other machines included."""
+    """Processor time that the machine has spent so far, including time stolen by the hypervisor."""
     user, nice, system, _idle, _iowait, irq, softirq, steal = map(
         int, Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
     )
     return (user + nice + system + irq + softirq + steal) / TICKS_A_SECOND
 
 
-def wait_for_calm(say):
-    """Waits until the machine has little else to do; gives up after a while and says so."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+def wait_until_idle(log):
+    """Waits until the machine is idle; after the timeout it logs a warning and returns."""
+    deadline = time.monotonic() + IDLE_TIMEOUT_SECONDS
     while True:
         before = busy_seconds()
         time.sleep(1)
         busy = (busy_seconds() - before) / CORES
-        if busy <= CALM:
+        if busy <= MAX_IDLE_LOAD:
             return
         if time.monotonic() > deadline:
-            say(f"the machine is busy with other things ({busy:.0%}): do not trust these figures")
+            log(f"the machine is busy with other work ({busy:.0%}): do not trust these figures")
             return
 
 
 def describe():
-    """The machine in a few words."""
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        os.uname().machine,
-    )
+    """The machine in one line."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = [line.partition(":")[2].strip() for line in lines if "model name" in line]
+    model = models[0] if models else os.uname().machine
     gib = os.sysconf("SC_PHYS_PAGES") * PAGE_BYTES / 2**30
     return f"{model}, {CORES} cores, {gib:.0f} GiB, Linux {os.uname().release.partition('-')[0]}"

@@ -1,4 +1,4 @@
-"""`./dev bench small`: the binary, memory after a load and with many idle connections, and the time to the first answer."""
+"""`./dev bench small`: size of the binary, memory under load and with idle connections, time to the first answer."""
 
 import resource
 import socket
@@ -7,35 +7,35 @@ import time
 
 import report
 from compare import CONNECTIONS
-from machine import BenchError, memory_bytes, wait_for_calm
-from stage import Stage, ours, say
+from fixture import Fixture, log, server_binary
+from machine import BenchError, memory_bytes, wait_until_idle
 from workloads import WORKLOADS, Data, write_requests, wrk
 
 IDLE_CONNECTIONS = 10_000
 STARTS = 20
-ROWS, USERS = 100_000, 1_000
+ROWS = 100_000
 MEGABYTE = 1_000_000
-# What is asked: at most so much.
+# Targets: at most so much.
 BINARY_MEGABYTES, LOADED_MEGABYTES, IDLE_MEGABYTES, START_MILLISECONDS = 8, 12, 40, 50
 
 
-def memory_after_load(stage, data, seconds):
-    """Resident memory after each workload in turn: then, and the highest there was."""
-    server = stage.start("ours", [ours()])
+def memory_after_load(fixture, data, seconds):
+    """Resident memory after all workloads in turn, and its maximum."""
+    server = fixture.start("ours", [server_binary()])
     for workload in WORKLOADS:
-        requests = stage.folder / f"{workload.name}.requests"
-        write_requests(requests, workload, data, stage.token)
+        requests = fixture.folder / f"{workload.name}.requests"
+        write_requests(requests, workload, data, fixture.token)
         wrk(server, requests, CONNECTIONS, seconds, workload.expected)
         server.check_log()
         if workload.writes:
-            stage.database.settle(data.rows)
+            fixture.database.remove_new_tasks(data.rows)
     after, highest = memory_bytes(server.pid), memory_bytes(server.pid, "VmHWM")
     server.stop()
     return after, highest
 
 
 def _exchange(connection, head):
-    """Sends a request that has no body, and reads one answer to its end; its status."""
+    """Sends a request without a body and reads the whole response; returns its status."""
     connection.sendall(head)
     answer = b""
     while b"\r\n\r\n" not in answer:
@@ -51,7 +51,7 @@ def _exchange(connection, head):
 def _received(connection):
     data = connection.recv(65_536)
     if not data:
-        raise BenchError("the server closed a connection in the middle of an answer")
+        raise BenchError("the server closed a connection in the middle of a response")
     return data
 
 
@@ -61,14 +61,14 @@ def _connected(port):
     return connection
 
 
-def memory_of_idle_connections(stage):
-    """Resident memory before, and while so many connections that had an answer wait for their next request."""
+def memory_of_idle_connections(fixture):
+    """Resident memory of the idle server, and with many open connections that have had a response each."""
     needed = IDLE_CONNECTIONS + 1_000
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
         raise BenchError(f"{needed} open files are needed, {hard} are allowed (ulimit -Hn)")
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-    server = stage.start("ours-idle", [ours()])
+    server = fixture.start("ours-idle", [server_binary()])
     before, connections = memory_bytes(server.pid), []
     try:
         for _ in range(IDLE_CONNECTIONS):
@@ -77,7 +77,7 @@ def memory_of_idle_connections(stage):
                 raise BenchError("one of many connections had another answer")
         idle = memory_bytes(server.pid)
         for connection in (connections[0], connections[-1]):
-            _exchange(connection, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")  # they are still there
+            _exchange(connection, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")  # both are still open
     finally:
         for connection in connections:
             connection.close()
@@ -85,11 +85,13 @@ def memory_of_idle_connections(stage):
     return before, idle
 
 
-def first_answer_seconds(stage, data):
-    """From the start of the process to the last byte of the first answer that needed the database."""
-    bearer = stage.token(0)
-    head = f"GET /api/tasks/{data.task(0, 0)} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {bearer}\r\n\r\n".encode()
-    server = stage.launch("ours-start", [ours()])
+def first_answer_seconds(fixture, data):
+    """From the start of the process to the last byte of the first response that needs the database."""
+    few = data.groups[20]
+    bearer = fixture.token(few.first_user)
+    path = f"/api/tasks/{few.task(0, 0)}"
+    head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {bearer}\r\n\r\n".encode()
+    server = fixture.launch("ours-start", [server_binary()])
     while True:
         try:
             with _connected(server.port) as connection:
@@ -98,33 +100,28 @@ def first_answer_seconds(stage, data):
             break
         except ConnectionRefusedError:
             if server.process.poll() is not None or time.monotonic() - server.began > 10:
-                raise BenchError(f"ours did not start: {server.log.read_text()}") from None
+                raise BenchError(f"our server did not start: {server.log.read_text()}") from None
             time.sleep(0.0005)
     if status != 200:
-        raise BenchError(f"the first answer was {status}")
+        raise BenchError(f"the first response was {status}")
     server.stop()
     return taken
 
 
 def small(seconds, results):
-    binary = ours().stat().st_size
-    with Stage() as stage:
-        data = Data(ROWS, USERS)
-        stage.start_database().fill(data.rows, data.users)
-        wait_for_calm(say)
-        after, highest = memory_after_load(stage, data, seconds)
-        before, idle = memory_of_idle_connections(stage)
-        wait_for_calm(say)
-        starts = sorted(first_answer_seconds(stage, data) * 1_000 for _ in range(STARTS))
+    binary = server_binary().stat().st_size
+    with Fixture() as fixture:
+        data = Data(ROWS)
+        fixture.start_database().fill(data)
+        wait_until_idle(log)
+        after, highest = memory_after_load(fixture, data, seconds)
+        before, idle = memory_of_idle_connections(fixture)
+        wait_until_idle(log)
+        starts = sorted(first_answer_seconds(fixture, data) * 1_000 for _ in range(STARTS))
+    median, loaded = statistics.median(starts), f"RSS after every workload at {CONNECTIONS} connections"
     rows = [
         ("binary, stripped, as in the image", binary / MEGABYTE, BINARY_MEGABYTES, "MB", ""),
-        (
-            f"RSS after every workload at {CONNECTIONS} connections",
-            after / MEGABYTE,
-            LOADED_MEGABYTES,
-            "MB",
-            f"highest {highest / MEGABYTE:.1f}",
-        ),
+        (loaded, after / MEGABYTE, LOADED_MEGABYTES, "MB", f"maximum {highest / MEGABYTE:.1f}"),
         (
             f"RSS with {IDLE_CONNECTIONS:,} idle connections",
             idle / MEGABYTE,
@@ -134,7 +131,7 @@ def small(seconds, results):
         ),
         (
             f"start to first answer, median of {STARTS}",
-            statistics.median(starts),
+            median,
             START_MILLISECONDS,
             "ms",
             f"{starts[0]:.1f} to {starts[-1]:.1f}",

@@ -43,7 +43,7 @@ const PENDING_LINE_CHARS: &[&str] = &[
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "README.md",
-    "bench/",
+    "bench/results/",
     "crates/tiny_http/",
     "specs/",
     "src/auth/",

@@ -24,12 +24,16 @@ const HEADERS: [&str; 9] = [
     "Accept: application/json, text/plain, */*",
     "Accept-Encoding: gzip, deflate, br, zstd",
     "Accept-Language: en-US,en;q=0.9,de;q=0.8",
-    "Authorization: Bearer eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJ1c2VyIiwiZXhwIjoxfQ.c2lnbmF0dXJlc2lnbmF0dXJlc2lnbmF0dXJl",
+    "Authorization: Bearer eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJ1c2VyIiwiZXhwIjoxfQ.\
+     c2lnbmF0dXJlc2lnbmF0dXJlc2lnbmF0dXJl",
     "Origin: http://localhost:3000",
     "Referer: http://localhost:3000/tasks",
     "Sec-Fetch-Mode: cors",
-    "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
-    "Cookie: session=0123456789abcdef0123456789abcdef0123456789abcdef; theme=dark; padding=xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+    "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
+     Chrome/140.0.0.0 Safari/537.36",
+    "Cookie: session=0123456789abcdef0123456789abcdef0123456789abcdef; theme=dark; \
+     padding=xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\
+     xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
 ];
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -74,7 +78,7 @@ macro_rules! serve_tiny_http {
                     thread::spawn(move || {
                         for request in server.incoming_requests() {
                             let header = $tiny_http::Header::from_bytes("Content-Type", "application/json")
-                                .expect("a proper header");
+                                .expect("the header is valid");
                             let _ = request.respond($tiny_http::Response::from_data(json()).with_header(header));
                         }
                     })
@@ -110,9 +114,9 @@ fn compare() -> Result<()> {
     let mut measured: BTreeMap<(u32, &str), Vec<Figures>> = BTreeMap::new();
     for round in 0..ROUNDS {
         for connections in CONNECTIONS {
-            for turn in 0..SERVERS.len() {
+            for position in 0..SERVERS.len() {
                 // Rotates the order of the servers.
-                let server = SERVERS[(turn + round) % SERVERS.len()];
+                let server = SERVERS[(position + round) % SERVERS.len()];
                 measured.entry((connections, server)).or_default().push(measure(server, connections)?);
             }
         }
@@ -206,9 +210,9 @@ fn load(address: SocketAddr, connections: u32, seconds: u32) -> Result<(f64, f64
         let line = text.lines().find(|line| line.contains(mark));
         line.and_then(|line| line.split_whitespace().next()).and_then(|word| word.parse::<f64>().ok())
     };
-    let requests = word_before(" requests in ").ok_or_else(|| format!("wrk said: {text}"))?;
+    let requests = word_before(" requests in ").ok_or_else(|| format!("wrk printed: {text}"))?;
     let rate = text.lines().find_map(|line| line.strip_prefix("Requests/sec:"));
-    let per_second = rate.ok_or_else(|| format!("wrk said: {text}"))?.trim().parse()?;
+    let per_second = rate.ok_or_else(|| format!("wrk printed: {text}"))?.trim().parse()?;
     Ok((requests, per_second))
 }
 

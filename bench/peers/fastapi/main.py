@@ -1,7 +1,7 @@
 """The service as projects write it: FastAPI, SQLModel and asyncpg, tokens by PyJWT.
 
-The idioms are those of FastAPI's and SQLModel's own documentation, on an asynchronous session. Only the routes that the bench asks
-for are here. The number of connections is for all worker processes together.
+It follows the documentation of FastAPI and SQLModel, with an asynchronous session, and has only the routes that the
+bench uses. DB_POOL_SIZE is the number of connections of all worker processes together.
 """
 
 import os
@@ -120,13 +120,12 @@ async def health() -> dict[str, str]:
 async def list_tasks(
     session: Session,
     user_id: CurrentUser,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int | None, Query(ge=1, le=1000)] = None,
 ):
     newest_first = (
         select(Task).where(Task.user_id == user_id).order_by(col(Task.created_at).desc(), col(Task.id).desc())
     )
-    tasks = await session.exec(newest_first.offset(offset).limit(limit))
+    tasks = await session.exec(newest_first.limit(limit))
     return tasks.all()
 
 

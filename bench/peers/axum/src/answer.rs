@@ -1,4 +1,4 @@
-//! Answers: a task with its tag, or an error, in JSON.
+//! Responses: a task with its entity tag, or an error, in JSON.
 
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, ETAG, HeaderValue, WWW_AUTHENTICATE};
@@ -7,13 +7,13 @@ use serde::Serialize;
 use serde_json::json;
 use tokio_postgres::Row;
 
-use crate::task::{Task, TransactionId};
+use crate::task::{TASK_COLUMNS, Task};
 
 /// What went wrong.
 pub enum Error {
     Unauthorized,
     NotFound,
-    /// What of the request does not hold.
+    /// What is invalid in the request.
     Invalid(&'static str),
     Unavailable,
     Internal,
@@ -36,11 +36,11 @@ impl From<deadpool_postgres::PoolError> for Error {
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let (status, code, message) = match self {
-            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "INVALID_TOKEN", "The token is not valid"),
-            Self::NotFound => (StatusCode::NOT_FOUND, "RESOURCE_NOT_FOUND", "There is no such task"),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "INVALID_TOKEN", "The token is invalid"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "RESOURCE_NOT_FOUND", "Task not found"),
             Self::Invalid(what) => (StatusCode::UNPROCESSABLE_ENTITY, "VALIDATION_ERROR", what),
-            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", "Try again"),
-            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", "A defect"),
+            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", "Service unavailable"),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR", "Internal error"),
         };
         let body = json!({ "detail": message, "error_code": code, "message": message });
         let mut response = json(status, &body);
@@ -51,7 +51,7 @@ impl IntoResponse for Error {
     }
 }
 
-/// A body in JSON.
+/// A response with a body in JSON.
 pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
         Ok(body) => (status, [(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
@@ -59,10 +59,9 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
     }
 }
 
-/// A task, written straight from its row, with its tag.
+/// A task, serialised from its row, with its entity tag, which is the column after the task's.
 pub fn tagged(status: StatusCode, row: &Row) -> Result<Response, Error> {
     let task = Task::read(row)?;
-    let TransactionId(writer) = row.try_get(7)?;
-    let tag = format!("\"{writer}-{}\"", task.updated_at.as_microsecond());
-    Ok(([(ETAG, tag)], json(status, &task)).into_response())
+    let tag: &str = row.try_get(TASK_COLUMNS)?;
+    Ok(([(ETAG, format!("\"{tag}\""))], json(status, &task)).into_response())
 }

@@ -1,4 +1,4 @@
-//! Who is asking: the user of a token that is signed with the secret.
+//! Authentication: the user of a token that is signed with the secret.
 
 use std::sync::Arc;
 
@@ -8,15 +8,15 @@ use axum::http::request::Parts;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 
-use crate::App;
+use crate::Service;
 use crate::answer::Error;
 
-/// A user, as the token names them.
+/// The user that a token names.
 pub struct User {
     pub id: String,
 }
 
-/// The claims that ours reads of a token of this kind; the library checks `exp` and `nbf` itself.
+/// The claims that our server reads of such a token; the library checks `exp` and `nbf` itself.
 #[derive(Deserialize)]
 struct Claims {
     sub: Option<String>,
@@ -37,7 +37,7 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// With this secret.
+    /// Verifies with this secret.
     pub fn new(secret: &[u8]) -> Self {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.leeway = 0;
@@ -48,18 +48,18 @@ impl Verifier {
 
     fn user(&self, token: &str) -> Option<User> {
         let claims = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation).ok()?.claims;
-        let is_mail = claims.update_to.is_some() || claims.request_type.is_some();
+        let is_email_verification = claims.update_to.is_some() || claims.request_type.is_some();
         let id = claims.sub.or(claims.user_id).or(claims.user_id_camel).or(claims.id)?;
-        (!is_mail && !id.is_empty()).then_some(User { id })
+        (!is_email_verification && !id.is_empty()).then_some(User { id })
     }
 }
 
-impl FromRequestParts<Arc<App>> for User {
+impl FromRequestParts<Arc<Service>> for User {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Error> {
+    async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Error> {
         let header = parts.headers.get(AUTHORIZATION).ok_or(Error::Unauthorized)?;
         let token = header.to_str().ok().and_then(|text| text.strip_prefix("Bearer ")).ok_or(Error::Unauthorized)?;
-        app.verifier.user(token).ok_or(Error::Unauthorized)
+        service.verifier.user(token).ok_or(Error::Unauthorized)
     }
 }

@@ -1,8 +1,8 @@
-//! The same service on axum, tokio and deadpool-postgres, written as well as we can: ours is measured against it.
+//! The same service on axum, tokio and deadpool-postgres, written as well as we can: our server is compared with it.
 //!
-//! It has the routes that the bench asks for and what belongs to them: an HS256 token, verified; our SQL, bound to the token's
-//! user, prepared once a connection and run in one round trip; the same bodies, `ETag`, `Location` and `X-Total-Count`. It
-//! has no log, no request id, no timing, no CORS and no deadlines.
+//! It has the routes that the bench uses: HS256 tokens, verified; our server's SQL, bound to the token's user, prepared
+//! once on each connection and run in one round trip; the same bodies, `ETag`, `Location` and `X-Total-Count`. It has no
+//! filters, no log, no request id, no timing, no CORS and no deadlines.
 
 mod answer;
 mod auth;
@@ -29,30 +29,51 @@ use tokio_postgres::{NoTls, Row};
 
 use answer::{Error, tagged};
 use auth::{User, Verifier};
-use task::{Completion, NewTask, Task};
+use task::{Completion, NewTask, TASK_COLUMNS, Task};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-const GET: &str = include_str!("../../../sql/get.sql");
-const PAGE: &str = include_str!("../../../sql/page.sql");
-// Without a task it is one row, which tells the length of the list all the same.
-const PAGE_AFTER: &str = "with matching as not materialized (
-select id, user_id, title, description, completed, created_at, updated_at from tasks where user_id = $1),
-page as (select * from matching order by created_at desc, id desc limit $4 offset $5)
-select page.*, total from (select count(*) as total from matching) as counted left join page on true
-order by created_at desc, id desc";
-const INSERT: &str = include_str!("../../../sql/insert.sql");
-const SET_COMPLETED: &str = include_str!("../../../sql/set_completed.sql");
-
-/// What every request needs.
-struct App {
-    pool: Pool,
-    verifier: Verifier,
+/// The texts of our server's statements, which the bench reads from PostgreSQL's log (`bench/workloads.py`).
+struct Statements {
+    read: String,
+    /// The first tasks of a list.
+    list: String,
+    /// How many rows `list` returns at most.
+    list_rows: usize,
+    /// The same without the limit.
+    whole_list: String,
+    /// The first tasks of a list up to `$4`, each with the length of the whole list.
+    limit: String,
+    create: String,
+    complete: String,
 }
 
-impl App {
-    /// Runs one statement in one round trip, in two when it is new to the connection.
+impl Statements {
+    fn from_environment() -> Result<Self, Box<dyn StdError>> {
+        let list = env::var("SQL_LIST")?;
+        let (whole_list, rows) = list.rsplit_once(" limit ").ok_or("SQL_LIST has no limit")?;
+        Ok(Self {
+            read: env::var("SQL_READ")?,
+            list_rows: rows.parse()?,
+            whole_list: whole_list.to_owned(),
+            limit: env::var("SQL_LIMIT")?,
+            create: env::var("SQL_CREATE")?,
+            complete: env::var("SQL_COMPLETE")?,
+            list,
+        })
+    }
+}
+
+/// What every request needs.
+struct Service {
+    pool: Pool,
+    verifier: Verifier,
+    sql: Statements,
+}
+
+impl Service {
+    /// Runs a statement in one round trip; in two if it is new to the connection.
     async fn query(&self, sql: &str, types: &[Type], values: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Error> {
         let client = self.pool.get().await?;
         let statement = client.prepare_typed_cached(sql, types).await?;
@@ -71,74 +92,80 @@ async fn serve() -> Result<(), Box<dyn StdError>> {
         .max_size(env::var("DB_POOL_SIZE")?.parse()?)
         .runtime(Runtime::Tokio1)
         .build()?;
-    let app = Arc::new(App { pool, verifier: Verifier::new(env::var("BETTER_AUTH_SECRET")?.as_bytes()) });
+    let verifier = Verifier::new(env::var("BETTER_AUTH_SECRET")?.as_bytes());
+    let service = Arc::new(Service { pool, verifier, sql: Statements::from_environment()? });
     let router = Router::new()
         .route("/health", get(async || "ok"))
         .route("/api/tasks", get(list).post(create))
         .route("/api/tasks/{id}", get(read))
         .route("/api/tasks/{id}/complete", patch(complete))
-        .with_state(app);
+        .with_state(service);
     let port: u16 = env::var("PORT")?.parse()?;
     let listener = TcpListener::bind(("127.0.0.1", port)).await?.tap_io(|socket| {
-        let _ = socket.set_nodelay(true); // fails where the client has gone
+        let _ = socket.set_nodelay(true); // fails if the client has disconnected
     });
     axum::serve(listener, router).await?;
     Ok(())
 }
 
-async fn read(State(app): State<Arc<App>>, user: User, Path(id): Path<i32>) -> Result<Response, Error> {
-    let rows = app.query(GET, &[Type::TEXT, Type::INT4], &[&user.id, &id]).await?;
+async fn read(State(service): State<Arc<Service>>, user: User, Path(id): Path<i64>) -> Result<Response, Error> {
+    let rows = service.query(&service.sql.read, &[Type::TEXT, Type::INT8], &[&user.id, &id]).await?;
     tagged(StatusCode::OK, rows.first().ok_or(Error::NotFound)?)
 }
 
 #[derive(Deserialize)]
-struct Page {
-    #[serde(default = "whole_page")]
-    limit: i64,
-    #[serde(default)]
-    offset: i64,
+struct ListQuery {
+    limit: Option<i64>,
 }
 
-fn whole_page() -> i64 {
-    1_000
-}
-
-async fn list(State(app): State<Arc<App>>, user: User, Query(page): Query<Page>) -> Result<Response, Error> {
-    if !(1..=1_000).contains(&page.limit) || page.offset < 0 {
+async fn list(
+    State(service): State<Arc<Service>>,
+    user: User,
+    Query(query): Query<ListQuery>,
+) -> Result<Response, Error> {
+    let Some(limit) = query.limit else { return plain_list(&service, &user).await };
+    if !(1..=1_000).contains(&limit) {
         return Err(Error::Invalid("limit"));
     }
-    let types = [Type::TEXT, Type::BOOL, Type::TEXT, Type::INT8, Type::INT8];
-    let values: [&(dyn ToSql + Sync); 5] = [&user.id, &None::<bool>, &None::<&str>, &page.limit, &page.offset];
-    let (sql, count) = if page.offset == 0 { (PAGE, 4) } else { (PAGE_AFTER, 5) };
-    let rows = app.query(sql, &types[..count], &values[..count]).await?;
-    let total: i64 = rows.first().map_or(Ok(0), |row| row.try_get(7))?;
-    let mut tasks = Vec::with_capacity(rows.len());
-    for row in &rows {
-        if row.try_get::<_, Option<i32>>(0)?.is_some() {
-            tasks.push(Task::read(row)?);
-        }
-    }
+    let types = [Type::TEXT, Type::BOOL, Type::TEXT, Type::INT8];
+    let rows = service.query(&service.sql.limit, &types, &[&user.id, &None::<bool>, &None::<&str>, &limit]).await?;
+    // The sort key is between the task and the length of the whole list.
+    let total: i64 = rows.first().map_or(Ok(0), |row| row.try_get(TASK_COLUMNS + 1))?;
     let total = [(HeaderName::from_static("x-total-count"), total.to_string())];
-    Ok((total, answer::json(StatusCode::OK, &tasks)).into_response())
+    Ok((total, tasks(&rows)?).into_response())
 }
 
-async fn create(State(app): State<Arc<App>>, user: User, body: Bytes) -> Result<Response, Error> {
+async fn plain_list(service: &Service, user: &User) -> Result<Response, Error> {
+    let rows = service.query(&service.sql.list, &[Type::TEXT], &[&user.id]).await?;
+    if rows.len() < service.sql.list_rows {
+        return tasks(&rows);
+    }
+    tasks(&service.query(&service.sql.whole_list, &[Type::TEXT], &[&user.id]).await?)
+}
+
+fn tasks(rows: &[Row]) -> Result<Response, Error> {
+    let tasks = rows.iter().map(Task::read).collect::<Result<Vec<_>, _>>()?;
+    Ok(answer::json(StatusCode::OK, &tasks))
+}
+
+async fn create(State(service): State<Arc<Service>>, user: User, body: Bytes) -> Result<Response, Error> {
     let new = NewTask::parse(&body)?;
     let types = [Type::TEXT, Type::TEXT, Type::TEXT, Type::BOOL];
-    let rows = app.query(INSERT, &types, &[&user.id, &new.title, &new.description, &new.completed]).await?;
+    let rows =
+        service.query(&service.sql.create, &types, &[&user.id, &new.title, &new.description, &new.completed]).await?;
     let row = rows.first().ok_or(Error::Internal)?;
-    let location = format!("/api/tasks/{}", row.try_get::<_, i32>(0)?);
+    let location = format!("/api/tasks/{}", Task::read(row)?.id);
     Ok(([(LOCATION, location)], tagged(StatusCode::CREATED, row)?).into_response())
 }
 
 async fn complete(
-    State(app): State<Arc<App>>,
+    State(service): State<Arc<Service>>,
     user: User,
-    Path(id): Path<i32>,
+    Path(id): Path<i64>,
     body: Bytes,
 ) -> Result<Response, Error> {
     let completion = Completion::parse(&body)?;
-    let types = [Type::TEXT, Type::INT4, Type::BOOL];
-    let rows = app.query(SET_COMPLETED, &types, &[&user.id, &id, &completion.completed]).await?;
+    let types = [Type::TEXT, Type::INT8, Type::BOOL];
+    let rows = service.query(&service.sql.complete, &types, &[&user.id, &id, &completion.completed]).await?;
     tagged(StatusCode::OK, rows.first().ok_or(Error::NotFound)?)
 }

@@ -1,30 +1,30 @@
-//! A task as it stands in its row, and what a client may say of one.
-
-use std::error::Error as StdError;
+//! Tasks as rows and as JSON, and the request bodies.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 use tokio_postgres::Row;
-use tokio_postgres::types::{FromSql, Type, accepts};
 
 use crate::answer::Error;
+
+/// How many columns a task has. The statements return other columns after them.
+pub const TASK_COLUMNS: usize = 7;
 
 /// A task that borrows its texts from the row.
 #[derive(Serialize)]
 pub struct Task<'r> {
-    id: i32,
+    pub id: i64,
     user_id: &'r str,
     title: &'r str,
     description: Option<&'r str>,
     completed: bool,
-    #[serde(serialize_with = "with_microseconds")]
+    #[serde(serialize_with = "to_microseconds")]
     created_at: Timestamp,
-    #[serde(serialize_with = "with_microseconds")]
-    pub updated_at: Timestamp,
+    #[serde(serialize_with = "to_microseconds")]
+    updated_at: Timestamp,
 }
 
 impl<'r> Task<'r> {
-    /// Of the first seven columns.
+    /// Reads the first [`TASK_COLUMNS`].
     pub fn read(row: &'r Row) -> Result<Self, tokio_postgres::Error> {
         Ok(Self {
             id: row.try_get(0)?,
@@ -38,19 +38,8 @@ impl<'r> Task<'r> {
     }
 }
 
-fn with_microseconds<S: Serializer>(moment: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&format_args!("{moment:.6}"))
-}
-
-/// The number of a transaction.
-pub struct TransactionId(pub u32);
-
-impl<'a> FromSql<'a> for TransactionId {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn StdError + Sync + Send>> {
-        Ok(Self(u32::from_be_bytes(raw.try_into()?)))
-    }
-
-    accepts!(XID);
+fn to_microseconds<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{time:.6}"))
 }
 
 /// The body of a `POST`.
@@ -63,33 +52,33 @@ pub struct NewTask {
 }
 
 impl NewTask {
-    /// Reads it; a title has 1 to 255 characters, a description at most 10,000, neither a NUL.
+    /// Parses it. A title has 1 to 255 characters, a description at most 10,000; neither has a NUL.
     pub fn parse(body: &[u8]) -> Result<Self, Error> {
         let mut new: Self = serde_json::from_slice(body).map_err(|_| Error::Invalid("body"))?;
         let trimmed = new.title.trim();
         if trimmed.len() < new.title.len() {
             new.title = trimmed.to_owned();
         }
-        let is_proper =
+        let is_valid =
             |text: &str, max: usize| (text.len() <= max || text.chars().count() <= max) && !text.contains('\0');
-        if new.title.is_empty() || !is_proper(&new.title, 255) {
+        if new.title.is_empty() || !is_valid(&new.title, 255) {
             return Err(Error::Invalid("title"));
         }
-        if !new.description.as_deref().is_none_or(|text| is_proper(text, 10_000)) {
+        if !new.description.as_deref().is_none_or(|text| is_valid(text, 10_000)) {
             return Err(Error::Invalid("description"));
         }
         Ok(new)
     }
 }
 
-/// The body of a `PATCH` that sets.
+/// The body of a `PATCH` that sets `completed`.
 #[derive(Deserialize)]
 pub struct Completion {
     pub completed: bool,
 }
 
 impl Completion {
-    /// Reads it.
+    /// Parses it.
     pub fn parse(body: &[u8]) -> Result<Self, Error> {
         serde_json::from_slice(body).map_err(|_| Error::Invalid("completed"))
     }

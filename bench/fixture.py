@@ -1,4 +1,4 @@
-"""The private database, the servers on it, and their end: whatever is started here is stopped here."""
+"""The test fixture: a private database and the servers on it. Everything that it starts it also stops."""
 
 import base64
 import contextlib
@@ -20,25 +20,27 @@ from machine import BenchError
 
 ROOT = Path(__file__).resolve().parent.parent
 DEV = ROOT / "dev"
-# How long anything may take to start or to stop, in seconds.
-PATIENCE_SECONDS = 30
-# So often in a row, a twentieth of a second apart, nothing must run in the database before it counts as quiet.
-QUIET_LOOKS = 5
-# What the database has beside PostgreSQL's defaults: all data in memory, and no vacuum or checkpoint in the middle of a turn.
-# A commit is on the disk before it is answered.
+# How long a process may take to start or to stop, in seconds.
+TIMEOUT_SECONDS = 30
+# The database counts as idle when so many checks in a row, 50 ms apart, find no running statement.
+IDLE_CHECKS = 5
+# Differences from PostgreSQL's defaults: all data fits into memory; no vacuum or checkpoint disturbs a measurement.
+# `fsync` is on: a commit is on the disk before it is answered.
 DATABASE_OPTIONS = (
     "-c shared_buffers=1GB -c autovacuum=off -c max_wal_size=8GB -c checkpoint_timeout=1h -c max_connections=200"
 ).split()
-# User ids are numbers, for pgbench can only compute numbers; as long as this one.
+# User ids are numbers of this length, because pgbench computes only numbers.
 FIRST_USER = 1_000_000_000_000_000
+# What every second task of a user has.
+DESCRIPTION = "It drips since Tuesday; ask for the price before they begin, and for the warranty."
 
 
-def say(*words):
+def log(*words):
     print(*words, flush=True)
 
 
 def run(command, **options):
-    """Runs a command to its end; its standard output."""
+    """Runs a command until it ends; returns its standard output."""
     done = subprocess.run(
         [str(word) for word in command], text=True, stdout=subprocess.PIPE, start_new_session=True, **options
     )
@@ -48,7 +50,7 @@ def run(command, **options):
 
 
 def token(secret, user, **claims):
-    """A token as project code mints it: HS256, good for a day."""
+    """A token signed with HS256, valid for a day."""
     now = int(time.time())
     parts = [
         {"alg": "HS256", "typ": "JWT"},
@@ -63,10 +65,12 @@ def _base64url(data):
 
 
 class Database:
-    """A PostgreSQL cluster of its own."""
+    """A private PostgreSQL cluster."""
 
     def __init__(self, folder, options=()):
         self.folder = folder
+        # The texts that our server sends, by kind of request (`workloads.record_statements`).
+        self.statements = {}
         self.url = run([DEV, "database", "start", folder, *DATABASE_OPTIONS, *options]).strip()
         self.port = int((folder / "port").read_text())
         self.environment = {
@@ -84,40 +88,39 @@ class Database:
         run([DEV, "database", "stop", self.folder, "immediate"])
 
     def sql(self, *statements):
-        """Runs statements, each in a transaction of its own; what the last ones print."""
+        """Runs statements, each in its own transaction; returns what they print."""
         commands = [word for statement in statements for word in ("--command", statement)]
         options = ["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set", "ON_ERROR_STOP=1"]
         return run(["psql", *options, *commands], env=self.environment).strip()
 
-    def fill(self, rows, users):
-        """Makes the table anew with so many tasks. Those of one user lie scattered over it, as they do when many people write."""
+    def fill(self, data):
+        """Creates the table anew with the tasks of these groups of users."""
         self.sql(
             "drop table if exists tasks",
             (ROOT / "schema.sql").read_text(),
-            f"""insert into tasks (user_id, title, description, completed, created_at, updated_at)
-            select ({FIRST_USER} + n % {users})::text, 'Call the plumber about sink number ' || n,
-                case when n % 2 = 0 then 'It drips since Tuesday; ask for the price before they begin, and for the warranty.' end,
-                n % 3 = 0, now() - ({rows} - n) * interval '1 second', now() - ({rows} - n) * interval '1 second'
-            from generate_series(0, {rows - 1}) as n order by n""",
+            *(insert_group(group) for group in data.groups.values()),
             "vacuum (freeze, analyze) tasks",
             "checkpoint",
         )
 
-    def settle(self, rows):
-        """Takes back what a turn has created, so that nobody inherits another's growth. Of a large table vacuum would leave the
-        few dead entries in the indexes, and those who read there would meet them. What the load left behind may end first: FastAPI
-        reads again what it has written, and must find it."""
-        quiet, latest = 0, time.monotonic() + PATIENCE_SECONDS
-        while quiet < QUIET_LOOKS:
-            if time.monotonic() > latest:
-                raise BenchError("the database does not come to rest")
-            busy = self.sql("select count(*) from pg_stat_activity where state <> 'idle' and pid <> pg_backend_pid()")
-            quiet = quiet + 1 if busy == "0" else 0
-            time.sleep(0.05)
+    def remove_new_tasks(self, rows):
+        """Deletes what a measurement has created, so that each starts with the same table."""
+        # FastAPI reads what it has written, so a statement that is left from the load must find its row.
+        self._wait_until_idle()
+        # Of a large table vacuum would skip the few dead entries of the indexes, and reads would meet them.
         self.sql(f"delete from tasks where id > {rows}", "vacuum (analyze, index_cleanup on) tasks")
 
+    def _wait_until_idle(self):
+        idle, latest = 0, time.monotonic() + TIMEOUT_SECONDS
+        while idle < IDLE_CHECKS:
+            if time.monotonic() > latest:
+                raise BenchError("statements still run in the database")
+            busy = self.sql("select count(*) from pg_stat_activity where state <> 'idle' and pid <> pg_backend_pid()")
+            idle = idle + 1 if busy == "0" else 0
+            time.sleep(0.05)
+
     def statements_of(self, act):
-        """What PostgreSQL was asked by prepared or unnamed statement while `act` ran."""
+        """The texts that PostgreSQL received by the extended protocol while `act` ran, in order."""
         log = self.folder / "log"
         self._log_statements("0")
         begin = log.stat().st_size
@@ -128,7 +131,18 @@ class Database:
 
     def _log_statements(self, milliseconds):
         self.sql(f"alter system set log_min_duration_statement = {milliseconds}", "select pg_reload_conf()")
-        time.sleep(0.3)  # each backend takes up the setting when it next wakes; nothing tells when all have
+        time.sleep(0.3)  # a backend applies it when it is next scheduled; nothing reports that
+
+
+def insert_group(group):
+    """The statement that inserts the tasks of a group of users, in the order of time, the users in turn."""
+    rows = group.users * group.tasks
+    return f"""insert into tasks (user_id, title, description, completed, created_at, updated_at)
+        select ({FIRST_USER + group.first_user} + n % {group.users})::text, 'Call the plumber about sink number ' || n,
+            case when n / {group.users} % 2 = 0 then '{DESCRIPTION}' end, n % 3 = 0, moment, moment
+        from generate_series(0, {rows - 1}) as n,
+            lateral (select now() - ({rows} - n) * interval '1 second') as t (moment)
+        order by n"""
 
 
 def free_port():
@@ -136,7 +150,7 @@ def free_port():
 
 
 class Server:
-    """One server process, with what descends from it, under the load of this bench."""
+    """A running server: one process and its descendants."""
 
     def __init__(self, name, command, environment, log, cwd=ROOT):
         self.name, self.log = name, log
@@ -157,20 +171,20 @@ class Server:
         self.is_stopped = False
 
     def wait_until_healthy(self, path="/health", pause_seconds=0.02):
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while True:
             if self.process.poll() is not None:
-                raise BenchError(f"{self.name} {self.last_words()}")
+                raise BenchError(f"{self.name} {self.describe()}")
             with contextlib.suppress(OSError, http.client.HTTPException):
                 if self.request("GET", path)[0] == 200:
                     return self
             if time.monotonic() > deadline:
-                raise BenchError(f"{self.name} does not answer, and {self.last_words()}")
+                raise BenchError(f"{self.name} does not answer; it {self.describe()}")
             time.sleep(pause_seconds)
 
     def request(self, method, path, bearer=None, body=None):
-        """One request on a connection of its own: status, headers and body."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
+        """Sends a request on a new connection; returns status, headers and body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_SECONDS)
         headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
         try:
             connection.request(
@@ -181,43 +195,43 @@ class Server:
         finally:
             connection.close()
 
-    def last_words(self):
+    def describe(self):
         """Whether it still runs, and the end of its log."""
         status = self.process.poll()
         state = "runs" if status is None else f"has ended with {status}"
-        return f"{state}; its log ends so:\n{self.log.read_text(errors='replace')[-1500:]}"
+        return f"{state}; its log ends with:\n{self.log.read_text(errors='replace')[-1500:]}"
 
     def check_log(self):
-        """A warning or an error is a failure of the turn. The log begins anew, so that it stays small."""
+        """Ends the bench if the log has a warning or an error. Then truncates the log, so that it stays small."""
         text = self.log.read_text(errors="replace")
         os.truncate(self.log, 0)
         bad = [line for line in text.splitlines() if re.search(r"\b(WARN|ERROR|Traceback|panicked)\b", line)]
         if bad:
-            raise BenchError(f"{self.name} complains in {len(bad)} lines: {bad[0][:500]}")
+            raise BenchError(f"{self.name} logged {len(bad)} warnings or errors: {bad[0][:500]}")
 
     def stop(self):
         if self.is_stopped:
-            return  # by now its number may be another's
+            return  # another process may have its id by now
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(PATIENCE_SECONDS)
+                self.process.wait(TIMEOUT_SECONDS)
             except subprocess.TimeoutExpired:
                 os.killpg(self.pid, signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)  # what may be left of its group
+            os.killpg(self.pid, signal.SIGKILL)  # the rest of its process group
         self.process.wait()
         self.is_stopped = True
 
 
-class Stage(contextlib.ExitStack):
-    """A scratch folder, a database, servers; all of it goes when the `with` ends."""
+class Fixture(contextlib.ExitStack):
+    """A temporary folder, a database and servers. All of them are gone when the `with` block ends."""
 
     def __init__(self):
         super().__init__()
         self.secret = secrets.token_hex(32)
         self.folder = Path(tempfile.mkdtemp(prefix="todo-backend-bench."))
-        self.folder.chmod(0o755)  # PostgreSQL may run as somebody else
+        self.folder.chmod(0o755)  # PostgreSQL may run as another user
         self.callback(shutil.rmtree, self.folder, ignore_errors=True)
         self.database = None
 
@@ -240,7 +254,7 @@ class Stage(contextlib.ExitStack):
         return server.wait_until_healthy()
 
     def launch(self, name, command, database_url=None, cwd=ROOT, **environment):
-        """Starts a server. Ours is told nothing but where the database is and what the secret, unless more is given."""
+        """Starts a server. Everything that is not set here has its default."""
         environment = {
             "HOST": "127.0.0.1",
             "PORT": str(free_port()),
@@ -256,6 +270,6 @@ class Stage(contextlib.ExitStack):
         return token(self.secret, FIRST_USER + user, **claims)
 
 
-def ours():
-    """The binary that is shipped, which ./dev has built."""
+def server_binary():
+    """Our server as it is shipped; ./dev has built it."""
     return Path(os.environ["SERVER_BINARY"])
