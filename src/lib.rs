@@ -1,6 +1,7 @@
 //! A todo backend: several people keep their tasks in one service, and each sees only their own.
 //!
-//! `main.rs` is the program. This library exists so that tests can reach the parts. `ARCHITECTURE.md` shows the way of a request.
+//! `main.rs` is the program. This library exists so that tests can reach the parts. `ARCHITECTURE.md` shows the way of
+//! a request.
 
 #![warn(clippy::unwrap_used)]
 

@@ -21,8 +21,8 @@ use crate::http::{Limits, Response, cors, request_id, single_value};
 use crate::ops::threads::spawn;
 use crate::ops::{access_log, admin, log as request_log};
 
-/// Pages of long lists are read on at most one in so many database connections: whatever they take, and whatever one user's
-/// requests hold, some are left to the others.
+/// Pages of long lists are read on at most one in so many database connections: whatever they take, and whatever one
+/// user's requests hold, some are left to the others.
 const CONNECTIONS_PER_PAGE: usize = 4;
 /// How often the accept loop sheds jobs that have waited for too long, while any wait.
 const SHED_INTERVAL: Duration = Duration::from_millis(100);
@@ -80,7 +80,8 @@ pub(crate) fn key_source(url: Option<JwksUrl>, database: &Arc<Database>) -> KeyS
     url.map_or_else(from_table, KeySource::at)
 }
 
-/// The first signal lets the server finish what it has begun, and then tells whether it could; a second one ends the process.
+/// The first signal lets the server finish what it has begun, and then tells whether it could; a second one ends the
+/// process.
 fn stop_on_signal(
     mut signals: Signals,
     server: Arc<Server>,

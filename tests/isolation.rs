@@ -1,5 +1,5 @@
-//! Users see and change only their own tasks: six at once, whose random requests share batches, each with a model of what
-//! they have.
+//! Users see and change only their own tasks: six at once, whose random requests share batches, each with a model of
+//! what they have.
 
 mod support;
 
@@ -44,8 +44,8 @@ fn user_when_asking_for_anothers_tasks_learns_and_changes_nothing() {
     assert!(foreign > requests / 10, "only {foreign} requests tried another's task");
 }
 
-/// Sends random requests of this user and compares each answer with a model. `ids` are those of all users' tasks. How many
-/// requests were for a task that is not this user's.
+/// Sends random requests of this user and compares each answer with a model. `ids` are those of all users' tasks. How
+/// many requests were for a task that is not this user's.
 fn drive_user(server: &Server, user: &str, ids: &Mutex<Vec<i64>>, mut random: Random) -> usize {
     let token = token(user);
     // Title and completion by id.

@@ -5,6 +5,9 @@ mod support;
 use support::Cluster;
 use support::compatibility::{Service, check, connect, database, failures, in_parallel, table};
 
+/// A name, SQL to run before, the columns that differ, and SQL to run after.
+type Case<'c> = (&'c str, &'c str, Vec<(&'c str, &'c str)>, &'c str);
+
 #[test]
 fn table_when_its_columns_are_compatible_is_served() {
     let cluster = Cluster::start();
@@ -13,7 +16,7 @@ fn table_when_its_columns_are_compatible_is_served() {
                    create domain flag as boolean; create domain moment as timestamptz; create domain number as bigint;";
     let collation = "create collation ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false);";
     let pair = |name, definition: &'static str| vec![(name, definition)];
-    let cases: Vec<(&str, &str, Vec<(&str, &str)>, &str)> = vec![
+    let cases: Vec<Case> = vec![
         ("smallint serial", "", pair("id", "smallserial primary key"), ""),
         ("integer serial", "", pair("id", "serial primary key"), ""),
         ("bigint serial", "", pair("id", "bigserial primary key"), ""),

@@ -20,73 +20,14 @@ const MAX_LINE_CHARS: usize = 120;
 /// The most lines of code in `src/`: no unit tests, comments or blank lines.
 const MAX_CODE_LINES: usize = 7_200;
 /// The most files of `src/` that import each other, directly or through others.
-const MAX_FILES_IN_CYCLES: usize = 16;
+const MAX_FILES_IN_CYCLES: usize = 0;
 
 /// Files and folders with files of more than `MAX_FILE_LINES`.
-const PENDING_FILE_LINES: &[&str] = &[
-    "crates/tiny_http/src/answer.rs",
-    "crates/tiny_http/src/connection.rs",
-    "crates/tiny_http/src/engine.rs",
-    "crates/tiny_http/src/head.rs",
-    "src/auth/mod.rs",
-    "src/db/client.rs",
-    "src/db/session.rs",
-    "src/dispatch/mod.rs",
-    "src/tasks/store/mod.rs",
-    "src/tasks/task.rs",
-];
+const PENDING_FILE_LINES: &[&str] = &[];
 /// Files that say `See the module.`, which documents nothing.
-const PENDING_DOCUMENTATION: &[&str] =
-    &["src/db/availability.rs", "src/dispatch/queue.rs", "src/dispatch/turns.rs", "src/ops/log/buffer.rs"];
+const PENDING_DOCUMENTATION: &[&str] = &[];
 /// Files and folders with lines of more than `MAX_LINE_CHARS`.
-const PENDING_LINE_CHARS: &[&str] = &[
-    "ARCHITECTURE.md",
-    "CHANGELOG.md",
-    "README.md",
-    "bench/results/",
-    "crates/tiny_http/",
-    "specs/",
-    "src/auth/",
-    "src/config/",
-    "src/db/",
-    "src/dispatch/",
-    "src/http/",
-    "src/lib.rs",
-    "src/main.rs",
-    "src/ops/",
-    "src/server.rs",
-    "src/tasks/",
-    "tests/auth.sh",
-    "tests/better_auth.sh",
-    "tests/bundles.rs",
-    "tests/crash_consistency.rs",
-    "tests/check.rs",
-    "tests/cors.sh",
-    "tests/database.sh",
-    "tests/docs.sh",
-    "tests/errors.sh",
-    "tests/frontend/lib.sh",
-    "tests/http.sh",
-    "tests/isolation.sh",
-    "tests/jwks.rs",
-    "tests/list_streaming.rs",
-    "tests/operations.sh",
-    "tests/pooler.rs",
-    "tests/database_failover.rs",
-    "tests/replicas.rs",
-    "tests/service.sh",
-    "tests/shutdown.rs",
-    "tests/support/mod.rs",
-    "tests/support/proxy.rs",
-    "tests/support/signer.rs",
-    "tests/tasks_conditional.sh",
-    "tests/tasks_create.sh",
-    "tests/tasks_delete.sh",
-    "tests/tasks_get.sh",
-    "tests/tasks_list.sh",
-    "tests/tasks_update.sh",
-    "tests/tls.rs",
-];
+const PENDING_LINE_CHARS: &[&str] = &["bench/results/"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -231,12 +172,18 @@ fn source_has_no_unwrap_no_unfinished_code_and_no_empty_documentation() {
 #[test]
 fn files_name_only_what_architecture_allows() {
     let rules: [(&str, &[&str]); 6] = [
-        ("tiny_http::", &["src/http/mod.rs", "src/dispatch/mod.rs", "src/server.rs", "src/ops/admin.rs"]),
-        ("postgres::", &["src/tasks/", "src/db/"]),
+        (
+            "tiny_http::",
+            &["src/dispatch/job.rs", "src/http/mod.rs", "src/dispatch/mod.rs", "src/server.rs", "src/ops/admin.rs"],
+        ),
+        (
+            "postgres::",
+            &["src/db/", "src/tasks/", "src/auth/jwks_table.rs", "src/ops/check_database.rs", "src/ops/check_probe.rs"],
+        ),
         ("postgres_protocol", &["src/db/"]),
-        ("r2d2", &["src/db/"]),
+        ("r2d2", &["src/db/", "src/ops/check_database.rs"]),
         ("UserId(", &["src/auth/"]),
-        ("env::var", &["src/config/env.rs"]),
+        ("env::var", &["src/config/mod.rs"]),
     ];
     let mut problems = Vec::new();
     for file in sources().iter().filter(|file| file.path.starts_with("src/")) {

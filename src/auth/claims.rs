@@ -6,14 +6,21 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use super::error::AuthError;
+use super::identity::{Identity, MAX_USER_ID_CHARS, UserId};
 use super::jws::{Jws, SignatureScheme};
-use super::{AuthError, Identity, MAX_USER_ID_CHARS, UserId, Verifier};
 use crate::http::json::{JsonValue, is_object};
 
 /// 9999-12-31T23:59:59Z, in seconds. A later `exp` was written in milliseconds.
 const MAX_EXP_SECONDS: f64 = 253_402_300_799.0;
 /// How far `nbf` may lie in the future, in seconds: the issuer's clock may be ahead of ours.
 const NBF_LEEWAY_SECONDS: f64 = 60.0;
+
+/// What `iss` and `aud` must be, where the operator says so.
+pub(super) struct ExpectedClaims {
+    pub(super) issuer: Option<JsonValue>,
+    pub(super) audience: Option<JsonValue>,
+}
 
 /// The claims that this server reads. `serde` refuses a repeated one: readers would disagree on its value.
 #[derive(Default, Deserialize)]
@@ -54,12 +61,12 @@ struct SessionClaims {
 impl Claims<'_> {
     /// Checks time, issuer, audience and purpose, in this order, and then reads the identity. `jws` is what these
     /// claims were read from.
-    pub(super) fn validate(self, verifier: &Verifier, jws: &Jws, now: f64) -> Result<Identity, AuthError> {
+    pub(super) fn validate(self, expected: &ExpectedClaims, jws: &Jws, now: f64) -> Result<Identity, AuthError> {
         self.validate_time(now)?;
-        if verifier.issuer.as_ref().is_some_and(|issuer| self.iss != *issuer) {
+        if expected.issuer.as_ref().is_some_and(|issuer| self.iss != *issuer) {
             return Err(AuthError::Invalid("`iss` is not the expected issuer"));
         }
-        if verifier.audience.as_ref().is_some_and(|audience| !has_audience(self.aud, audience)) {
+        if expected.audience.as_ref().is_some_and(|audience| !has_audience(self.aud, audience)) {
             return Err(AuthError::Invalid("`aud` does not contain the expected audience"));
         }
         if self.update_to != JsonValue::Absent || self.request_type != JsonValue::Absent {

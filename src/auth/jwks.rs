@@ -15,7 +15,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-use super::AuthError;
+use super::error::AuthError;
 
 /// The most keys that a set may have.
 pub const MAX_KEYS: usize = 256;

@@ -12,7 +12,7 @@ use ureq::Agent;
 use ureq::http::{StatusCode, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
 
-use super::KeySet;
+use super::jwks::KeySet;
 use super::jws::parse_object;
 
 /// How long the connection to the issuer may take: DNS, TCP and TLS.

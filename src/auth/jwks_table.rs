@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::MAX_KEYS;
+use super::jwks::MAX_KEYS;
 use crate::db::{Database, DbError, Statement};
 
 /// The columns of the table; none where there is no such table.
@@ -35,8 +35,8 @@ pub fn read(database: &Database) -> Result<Option<Vec<Value>>, String> {
     keys.map(Some).map_err(|error| error.to_string())
 }
 
-/// The columns are named as Better Auth's own migrations have it, or as Drizzle does; `alg` came later. Private keys are not
-/// read. Better Auth itself publishes a key for 30 days after it signs no more.
+/// The columns are named as Better Auth's own migrations have it, or as Drizzle does; `alg` came later. Private keys
+/// are not read. Better Auth itself publishes a key for 30 days after it signs no more.
 fn keys_sql(columns: &[String]) -> Option<String> {
     let column = |names: &[&'static str]| names.iter().copied().find(|name| columns.iter().any(|own| own == name));
     let public_key = column(&["publicKey", "public_key"])?;

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
-use super::AuthError;
+use super::error::AuthError;
 use super::jwks::Algorithm;
 use crate::http::json::{JsonValue, is_object};
 

@@ -7,6 +7,7 @@
 
 mod claims;
 mod error;
+mod identity;
 mod jwks;
 mod jwks_cache;
 mod jwks_source;
@@ -19,8 +20,9 @@ use jsonwebtoken::crypto::verify;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use log::warn;
 
-use claims::Claims;
+use claims::{Claims, ExpectedClaims};
 pub use error::AuthError;
+pub use identity::{Identity, MAX_USER_ID_CHARS, UserId};
 pub use jwks::{KeySet, MAX_KEYS};
 pub use jwks_cache::{JwksCache, JwksStatus, Lookup};
 pub use jwks_source::{JwksUrl, KeySource};
@@ -29,45 +31,8 @@ use jws::{Jws, SignatureScheme, decode, parse_object};
 
 use crate::http::json::JsonValue;
 
-/// The longest user id, in characters.
-pub const MAX_USER_ID_CHARS: usize = 255;
 /// After this many bad HS256 signatures, and none good since the start, a warning says that the secret is suspect.
 const SUSPICIOUS_BAD_SIGNATURES: u64 = 10;
-
-/// The id of a user whose token was verified.
-///
-/// There is no other way to make one, so no query, path or body can name a user:
-///
-/// ```compile_fail
-/// let forged = todo_backend::auth::UserId("somebody".to_owned());
-/// ```
-/// ```compile_fail
-/// let forged: todo_backend::auth::UserId = "somebody".to_owned().into();
-/// ```
-/// ```compile_fail
-/// let forged: todo_backend::auth::UserId = serde_json::from_str("\"somebody\"").unwrap();
-/// ```
-/// ```compile_fail
-/// let forged = todo_backend::auth::UserId::default();
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UserId(String);
-
-impl UserId {
-    /// The id as Better Auth made it.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// The user of a verified token.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// The owner of the tasks.
-    pub user: UserId,
-    /// The e-mail address, if the token has one. Never an identity.
-    pub email: Option<String>,
-}
 
 /// Which tokens are accepted.
 #[derive(Default)]
@@ -96,8 +61,7 @@ pub enum Verdict {
 pub struct Verifier {
     secrets: Vec<DecodingKey>,
     /// The required values of `iss` and `aud`.
-    issuer: Option<JsonValue>,
-    audience: Option<JsonValue>,
+    expected: ExpectedClaims,
     /// HS256 signatures that failed, counted until the first one holds.
     bad_signatures: AtomicU64,
     has_good_signature: AtomicBool,
@@ -109,8 +73,10 @@ impl Verifier {
         let key = |secret: &String| DecodingKey::from_secret(secret.as_bytes());
         Self {
             secrets: config.secrets.iter().map(key).collect(),
-            issuer: config.issuer.map(JsonValue::Text),
-            audience: config.audience.map(JsonValue::Text),
+            expected: ExpectedClaims {
+                issuer: config.issuer.map(JsonValue::Text),
+                audience: config.audience.map(JsonValue::Text),
+            },
             bad_signatures: AtomicU64::new(0),
             has_good_signature: AtomicBool::new(false),
         }
@@ -179,7 +145,7 @@ impl Verifier {
     fn identity(&self, jws: &Jws, now: f64) -> Result<Identity, AuthError> {
         let claims: Claims = parse_object(&jws.payload)
             .ok_or(AuthError::Invalid("the claims set is not a valid JSON object, or repeats a claim"))?;
-        claims.validate(self, jws, now)
+        claims.validate(&self.expected, jws, now)
     }
 }
 

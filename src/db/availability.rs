@@ -1,5 +1,5 @@
-//! What all connections together know of the database: whether it answers, and whether a pooler is in between. Each change of
-//! state is logged once, however many requests notice it.
+//! What all connections together know of the database: whether it answers, and whether a pooler is in between. Each
+//! change of state is logged once, however many requests notice it.
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 
-/// How long attempts to connect may fail before requests no longer wait for a connection. A database that wakes or restarts is
-/// often back by then.
+/// How long attempts to connect may fail before requests no longer wait for a connection. A database that wakes or
+/// restarts is often back by then.
 pub const DOWN_AFTER: Duration = Duration::from_secs(2);
 /// The shortest time between two log lines on cancelled statements.
 const CANCELLED_LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -77,7 +77,8 @@ impl Availability {
         Self::log_down(state, is_refusal, problem, why);
     }
 
-    /// A connection that last answered at `last_response_at` has ended, or does not answer. `was_in_use`: a statement was sent on it.
+    /// A connection that last answered at `last_response_at` has ended, or does not answer. `was_in_use`: a statement
+    /// was sent on it.
     pub fn connection_lost(&self, last_response_at: Instant, was_in_use: bool, why: &dyn Display) {
         let mut state = self.lock();
         if !state.trusts(last_response_at) {

@@ -1,7 +1,11 @@
 //! One connection to PostgreSQL: `tokio-postgres` behind blocking calls, each with a deadline.
 //!
-//! The library is asynchronous. A connection has a single-threaded runtime of its own, which runs only while a call waits:
-//! no thread stands behind it. Several statements go out before the first answer is awaited, so they cost one round trip.
+//! The library is asynchronous. A connection has a single-threaded runtime of its own, which runs only while a call
+//! waits: no thread stands behind it. Several statements go out before the first answer is awaited, so they cost one
+//! round trip.
+
+pub mod pipeline;
+pub mod transaction;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -12,18 +16,18 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
-use futures_util::future::maybe_done;
-use postgres::types::{ToSql, Type};
+use postgres::types::Type;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 use tokio::time::timeout_at;
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Config, Row, RowStream, SimpleQueryMessage, Socket, Statement as Prepared};
+use tokio_postgres::{Client, Config, Row, SimpleQueryMessage, Socket, Statement as Prepared};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::availability::Availability;
 use super::error::DbError;
-use super::statement::{Param, Statement};
+use super::statement::Statement;
+use pipeline::{Plan, in_order, query};
 
 /// After this idle time the socket is checked for its end before it is written to. Costs no round trip.
 const UNCHECKED_IDLE: Duration = Duration::from_millis(1);
@@ -31,25 +35,10 @@ const UNCHECKED_IDLE: Duration = Duration::from_millis(1);
 pub const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// A connection that refuses writes is closed once it is older than this: it may lead to a former primary.
 const READ_ONLY_GRACE: Duration = Duration::from_secs(10);
-/// The longest time that a statement may take in a transaction with others, waits for locks included.
-const BATCH_STATEMENT_TIMEOUT_SQL: &str = "set local statement_timeout = '100ms'";
-
 /// The library's other half: it must be polled to read and write the socket.
 type Wire = tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
-/// A statement that was prepared; `None` where it is sent as text.
-type Plan = Option<Prepared>;
 /// A row of the simple protocol: each value as text.
 pub type TextRow = Vec<Option<String>>;
-
-/// What became of statements that were sent as one transaction.
-pub enum BatchOutcome {
-    /// All are done; the rows of each.
-    Committed(Vec<Vec<Row>>),
-    /// None is done.
-    RolledBack,
-    /// Nobody knows whether they are done, or there was no connection.
-    Unknown,
-}
 
 /// A connection.
 pub struct Connection {
@@ -84,7 +73,16 @@ impl Connection {
             .build()
             .map_err(|error| DbError::Unusable(format!("no runtime for a connection: {error}")))?;
         let connect = async { timeout_at(deadline.into(), config.connect(tls)).await };
-        let (client, wire) = runtime.block_on(connect).map_err(|_| DbError::Timeout)??;
+        let (client, wire) = match runtime.block_on(connect) {
+            Ok(Ok(connected)) => connected,
+            failed => {
+                // A name lookup may still run; dropping the runtime would wait for it.
+                runtime.shutdown_background();
+                return Err(
+                    failed.map_or(DbError::Timeout, |refused| refused.err().map_or(DbError::Timeout, DbError::from))
+                );
+            }
+        };
         let now = Instant::now();
         Ok(Self {
             runtime,
@@ -146,63 +144,6 @@ impl Connection {
         answers.resize_with(all, || Err(DbError::Timeout));
         self.observe(&answers);
         answers
-    }
-
-    /// Runs statements in one transaction and one round trip. Behind a pooler nothing is done.
-    pub fn transaction(&mut self, statements: &[&Statement], next_deadline: impl Fn() -> Instant) -> BatchOutcome {
-        if self.is_pooled() {
-            return BatchOutcome::RolledBack;
-        }
-        self.begin(false);
-        let [begin, timeout, commit] =
-            ["begin", BATCH_STATEMENT_TIMEOUT_SQL, "commit"].map(|sql| Statement::read(sql, Vec::new()));
-        let mut all = vec![&begin, &timeout];
-        all.extend(statements);
-        all.push(&commit);
-        let mut plans = Vec::with_capacity(all.len());
-        for statement in &all {
-            match self.plan(statement, next_deadline()) {
-                Ok(plan) => plans.push(Ok(plan)),
-                Err(error) => {
-                    let is_late = matches!(error, DbError::Timeout);
-                    self.observe(&[Err::<(), _>(error)]);
-                    return if is_late { BatchOutcome::Unknown } else { BatchOutcome::RolledBack };
-                }
-            }
-        }
-        let mut answers = self.send(
-            all.iter().map(|statement| (*statement, Vec::new())),
-            plans.into_iter(),
-            &next_deadline,
-            &push_row,
-        );
-        let is_ended = answers.len() == all.len() && answers.last().is_some_and(Result::is_ok);
-        // Without an answer to the commit the transaction may still be open.
-        self.must_close |= !is_ended;
-        match answers.iter().position(Result::is_err) {
-            None if is_ended => {
-                self.observe(&answers);
-                answers.pop();
-                BatchOutcome::Committed(answers.into_iter().skip(2).filter_map(Result::ok).collect())
-            }
-            // Before the commit is answered an ERROR or FATAL means that it does nothing. Without the begin there is no
-            // transaction; a FATAL in place of the commit's answer may come after it is on the disk.
-            Some(at)
-                if answers[at]
-                    .as_ref()
-                    .is_err_and(|error| error.is_refusal() && at > 0 || error.is_fatal() && at + 1 < all.len()) =>
-            {
-                log::debug!("a transaction of {} writes was rolled back", statements.len());
-                // Each is tried again alone; then it is seen what the failure says of the database.
-                answers.iter().filter_map(|answer| answer.as_ref().err()).for_each(|error| self.forget_plans(error));
-                BatchOutcome::RolledBack
-            }
-            _ => {
-                answers.resize_with(all.len(), || Err(DbError::Timeout));
-                self.observe(&answers);
-                BatchOutcome::Unknown
-            }
-        }
     }
 
     /// Runs statements without parameters by the simple protocol, which every pooler understands; all their rows.
@@ -317,7 +258,8 @@ impl Connection {
         }
     }
 
-    /// Where that is why it failed, statements are prepared anew: on this connection, or after the table was altered on all.
+    /// Where that is why it failed, statements are prepared anew: on this connection, or after the table was altered on
+    /// all.
     fn forget_plans(&mut self, error: &DbError) {
         if error.is_altered_table() {
             self.availability.schema_changed(self.schema_generation);
@@ -349,46 +291,4 @@ fn poll_wire(wire: &mut Option<Wire>, cx: &mut Context<'_>) {
             Poll::Pending => break,
         }
     }
-}
-
-async fn query(client: &Client, plan: Result<Plan, DbError>, statement: &Statement) -> Result<RowStream, DbError> {
-    let Statement { sql, params, .. } = statement;
-    Ok(match plan? {
-        Some(prepared) => client.query_raw(&prepared, params.iter().map(value)).await?,
-        None => client.query_typed_raw(sql, params.iter().map(|param| (value(param), param.1.clone()))).await?,
-    })
-}
-
-/// Keeps a row.
-///
-/// # Errors
-/// None.
-pub fn push_row(rows: &mut Vec<Row>, row: Row) -> Result<(), DbError> {
-    rows.push(row);
-    Ok(())
-}
-
-fn value((value, _): &Param) -> &(dyn ToSql + Sync) {
-    &**value
-}
-
-/// Starts all futures in order, so that everything is sent at once; then awaits each until its deadline. Ends early when one
-/// is not done by then.
-async fn in_order<F: Future>(futures: impl Iterator<Item = F>, next_deadline: &impl Fn() -> Instant) -> Vec<F::Output> {
-    let mut started: Vec<_> = futures.map(|future| Box::pin(maybe_done(future))).collect();
-    poll_fn(|cx| {
-        for future in &mut started {
-            let _ = future.as_mut().poll(cx);
-        }
-        Poll::Ready(())
-    })
-    .await;
-    let mut outputs = Vec::with_capacity(started.len());
-    for future in &mut started {
-        if timeout_at(next_deadline().into(), future.as_mut()).await.is_err() {
-            break;
-        }
-        outputs.extend(future.as_mut().take_output());
-    }
-    outputs
 }

@@ -138,14 +138,16 @@ impl DbError {
         self.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
     }
 
-    /// An insert met a row with the same `id`. The detail ends with values; the columns before them are never translated.
+    /// An insert met a row with the same `id`. The detail ends with values; the columns before them are never
+    /// translated.
     pub fn is_duplicate_id(&self) -> bool {
         let columns = self.server().and_then(ServerError::detail).and_then(|detail| detail.split_once("=("));
         self.code() == Some(&SqlState::UNIQUE_VIOLATION)
             && columns.is_some_and(|(columns, _)| columns.ends_with("(id)"))
     }
 
-    /// There was an answer to the attempt to connect, and it was no. A database that starts or stops (class 57) is not there.
+    /// There was an answer to the attempt to connect, and it was no. A database that starts or stops (class 57) is not
+    /// there.
     pub fn is_connect_refusal(&self) -> bool {
         match self {
             Self::Unusable(_) => true,

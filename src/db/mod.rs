@@ -1,11 +1,12 @@
 //! PostgreSQL: connections, their deadlines, their failure. Knows no statement of tasks and no user.
 //!
-//! Nothing waits without a limit. While the database is known to be down no request waits for it: the pool tries to connect in
-//! the background, and until it succeeds every request fails at once.
+//! Nothing waits without a limit. While the database is known to be down no request waits for it: the pool tries to
+//! connect in the background, and until it succeeds every request fails at once.
 
 mod availability;
 mod connection;
 pub mod error;
+mod limits;
 mod pool;
 pub mod schema;
 pub mod statement;
@@ -21,9 +22,12 @@ use r2d2::{NopErrorHandler, Pool, PooledConnection};
 pub use tokio_postgres::Row;
 
 use availability::{Availability, DOWN_AFTER};
-pub use connection::{BatchOutcome, Connection};
-use connection::{PING_TIMEOUT, push_row};
+pub use connection::Connection;
+use connection::PING_TIMEOUT;
+use connection::pipeline::push_row;
+pub use connection::transaction::BatchOutcome;
 pub use error::DbError;
+pub use limits::Limits;
 use pool::ConnectionManager;
 pub use statement::Statement;
 use url::DatabaseUrl;
@@ -36,35 +40,6 @@ const MAX_ATTEMPTS: u32 = 3;
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 /// How long an answer of [`Database::is_ready`] is reused.
 const READINESS_TTL: Duration = Duration::from_secs(1);
-
-/// What an operator can limit (`specs/api/limits.md`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// `DB_POOL_SIZE`: connections, and as many workers, so that no worker waits for another's connection.
-    pub pool_size: u32,
-    /// `DB_CONNECT_TIMEOUT_MS`: how long connecting may take: name, TCP, TLS and login together. A sleeping Neon database wakes
-    /// meanwhile.
-    pub connect_timeout: Duration,
-    /// `DB_CHECKOUT_TIMEOUT_MS`: how long a request waits for a connection, unless the database is known to be down.
-    pub checkout_timeout: Duration,
-    /// `DB_STATEMENT_TIMEOUT_MS`: how long PostgreSQL works on a statement before it cancels it.
-    pub statement_timeout: Duration,
-    /// `DB_IDLE_TIMEOUT_MS`: how long an idle connection is kept. The pool checks every 30 s, so with the default the last one
-    /// is closed after 4.5 minutes. Neon suspends a database that nobody has used for 5.
-    pub idle_timeout: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            pool_size: 8,
-            connect_timeout: Duration::from_secs(5),
-            checkout_timeout: Duration::from_secs(5),
-            statement_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_secs(4 * 60),
-        }
-    }
-}
 
 /// The pool of connections.
 pub struct Database {
@@ -237,8 +212,8 @@ impl Database {
         drop(self.checkout(Instant::now() + self.limits.connect_timeout));
     }
 
-    /// Whether the database answers. It is asked at most once in [`READINESS_TTL`], by one caller; meanwhile the others get the
-    /// last answer.
+    /// Whether the database answers. It is asked at most once in [`READINESS_TTL`], by one caller; meanwhile the others
+    /// get the last answer.
     pub fn is_ready(&self) -> bool {
         let lock = || self.readiness.lock().expect("nothing panics while it holds this lock");
         {

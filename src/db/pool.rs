@@ -16,8 +16,9 @@ use tokio_postgres::config::SslMode;
 use super::availability::Availability;
 use super::connection::Connection;
 use super::error::DbError;
+use super::limits::Limits;
+use super::schema;
 use super::url::{DatabaseUrl, HostConfig};
-use super::{Limits, schema};
 
 /// The shortest time between the beginnings of two attempts while the database does not answer.
 const ATTEMPT_INTERVAL: Duration = Duration::from_millis(250);
@@ -47,8 +48,8 @@ struct Attempts {
 }
 
 impl ConnectionManager {
-    /// For this database. What is learned of it is recorded in `availability`. `applies_schema`: the first connection creates the
-    /// table, or checks it.
+    /// For this database. What is learned of it is recorded in `availability`. `applies_schema`: the first connection
+    /// creates the table, or checks it.
     pub fn new(url: DatabaseUrl, limits: Limits, availability: Arc<Availability>, applies_schema: bool) -> Self {
         Self {
             url,
@@ -154,8 +155,8 @@ impl ConnectionManager {
         Ok((open(&config)?, false))
     }
 
-    /// What a direct session is started with. The idle limit is for a transaction that was sent by half when this process or
-    /// the network stopped: it holds locks.
+    /// What a direct session is started with. The idle limit is for a transaction that was sent by half when this
+    /// process or the network stopped: it holds locks.
     fn options(&self, own: &str, session: &str) -> String {
         let timeout_ms = self.limits.statement_timeout.as_millis();
         format!(

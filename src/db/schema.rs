@@ -1,7 +1,7 @@
 //! The table `tasks`: created where there is none, checked where there is one.
 //!
-//! A table that is there is served as it is (`specs/database/schema.md`). What cannot be served is found before any statement
-//! of a request is sent: then there is no connection, and requests are answered 503.
+//! A table that is there is served as it is (`specs/database/schema.md`). What cannot be served is found before any
+//! statement of a request is sent: then there is no connection, and requests are answered 503.
 
 use std::time::Instant;
 
@@ -14,8 +14,9 @@ use super::error::DbError;
 const LOCK: i64 = 0x746f_646f;
 const SCHEMA: &str = include_str!("../../schema.sql");
 
-/// The columns of `tasks`, none where there is no such table. Of a domain the type below it. Texts are what PostgreSQL has in
-/// category `S`, such as `citext`, but not `name`, which cuts texts off. With a nondeterministic collation `a` may equal `A`.
+/// The columns of `tasks`, none where there is no such table. Of a domain the type below it. Texts are what PostgreSQL
+/// has in category `S`, such as `citext`, but not `name`, which cuts texts off. With a nondeterministic collation `a`
+/// may equal `A`.
 pub const COLUMNS: &str = "with recursive kinds as ( \
          select attname, atttypid as type, attnotnull, atthasdef or attidentity <> '' as has_default, \
          attgenerated <> '' as generated, relkind, \
@@ -29,7 +30,8 @@ pub const COLUMNS: &str = "with recursive kinds as ( \
      and (collating is null or attname <> 'user_id'), attnotnull, has_default, generated, relkind \
      from kinds join pg_type on oid = type where typtype <> 'd'";
 
-/// Where a table of this name is that the session does not find, and how to reach it. Another program's has no `user_id`.
+/// Where a table of this name is that the session does not find, and how to reach it. Another program's has no
+/// `user_id`.
 pub const ELSEWHERE: &str = "select format('the table `tasks` is in the schema `%s`, which this session does not search: ', nspname) \
      || case when has_schema_privilege(pg_namespace.oid, 'usage') \
      then format('add ?search_path=%I to NEON_DATABASE_URL', nspname) \
@@ -78,8 +80,8 @@ pub struct Column {
     relation: String,
 }
 
-/// Creates the table where there is none. Uses the simple protocol only: behind a pooler a named statement may meet another's.
-/// Returns whether row-level security applies to this role.
+/// Creates the table where there is none. Uses the simple protocol only: behind a pooler a named statement may meet
+/// another's. Returns whether row-level security applies to this role.
 ///
 /// # Errors
 /// When the table cannot be served as it is, or PostgreSQL refuses.
@@ -127,7 +129,8 @@ pub fn read_columns(rows: &[TextRow]) -> Vec<Column> {
     rows.iter().map(column).collect()
 }
 
-/// What of a table this program cannot use, a line each. Of a partitioned one PostgreSQL does not give `xmin` in `returning`.
+/// What of a table this program cannot use, a line each. Of a partitioned one PostgreSQL does not give `xmin` in
+/// `returning`.
 pub fn incompatibilities(columns: &[Column]) -> Vec<String> {
     let relation = match columns.first().map_or("r", |column| &column.relation) {
         "r" => "",

@@ -1,9 +1,11 @@
 //! Admission: what a request is answered with at once, and which job it becomes otherwise.
 //!
-//! Admission runs on the accept thread and never waits. Preflights, public pages, bad tokens and unknown paths are answered here,
-//! however busy the workers or the database are. Everything else becomes a job of a known user and class
+//! Admission runs on the accept thread and never waits. Preflights, public pages, bad tokens and unknown paths are
+//! answered here, however busy the workers or the database are. Everything else becomes a job of a known user and class
 //! ([`scheduler`]), which a worker runs ([`worker`]).
 
+mod job;
+mod job_queue;
 pub mod scheduler;
 mod worker;
 
@@ -29,8 +31,9 @@ use crate::ops::log::enter_request;
 use crate::ops::metrics::Metrics;
 use crate::ops::origin_log::{RefusedOrigins, is_same_origin};
 use crate::tasks::handlers::TaskCall;
-use scheduler::{BatchClass, JobQueue, Owner, QUEUE_TIMEOUT};
-use worker::{Job, TaskJob, VerifyJob};
+use job::{Job, PendingRequest, TaskJob, VerifyJob};
+use job_queue::JobQueue;
+use scheduler::{BatchClass, Owner, QUEUE_TIMEOUT};
 
 /// Admits requests, and runs their jobs.
 pub struct Dispatcher {
@@ -43,13 +46,6 @@ pub struct Dispatcher {
     owner_hasher: RandomState,
     metrics: Metrics,
     pseudonyms: UserPseudonyms,
-}
-
-/// A request that is not answered yet. Dropped, by a panic too, the engine answers it 500.
-struct PendingRequest {
-    request: Request,
-    id: Arc<str>,
-    log: AccessLogEntry,
 }
 
 /// What becomes of a request.
@@ -114,7 +110,8 @@ impl Dispatcher {
         }
     }
 
-    /// What becomes of a request, as far as its head says. Every path under `/api` needs a token first, also an unknown one.
+    /// What becomes of a request, as far as its head says. Every path under `/api` needs a token first, also an unknown
+    /// one.
     fn decide(
         &self,
         request: &Request,
@@ -177,7 +174,8 @@ impl Dispatcher {
         self.respond(job.into_pending(), ApiError::Unavailable.into());
     }
 
-    /// Sends the response, and logs the request. A panic costs this request alone, whichever thread it is: it is dropped.
+    /// Sends the response, and logs the request. A panic costs this request alone, whichever thread it is: it is
+    /// dropped.
     fn respond(&self, pending: PendingRequest, response: Response) {
         drop(catch_unwind(AssertUnwindSafe(|| self.send(pending, response))));
     }

@@ -1,11 +1,10 @@
 //! Which jobs run next: bounded queues, one per user and class, served in turn.
 //!
-//! [`Scheduler`] decides and knows no threads. [`JobQueue`] lets workers wait for it. A batch is of one class. A user runs on
-//! at most half of the workers, and slow work as a whole on at most half of them: a quick request always finds a worker soon,
-//! whatever others ask for.
+//! [`Scheduler`] decides and knows no threads; `job_queue.rs` lets workers wait for it. A batch is of one class. A user
+//! runs on at most half of the workers, and slow work as a whole on at most half of them: a quick request always finds
+//! a worker soon, whatever others ask for.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// How many jobs may be queued.
@@ -39,8 +38,8 @@ pub enum BatchClass {
 impl BatchClass {
     const COUNT: usize = 7;
 
-    /// How many of `queued` jobs are taken at once. Of what only reads, half is left for the next worker; writes share the same
-    /// disk.
+    /// How many of `queued` jobs are taken at once. Of what only reads, half is left for the next worker; writes share
+    /// the same disk.
     fn batch_size(self, queued: usize) -> usize {
         match self {
             Self::Read | Self::Verify => queued.div_ceil(2).min(MAX_BATCH),
@@ -121,8 +120,9 @@ impl<T> Scheduler<T> {
         }
     }
 
-    /// Queues a job until `deadline`. An owner has at most as many queued as there are free places: alone half of all, with
-    /// sixteen others a seventeenth each. So whoever has none queued finds a place. A retried write always has one.
+    /// Queues a job until `deadline`. An owner has at most as many queued as there are free places: alone half of all,
+    /// with sixteen others a seventeenth each. So whoever has none queued finds a place. A retried write always has
+    /// one.
     ///
     /// # Errors
     /// The job, when too many are queued.
@@ -182,7 +182,8 @@ impl<T> Scheduler<T> {
         Some(Batch { class, jobs, permit: Permit { class, owners } })
     }
 
-    /// The class of the next batch: a retried write, or else the oldest job of the first owner in the ring who may run one.
+    /// The class of the next batch: a retried write, or else the oldest job of the first owner in the ring who may run
+    /// one.
     fn next_class(&self) -> Option<BatchClass> {
         let may_run = |owner: &&Owner| self.owners.get(owner).is_some_and(|queue| queue.running < self.per_owner_limit);
         let eligible = || self.ring.iter().filter(may_run).filter_map(|owner| self.owners.get(owner));
@@ -234,11 +235,6 @@ impl<T> Scheduler<T> {
         self.queued.iter().sum()
     }
 
-    /// Whether nothing is queued or runs. What runs may queue something.
-    pub fn is_idle(&self) -> bool {
-        self.owners.is_empty()
-    }
-
     fn remove_if_unused(&mut self, owner: Owner) {
         if self.owners.get(&owner).is_some_and(|queue| queue.running == 0 && queue.queued == 0) {
             self.owners.remove(&owner);
@@ -255,89 +251,6 @@ const CLASSES: [BatchClass; BatchClass::COUNT] = [
     BatchClass::Verify,
     BatchClass::Probe,
 ];
-
-/// A [`Scheduler`] that workers wait for.
-pub struct JobQueue<T> {
-    state: Mutex<QueueState<T>>,
-    available: Condvar,
-}
-
-struct QueueState<T> {
-    scheduler: Scheduler<T>,
-    /// How many workers wait.
-    idle: usize,
-    /// One of them was notified and is on its way. It notifies the next if there is more than it takes: a notification costs a
-    /// system call, and much of what comes at once is done before a second worker is awake.
-    is_waking: bool,
-}
-
-impl<T> JobQueue<T> {
-    /// For so many workers.
-    pub fn new(workers: usize) -> Self {
-        let state = QueueState { scheduler: Scheduler::new(workers), idle: 0, is_waking: false };
-        Self { state: Mutex::new(state), available: Condvar::new() }
-    }
-
-    /// See [`Scheduler::submit`].
-    ///
-    /// # Errors
-    /// The job, when too many are queued.
-    pub fn submit(&self, owner: Owner, class: BatchClass, job: T, deadline: Instant) -> Result<(), T> {
-        let mut state = self.lock();
-        state.scheduler.submit(owner, class, job, deadline)?;
-        self.wake_one(state);
-        Ok(())
-    }
-
-    /// Gives the permit of the last batch back and takes the next one; waits for one.
-    pub fn take(&self, done: Option<Permit>, batching: impl Fn() -> bool) -> Batch<T> {
-        let mut state = self.lock();
-        if let Some(permit) = done {
-            state.scheduler.finish(permit);
-        }
-        loop {
-            if let Some(batch) = state.scheduler.take(batching()) {
-                if state.scheduler.queued() > 0 {
-                    self.wake_one(state);
-                }
-                return batch;
-            }
-            state.idle += 1;
-            state = self.available.wait(state).expect(LOCKED);
-            state.idle -= 1;
-            state.is_waking = false;
-        }
-    }
-
-    /// See [`Scheduler::expire`].
-    pub fn expire(&self, now: Instant) -> Vec<T> {
-        self.lock().scheduler.expire(now)
-    }
-
-    /// How many jobs are queued.
-    pub fn queued(&self) -> usize {
-        self.lock().scheduler.queued()
-    }
-
-    /// See [`Scheduler::is_idle`].
-    pub fn is_idle(&self) -> bool {
-        self.lock().scheduler.is_idle()
-    }
-
-    /// Notifies an idle worker, unless one is on its way.
-    fn wake_one(&self, mut state: MutexGuard<'_, QueueState<T>>) {
-        if state.idle > 0 && !std::mem::replace(&mut state.is_waking, true) {
-            drop(state);
-            self.available.notify_one();
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, QueueState<T>> {
-        self.state.lock().expect(LOCKED)
-    }
-}
-
-const LOCKED: &str = "nothing panics while it holds this lock";
 
 #[cfg(test)]
 #[path = "scheduler_tests.rs"]

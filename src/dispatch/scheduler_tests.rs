@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use super::*;
+use crate::dispatch::job_queue::JobQueue;
 use crate::random::Random;
 
 const ADA: Owner = Owner::User(1);
@@ -132,16 +133,6 @@ fn queue_when_many_users_fill_it_has_a_place_for_another() {
         assert!(queued.iter().all(|count| *count >= share.min(200)), "{users}: {queued:?}");
         assert!(scheduler.submit(Owner::User(u64::MAX), BatchClass::Read, 0, later()).is_ok(), "{users}");
     }
-}
-
-#[test]
-fn scheduler_when_a_job_is_queued_or_runs_is_not_idle() {
-    let mut scheduler = scheduler(2, [(ADA, BatchClass::Write, 1)]);
-    assert!(!scheduler.is_idle(), "it is queued");
-    let batch = scheduler.take(true).expect("it may run");
-    assert!(!scheduler.is_idle() && scheduler.queued() == 0, "it runs, and may be queued again");
-    scheduler.finish(batch.permit);
-    assert!(scheduler.is_idle());
 }
 
 #[test]

@@ -6,67 +6,16 @@ use std::time::{Duration, Instant};
 
 use log::error;
 
+use super::job::{Job, PendingRequest, TaskJob, VerifyJob};
 use super::scheduler::{Batch, BatchClass, Owner};
-use super::{Dispatcher, PendingRequest, authorization, fault_point, now_seconds};
-use crate::auth::{AuthError, Identity, Lookup, UserId};
+use super::{Dispatcher, authorization, fault_point, now_seconds};
+use crate::auth::{AuthError, Identity, Lookup};
 use crate::db::{BatchOutcome, DbError, Statement};
 use crate::http::error::ApiError;
 use crate::http::preconditions::Preconditions;
 use crate::http::{Response, preconditions, read_body};
 use crate::ops::log::enter_request;
-use crate::tasks::handlers::{self, Collected, Rendered, TaskCall, TaskPlan};
-use crate::tasks::page::Page;
-
-/// What waits for a worker.
-pub enum Job {
-    /// `/ready`.
-    Probe(PendingRequest),
-    /// A token that is signed with a key.
-    Verify(VerifyJob),
-    /// A request of a user whose token was verified.
-    Task(Box<TaskJob>),
-}
-
-impl Job {
-    /// The request alone.
-    pub fn into_pending(self) -> PendingRequest {
-        match self {
-            Job::Probe(pending) => pending,
-            Job::Verify(job) => job.pending,
-            Job::Task(job) => job.pending,
-        }
-    }
-}
-
-/// A request whose token is signed with a key of the issuer.
-pub struct VerifyJob {
-    /// The request.
-    pub pending: PendingRequest,
-    /// The key.
-    pub kid: String,
-    /// What it asks for, if that is valid.
-    pub call: Result<TaskCall, ApiError>,
-    /// It has waited for a fetch of the key set.
-    pub has_waited: bool,
-}
-
-/// A request for tasks.
-pub struct TaskJob {
-    /// The request.
-    pub pending: PendingRequest,
-    /// Whose tasks.
-    pub user: UserId,
-    /// The same for the scheduler.
-    pub owner: Owner,
-    /// What is asked for.
-    pub call: TaskCall,
-    /// Until when it may be queued. A retry does not extend it.
-    pub deadline: Instant,
-    /// Once it is known.
-    pub plan: Option<TaskPlan>,
-    /// The beginning of a list that turned out to be long.
-    pub first_page: Option<Page>,
-}
+use crate::tasks::handlers::{self, Collected, Rendered, TaskPlan};
 
 /// A request with its plan.
 type Planned = (Box<TaskJob>, TaskPlan);
@@ -248,9 +197,9 @@ impl Dispatcher {
     }
 }
 
-/// Splits writes into those that may be one transaction and those that are left. A transaction changes rows in the order of
-/// their ids, so that no two wait for each other. It changes none twice, and inserts last: otherwise two states of a row would
-/// have one entity tag.
+/// Splits writes into those that may be one transaction and those that are left. A transaction changes rows in the
+/// order of their ids, so that no two wait for each other. It changes none twice, and inserts last: otherwise two
+/// states of a row would have one entity tag.
 fn split_row_conflicts<T>(mut writes: Vec<T>, row: impl Fn(&T) -> Option<i64>) -> (Vec<T>, Vec<T>) {
     writes.sort_by_key(|write| (row(write).is_none(), row(write)));
     let mut last = None;

@@ -1,7 +1,7 @@
 //! Cross-origin resource sharing (CORS): which pages may read the responses.
 //!
-//! No I/O. With credentials a browser takes `*` literally in these headers (Fetch standard, "CORS protocol and credentials").
-//! So each list is written out, and the origin is echoed.
+//! No I/O. With credentials a browser takes `*` literally in these headers (Fetch standard, "CORS protocol and
+//! credentials"). So each list is written out, and the origin is echoed.
 
 use std::net::Ipv6Addr;
 use std::num::NonZeroU16;
@@ -20,7 +20,8 @@ const MAX_REQUESTED_HEADERS: usize = 64;
 const RESPONSE_HEADERS: &str =
     "WWW-Authenticate, Location, ETag, Retry-After, X-Total-Count, X-Request-Id, Server-Timing";
 
-/// The origins whose pages may read our answers: exact ones, `*` for any, or such with a `*` for a part of one host label.
+/// The origins whose pages may read our answers: exact ones, `*` for any, or such with a `*` for a part of one host
+/// label.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Policy(Vec<String>);
 

@@ -1,5 +1,5 @@
-//! Client JSON, parsed leniently: known fields are kept, the rest is skipped without allocating. Types are checked per field
-//! afterwards, so a wrong type does not abort parsing and every error can be named.
+//! Client JSON, parsed leniently: known fields are kept, the rest is skipped without allocating. Types are checked per
+//! field afterwards, so a wrong type does not abort parsing and every error can be named.
 
 use serde::de::{Deserialize, Deserializer, Error};
 use serde_json::Value;
@@ -30,7 +30,8 @@ pub fn is_object(json: &[u8]) -> bool {
     json.trim_ascii_start().first() == Some(&b'{')
 }
 
-/// Reads JSON text only, such as that of `serde_json::from_str`: an array or an object is skipped there without being built.
+/// Reads JSON text only, such as that of `serde_json::from_str`: an array or an object is skipped there without being
+/// built.
 impl<'de> Deserialize<'de> for JsonValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <&RawValue>::deserialize(deserializer)?.get();

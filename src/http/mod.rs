@@ -167,7 +167,8 @@ pub fn single_value<'h>(mut values: impl Iterator<Item = &'h [u8]>) -> Result<Op
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AmbiguousHeader;
 
-/// Whether this is a CORS preflight: `OPTIONS` with `Access-Control-Request-Method` (Fetch standard, "CORS-preflight request").
+/// Whether this is a CORS preflight: `OPTIONS` with `Access-Control-Request-Method` (Fetch standard, "CORS-preflight
+/// request").
 pub fn is_preflight(request: &Request) -> bool {
     *request.method() == Method::Options && request.header_values("Access-Control-Request-Method").next().is_some()
 }

@@ -26,8 +26,8 @@ impl Preconditions {
     /// Reads the values of `If-Match` and `If-None-Match`.
     ///
     /// # Errors
-    /// [`ApiError::BadRequest`] for a value that is neither `*` nor a list of entity tags: to ignore it would be to carry out
-    /// the request without its condition.
+    /// [`ApiError::BadRequest`] for a value that is neither `*` nor a list of entity tags: to ignore it would be to
+    /// carry out the request without its condition.
     pub fn parse(if_match: Option<&str>, if_none_match: Option<&str>) -> Result<Self, ApiError> {
         let wanted = read(if_match, "If-Match is neither * nor a list of quoted entity tags")?;
         let unwanted = read(if_none_match, "If-None-Match is neither * nor a list of quoted entity tags")?;
@@ -55,8 +55,8 @@ impl Preconditions {
         }
     }
 
-    /// The entity tags of which a task must have one, and those of which it must have none, for a statement that writes. `None`
-    /// when there is no condition.
+    /// The entity tags of which a task must have one, and those of which it must have none, for a statement that
+    /// writes. `None` when there is no condition.
     pub fn for_write(&self) -> Option<EntityTagLists> {
         match (self.if_match.clone(), self.if_none_match.clone()) {
             (None, None) => None,
@@ -76,7 +76,8 @@ enum EntityTags<'v> {
 }
 
 impl EntityTags<'_> {
-    /// The strong ones: a weak tag stands for several states, so it never shows that nothing was changed (section 13.1.1).
+    /// The strong ones: a weak tag stands for several states, so it never shows that nothing was changed (section
+    /// 13.1.1).
     fn strong(self) -> Vec<String> {
         match self {
             EntityTags::Any => Vec::new(),

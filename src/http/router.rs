@@ -98,8 +98,8 @@ pub struct Match<'p> {
 pub enum Target<'p> {
     /// Outside `/api`.
     Public(Result<PublicRoute, ApiError>),
-    /// Under `/api`: known or not, the path is only for clients with a token. With the text in place of `{id}`, empty where
-    /// the pattern has none.
+    /// Under `/api`: known or not, the path is only for clients with a token. With the text in place of `{id}`, empty
+    /// where the pattern has none.
     Api(Result<(ApiRoute, &'p str), ApiError>),
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Only the log uses it: the service starts no spans and sends the header to nobody.
 
-/// The trace id of a `traceparent` header: 32 lower-case hexadecimal digits, not all zero. `None` where the header is malformed.
+/// The trace id of a `traceparent` header: 32 lower-case hexadecimal digits, not all zero. `None` where the header is
+/// malformed.
 pub fn trace_id(header: &str) -> Option<&str> {
     let mut fields = header.split('-');
     let mut field = |digits| fields.next().filter(|field| is_hex(field, digits));

@@ -1,6 +1,7 @@
 //! Access log: one line, one count and one `Server-Timing` header per request.
 //!
-//! It never shows the target, a header, the token or the body of a request. The path is the router's pattern, the user a pseudonym.
+//! It never shows the target, a header, the token or the body of a request. The path is the router's pattern, the user
+//! a pseudonym.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};

@@ -57,8 +57,8 @@ fn respond(method: &Method, target: &str, metrics: impl Fn() -> String) -> Respo
     }
 }
 
-/// All metrics in Prometheus' text format: `specs/operations.md` lists them. `queued` is the number of requests that wait for a
-/// worker.
+/// All metrics in Prometheus' text format: `specs/operations.md` lists them. `queued` is the number of requests that
+/// wait for a worker.
 pub fn render(metrics: &Metrics, http: &Stats, queued: usize, database: &db::Stats, keys: &JwksStatus) -> String {
     let mut registry = Registry::default();
     let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);

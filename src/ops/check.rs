@@ -7,7 +7,8 @@ use std::sync::Arc;
 use crate::auth::KeySource;
 use crate::config::Config;
 use crate::db::Database;
-use crate::ops::check_database::{self, Finding};
+use crate::ops::check_database;
+use crate::ops::finding::Finding;
 use crate::server::key_source;
 
 /// Checks everything and writes one line about each. Returns whether the server could run.
@@ -31,7 +32,8 @@ pub fn run(out: &mut dyn Write) -> io::Result<bool> {
     Ok(has_valid_settings && has_addresses && has_database && has_keys)
 }
 
-/// Writes a line about each finding: `ok`, `FAIL`, or `note` where something could be better. Returns whether none failed.
+/// Writes a line about each finding: `ok`, `FAIL`, or `note` where something could be better. Returns whether none
+/// failed.
 fn print(out: &mut dyn Write, findings: Vec<Finding>) -> io::Result<bool> {
     for Finding { name, ok, message, hint } in &findings {
         let (passed, separator) = if hint.is_empty() { ("ok", "") } else { ("note", "; ") };

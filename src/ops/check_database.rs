@@ -1,7 +1,7 @@
 //! `--check`, the database: tries what requests do, in a transaction that is rolled back, and says what would go wrong.
 //!
-//! It changes nothing by construction: its connection is its own, creates no table, and never commits. Only the number that
-//! PostgreSQL takes from a sequence is not given back.
+//! It changes nothing by construction: its connection is its own, creates no table, and never commits. Only the number
+//! that PostgreSQL takes from a sequence is not given back.
 
 use std::sync::mpsc::{Sender, TryRecvError, channel};
 use std::thread;
@@ -14,6 +14,7 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::{Config, Error as PgError};
 
 use super::check_probe;
+use super::finding::Finding;
 use crate::db::url::{DatabaseUrl, HostConfig};
 use crate::db::{DbError, Limits, schema, tls};
 
@@ -30,35 +31,8 @@ const NAMES: &str = "select quote_ident(current_user), pg_get_serial_sequence('t
 /// Deferred constraints, too, are to fail at once: there is no commit.
 const PREPARE: &str = "set constraints all immediate";
 
-/// One thing that was inspected.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// What was inspected: `database`, `TLS`, `server`, `pooler`, `table`, `insert`, …
-    pub name: &'static str,
-    /// Whether the service works with it as it is.
-    pub ok: bool,
-    /// What was found. Holds no secret.
-    pub message: String,
-    /// What to do; empty where nothing need be done.
-    pub hint: String,
-}
-
-impl Finding {
-    pub(super) fn ok(name: &'static str, message: impl Into<String>) -> Self {
-        Self { name, ok: true, message: message.into(), hint: String::new() }
-    }
-
-    pub(super) fn note(name: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { hint: hint.into(), ..Self::ok(name, message) }
-    }
-
-    pub(super) fn fail(name: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { ok: false, ..Self::note(name, message, hint) }
-    }
-}
-
-/// Inspects the first host of the URL that can be reached. Nothing is awaited longer than `limits` say for connecting and for
-/// a statement.
+/// Inspects the first host of the URL that can be reached. Nothing is awaited longer than `limits` say for connecting
+/// and for a statement.
 pub fn inspect(url: &DatabaseUrl, limits: &Limits) -> Vec<Finding> {
     let mut findings = Vec::new();
     let patience = limits.connect_timeout + limits.statement_timeout;
@@ -98,7 +72,8 @@ fn inspect_host(host: &HostConfig, tls: &tls::Tls, timeout_ms: u128, report: &Se
     }
 }
 
-/// Connects as the service does: with start-up options where the server takes them, without TLS where `sslmode` allows it.
+/// Connects as the service does: with start-up options where the server takes them, without TLS where `sslmode` allows
+/// it.
 fn connect(host: &HostConfig, tls: &tls::Tls, timeout_ms: u128, tell: &impl Fn(Finding)) -> Result<Client, PgError> {
     let mut config = host.config.clone();
     let open = |config: &Config| {

@@ -5,7 +5,7 @@ use postgres::error::SqlState;
 use postgres::types::{ToSql, Type};
 use tokio_postgres::{Error as PgError, Row};
 
-use super::check_database::Finding;
+use super::finding::Finding;
 use crate::auth::MAX_USER_ID_CHARS;
 use crate::db::DbError;
 use crate::tasks::sql;
@@ -107,7 +107,8 @@ fn attempt(transaction: &mut Transaction, sql: &str, params: &Params) -> Result<
     Ok(result)
 }
 
-/// What a statement that failed means for requests, and what mends it. Messages may be in any language, routines are not.
+/// What a statement that failed means for requests, and what mends it. Messages may be in any language, routines are
+/// not.
 fn explain(name: &'static str, error: &DbError) -> Finding {
     let (outcome, hint) = match error.code().map_or("", SqlState::code) {
         "23505" if error.is_duplicate_id() => {

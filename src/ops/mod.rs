@@ -6,6 +6,7 @@ pub mod check;
 pub mod check_database;
 mod check_probe;
 pub mod docs;
+pub mod finding;
 pub mod healthcheck;
 pub mod log;
 pub mod metrics;

@@ -1,4 +1,5 @@
-//! Log of refused origins: at most one line per origin and minute, so that a missing entry of `ALLOWED_ORIGINS` is found.
+//! Log of refused origins: at most one line per origin and minute, so that a missing entry of `ALLOWED_ORIGINS` is
+//! found.
 //!
 //! The header is the client's: it is quoted, escaped and cut, and neither memory nor the log grows with its values.
 
@@ -22,8 +23,8 @@ pub struct RefusedOrigins(Mutex<Window>);
 /// The origins that were logged since a time; that is `None` before the first.
 type Window = (Option<Instant>, HashSet<String>);
 
-/// Whether a request comes from a page of this server itself: browsers send `Origin` then, too, and CORS does not apply.
-/// The scheme is not compared, for a proxy may have ended TLS.
+/// Whether a request comes from a page of this server itself: browsers send `Origin` then, too, and CORS does not
+/// apply. The scheme is not compared, for a proxy may have ended TLS.
 pub fn is_same_origin(origin: &str, host: Option<&str>) -> bool {
     let origin_host = origin.split_once("://").map(|(_, host)| host);
     origin_host.zip(host).is_some_and(|(origin, host)| origin.eq_ignore_ascii_case(host))

@@ -1,20 +1,21 @@
-//! The endpoints: what a request asks of the database, and what its rows become. One function each way, no I/O but for long lists.
+//! The endpoints: what a request asks of the database, and what its rows become. One function each way, no I/O but for
+//! long lists.
 
 use std::sync::Arc;
 
 use log::error;
-use postgres::error::SqlState;
 
+use super::db_errors::{Sent, is_unencodable, to_api_error};
 use super::list_query::{ListQuery, SHORT_LIST_TASKS};
 use super::list_stream::{self, TaskListStream};
 use super::page::Page;
 use super::row::RowReader;
 use super::sql;
 use super::task::{Completion, Description, NewTask, Task, TaskId, TaskPatch, Title};
-use crate::auth::{AuthError, UserId};
+use crate::auth::UserId;
 use crate::db::{Database, DbError, Row, Statement};
 use crate::http::Response;
-use crate::http::error::{ApiError, FieldError};
+use crate::http::error::ApiError;
 use crate::http::preconditions::Preconditions;
 use crate::http::router::ApiRoute;
 
@@ -149,7 +150,7 @@ pub fn plan(user: &UserId, call: &TaskCall, body: &str, preconditions: Precondit
 /// When there is no such task, a precondition failed, or the statement did.
 pub fn render(user: &UserId, plan: &TaskPlan, result: Result<Collected, DbError>) -> Result<Rendered, ApiError> {
     let answer = &plan.answer;
-    let rows = match result.map_err(|error| to_api_error(&error, user, answer))? {
+    let rows = match result.map_err(|error| to_api_error(&error, user, sent(answer)))? {
         Collected::Rows(rows) => rows,
         Collected::Page(page) => {
             let page = page.finish();
@@ -168,7 +169,7 @@ pub fn render(user: &UserId, plan: &TaskPlan, result: Result<Collected, DbError>
     };
     let mut reader = RowReader::new(row);
     let read = reader.task(user).and_then(|task| Ok((task, reader.column::<Option<&str>>()?.unwrap_or_default())));
-    let (task, tag) = read.map_err(|error| to_api_error(&error, user, answer))?;
+    let (task, tag) = read.map_err(|error| to_api_error(&error, user, sent(answer)))?;
     // The statement returned a row of nulls.
     let task = task.ok_or(ApiError::PreconditionFailed)?;
     let response = match answer {
@@ -190,7 +191,8 @@ pub fn render(user: &UserId, plan: &TaskPlan, result: Result<Collected, DbError>
     Ok(Rendered::Response(response))
 }
 
-/// The whole of a list that does not go in batches, or the rest of one that turned out to be long. `first` is what was read.
+/// The whole of a list that does not go in batches, or the rest of one that turned out to be long. `first` is what was
+/// read.
 ///
 /// # Errors
 /// When the database cannot answer.
@@ -216,10 +218,11 @@ pub fn read_long_list(
             let list = TaskListStream::new(database, user, query, page);
             Ok(with_total(Response::json_stream(200, list, list_stream::RETAINED_BYTES), total))
         }
-        Err(error) if is_unencodable_search(query, &error) => {
+        // No task can have that text.
+        Err(error) if query.search.as_deref().is_some_and(|text| is_unencodable(text, &error)) => {
             Ok(with_total(Response::raw_json(200, b"[]".as_slice()), query.window.map(|_| 0)))
         }
-        Err(error) => Err(to_api_error(&error, user, &Answer::Listed(query.clone()))),
+        Err(error) => Err(to_api_error(&error, user, Sent::default())),
     }
 }
 
@@ -244,111 +247,16 @@ fn quoted(tag: &str) -> String {
     ["\"", tag, "\""].concat()
 }
 
-/// The database's encoding lacks a character of the search text: no task can have it.
-fn is_unencodable_search(query: &ListQuery, error: &DbError) -> bool {
-    query.search.as_ref().is_some_and(|text| !text.is_ascii()) && matches!(sqlstate(error), "22P05" | "22021")
-}
-
-fn sqlstate(error: &DbError) -> &str {
-    error.code().map_or("", SqlState::code)
-}
-
-/// What a client reads of a failed statement. What an operator needs is logged.
-fn to_api_error(error: &DbError, user: &UserId, answer: &Answer) -> ApiError {
-    let is_creation = matches!(answer, Answer::Created(_));
-    let texts = wrong_fields(answer, |_| true);
-    match sqlstate(error) {
-        // Too long for the column, or for an index on it. Where no text is, the user's id is.
-        "22001" | "54000" => {
-            let is_wrong = |text: &str| text.chars().count() > column_length(error);
-            let wrong = wrong_fields(answer, is_wrong);
-            if wrong.is_empty() && is_wrong(user.as_str()) {
-                return AuthError::Invalid("its user id is too long for the database").into();
-            }
-            refused_value(&wrong, "string_too_long", "String is too long for the database")
-        }
-        // The database's encoding lacks a character of the request. Where all are ASCII, a stored text is not valid.
-        "22P05" | "22021" => {
-            let wrong = wrong_fields(answer, |text| !text.is_ascii());
-            if !wrong.is_empty() {
-                return refused_value(&wrong, "string_unencodable", "String has a character that the database lacks");
-            }
-            if !user.as_str().is_ascii() {
-                return AuthError::Invalid("its user id has a character that the database cannot store").into();
-            }
-            error!("a stored text is not valid in the encoding of the database: {error}");
-            ApiError::Internal
-        }
-        // A check, or a trigger that raises an exception.
-        "23514" | "P0001" => refused_value(&texts, "check_violation", "Value is refused by a rule of the database"),
-        "23503" if is_creation => AuthError::Invalid("its user does not exist").into(),
-        "23503" => {
-            let message = "Other data of the database refers to this task";
-            ApiError::Validation(vec![FieldError::new(&["path", "id"], "foreign_key_violation", message)])
-        }
-        "23505" | "23P01" if !error.is_duplicate_id() => {
-            refused_value(&texts, "unique_violation", "There is such a task already")
-        }
-        "22003" | "23505" | "2200H" if is_creation => {
-            error!("no task can be created, because the sequence of `id` is behind or at its end: {error}");
-            ApiError::Unavailable
-        }
-        "42501" => {
-            error!("a privilege is missing, `todo-backend --check` names the grant: {error}");
-            ApiError::Unavailable
-        }
-        _ if error.is_transient() => ApiError::Unavailable,
-        _ => {
-            error!("a statement failed: {error}");
-            ApiError::Internal
-        }
-    }
-}
-
-/// The text fields of the request that `is_wrong` holds for.
-fn wrong_fields(answer: &Answer, is_wrong: impl Fn(&str) -> bool) -> Vec<&'static str> {
+/// What the request of this answer sent.
+fn sent(answer: &Answer) -> Sent<'_> {
     let (title, description) = match answer {
         Answer::Created(task) => (Some(&task.title), task.description.as_ref()),
         Answer::Changed(patch) => (patch.title.as_ref(), patch.description.as_ref().and_then(Option::as_ref)),
         _ => (None, None),
     };
-    let texts = [("title", title.map(Title::as_str)), ("description", description.map(Description::as_str))];
-    texts.into_iter().filter(|(_, text)| text.is_some_and(&is_wrong)).map(|(name, _)| name).collect()
-}
-
-/// A 422 on the wrong field; on the body where it is not clear which.
-fn refused_value(wrong: &[&'static str], kind: &'static str, message: &str) -> ApiError {
-    let loc = if let [field] = wrong { vec!["body", field] } else { vec!["body"] };
-    ApiError::Validation(vec![FieldError::new(&loc, kind, message)])
-}
-
-/// The length in PostgreSQL's "value too long for type character varying(100)".
-fn column_length(error: &DbError) -> usize {
-    let message = error.server().map_or("", |said| said.message());
-    let digits = message.rsplit_once('(').and_then(|(_, rest)| rest.split_once(')')).map_or("", |(digits, _)| digits);
-    digits.parse().unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn value_when_refused_by_the_database_names_the_field() {
-        let answer = |body: &str| Answer::Created(NewTask::parse(body).unwrap());
-        let loc = |answer: &Answer, is_wrong: fn(&str) -> bool| match refused_value(
-            &wrong_fields(answer, is_wrong),
-            "kind",
-            "why",
-        ) {
-            ApiError::Validation(errors) => errors[0].loc.join("."),
-            other => panic!("{other:?}"),
-        };
-        let both = answer(r#"{"title":"é","description":"a"}"#);
-        assert_eq!(loc(&both, |text| !text.is_ascii()), "body.title");
-        assert_eq!(loc(&both, |text| text.is_ascii()), "body.description");
-        assert_eq!(loc(&both, |_| true), "body");
-        assert_eq!(loc(&answer(r#"{"title":"a"}"#), |_| true), "body.title");
-        assert_eq!(loc(&Answer::Deleted, |_| true), "body");
+    Sent {
+        is_creation: matches!(answer, Answer::Created(_)),
+        title: title.map(Title::as_str),
+        description: description.map(Description::as_str),
     }
 }

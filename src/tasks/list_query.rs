@@ -55,15 +55,16 @@ impl ListQuery {
         self.completed.is_some() || self.search.is_some()
     }
 
-    /// Whether its first [`SHORT_LIST_TASKS`] are read in index order, with none read in vain: such lists go in batches.
+    /// Whether its first [`SHORT_LIST_TASKS`] are read in index order, with none read in vain: such lists go in
+    /// batches.
     pub fn is_batchable(&self) -> bool {
         let is_short =
             |window: Window| window.limit.is_some_and(|limit| limit.saturating_add(window.offset) <= SHORT_LIST_TASKS);
         self.window.is_none_or(is_short) && self.sort == Sort::CreatedAt && !self.is_filtered()
     }
 
-    /// Reads a query string. Every parameter is optional; an unknown one is ignored; of a repeated one the last value counts.
-    /// Where a parameter and its alias both occur, the parameter counts.
+    /// Reads a query string. Every parameter is optional; an unknown one is ignored; of a repeated one the last value
+    /// counts. Where a parameter and its alias both occur, the parameter counts.
     ///
     /// # Errors
     /// [`ApiError::Validation`] with everything that is wrong with it.

@@ -1,7 +1,7 @@
 //! A list of several pages: the next page is read when the client has taken the last one.
 //!
-//! Between two pages it holds no connection and no thread. It never looks complete when it is not: a page that cannot be read
-//! is an error, upon which the engine resets the connection.
+//! Between two pages it holds no connection and no thread. It never looks complete when it is not: a page that cannot
+//! be read is an error, upon which the engine resets the connection.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -9,7 +9,8 @@ use std::sync::Arc;
 use log::warn;
 
 use super::list_query::ListQuery;
-use super::page::{self, Cursor, Page};
+use super::page::{self, Page};
+use super::row::Cursor;
 use crate::auth::UserId;
 use crate::db::Database;
 use crate::ops::log as request_log;

@@ -1,5 +1,6 @@
 //! The domain: tasks, the endpoints that serve them, and every SQL text of theirs.
 
+pub mod db_errors;
 pub mod handlers;
 pub mod list_query;
 pub mod list_stream;

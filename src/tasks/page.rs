@@ -1,10 +1,10 @@
 //! A page of a list as JSON, and where the next one begins.
 //!
-//! A page ends after [`MAX_PAGE_TASKS`], or with the task that makes it longer than [`MAX_PAGE_BYTES`]. The first row without
-//! a place is the cursor of the next page. So nothing is counted, and what is deleted meanwhile shifts nothing.
+//! A page ends after [`MAX_PAGE_TASKS`], or with the task that makes it longer than [`MAX_PAGE_BYTES`]. The first row
+//! without a place is the cursor of the next page. So nothing is counted, and what is deleted meanwhile shifts nothing.
 
 use super::list_query::{ListQuery, MAX_LIMIT, SHORT_LIST_TASKS};
-use super::row::{RowReader, SortKey};
+use super::row::{Cursor, RowReader};
 use super::sql;
 use crate::auth::UserId;
 use crate::db::{Database, DbError, Row};
@@ -13,8 +13,8 @@ use crate::db::{Database, DbError, Row};
 const MAX_PAGE_TASKS: i64 = MAX_LIMIT;
 /// A page of so many bytes of JSON takes no further task.
 const MAX_PAGE_BYTES: usize = 256 * 1024;
-/// What its last task may add, in bytes. A title of 255 characters and a description of 10,000, each of which takes six bytes
-/// in JSON (`\u0001`), are less.
+/// What its last task may add, in bytes. A title of 255 characters and a description of 10,000, each of which takes six
+/// bytes in JSON (`\u0001`), are less.
 const MAX_TASK_BYTES: usize = 64 * 1024;
 /// So no page is longer than this, in bytes. A row that another program wrote may be longer than our limits.
 pub const MAX_PAGE_BUFFER_BYTES: usize = MAX_PAGE_BYTES + MAX_TASK_BYTES;
@@ -25,19 +25,6 @@ const MAX_QUEUED_BYTES: usize = 32 * 1024;
 const START_BYTES: usize = 8 * 1024;
 /// A page of so many bytes gets all the room that it may need: smaller steps would leave each size to the allocator.
 const LONG_BYTES: usize = 24 * 1024;
-
-/// Where a page ends and the next begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cursor {
-    /// The sort key of the first task of the next page.
-    pub key: SortKey,
-    /// Its id.
-    pub id: i64,
-    /// How many tasks the list may still have, where the client set a limit.
-    remaining: Option<i64>,
-    /// How many tasks fill a page, judging by those before.
-    page_tasks: i64,
-}
 
 /// A page. All pages of a list together are one JSON array.
 #[derive(Debug, Clone)]
@@ -103,7 +90,8 @@ impl Page {
         }
     }
 
-    /// Adds the task of a row, if there is a place for it. The first row without one is the cursor; rows behind it are skipped.
+    /// Adds the task of a row, if there is a place for it. The first row without one is the cursor; rows behind it are
+    /// skipped.
     ///
     /// # Errors
     /// When the row is not what its statement returns, or another user's.

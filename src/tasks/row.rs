@@ -9,8 +9,8 @@ use crate::auth::UserId;
 use crate::db::statement::{Param, text, timestamptz};
 use crate::db::{DbError, Row};
 
-/// The columns of a task, in the order in which [`RowReader::task`] reads them. The casts serve tables that something else
-/// made: `id` may be any integer type, the texts `varchar`, `char`, `citext` or a domain.
+/// The columns of a task, in the order in which [`RowReader::task`] reads them. The casts serve tables that something
+/// else made: `id` may be any integer type, the texts `varchar`, `char`, `citext` or a domain.
 macro_rules! task_columns {
     () => {
         "id::bigint, user_id::text, title::text, description::text, completed, created_at, updated_at"
@@ -39,8 +39,8 @@ impl<'r> RowReader<'r> {
         self.row.try_get(self.next - 1).map_err(|error| DbError::Defect(error.to_string()))
     }
 
-    /// The next columns as a task of this user; `None` where they are all null. A column that another program left null reads
-    /// as `specs/api/tasks.md` says.
+    /// The next columns as a task of this user; `None` where they are all null. A column that another program left null
+    /// reads as `specs/api/tasks.md` says.
     ///
     /// # Errors
     /// When it is another user's: nobody is shown another's task, whatever may have gone wrong.
@@ -101,4 +101,17 @@ impl SortKey {
             SortKey::Text(value) => text(value.clone()),
         }
     }
+}
+
+/// Where a page ends and the next begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    /// The sort key of the first task of the next page.
+    pub key: SortKey,
+    /// Its id.
+    pub id: i64,
+    /// How many tasks the list may still have, where the client set a limit.
+    pub remaining: Option<i64>,
+    /// How many tasks fill a page, judging by those before.
+    pub page_tasks: i64,
 }

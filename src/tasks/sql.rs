@@ -5,17 +5,16 @@
 use std::borrow::Cow;
 
 use super::list_query::{ListQuery, Sort};
-use super::page::Cursor;
-use super::row::task_columns;
+use super::row::{Cursor, task_columns};
 use super::task::{Completion, Description, NewTask, TaskId, TaskPatch, Title};
 use crate::auth::UserId;
 use crate::db::Statement;
 use crate::db::statement::{Param, bigint, boolean, text, texts};
 use crate::http::preconditions::Preconditions;
 
-/// The entity tag of a row without its quotes: the transaction that wrote the row, which no other state of the row in this
-/// database has, and its moment, because a database that was restored uses transaction numbers again. Moments far away, which
-/// are too many microseconds for a bigint or infinite, are left out.
+/// The entity tag of a row without its quotes: the transaction that wrote the row, which no other state of the row in
+/// this database has, and its moment, because a database that was restored uses transaction numbers again. Moments far
+/// away, which are too many microseconds for a bigint or infinite, are left out.
 macro_rules! entity_tag {
     () => {
         "concat(xmin, '-', (case when updated_at between '0001-01-01' and '9999-12-31' \
@@ -30,9 +29,9 @@ macro_rules! task_and_tag {
     };
 }
 
-/// A statement that changes one task: as such, and under preconditions. `$wanted` and `$unwanted` are the numbers of the two
-/// lists of entity tags. The row is locked before it is compared, so that nobody can change it in between. No row: no such
-/// task. A row of nulls: a precondition failed.
+/// A statement that changes one task: as such, and under preconditions. `$wanted` and `$unwanted` are the numbers of
+/// the two lists of entity tags. The row is locked before it is compared, so that nobody can change it in between. No
+/// row: no such task. A row of nulls: a precondition failed.
 macro_rules! change {
     ($change:literal, $wanted:literal, $unwanted:literal) => {
         Change {
@@ -64,8 +63,8 @@ struct Change {
 
 const READ: &str = concat!("select ", task_and_tag!(), " from tasks where user_id = $1 and id = $2");
 
-/// Creates a task. Everything is written out, because a table made by SQLModel has no defaults. The last column fails, and with
-/// it the statement, where the type of `user_id` or a trigger makes the task another user's.
+/// Creates a task. Everything is written out, because a table made by SQLModel has no defaults. The last column fails,
+/// and with it the statement, where the type of `user_id` or a trigger makes the task another user's.
 pub const INSERT: &str = concat!(
     "insert into tasks (user_id, title, description, completed, created_at, updated_at) ",
     "values ($1, $2, $3, $4, now(), now()) returning ",
@@ -91,8 +90,8 @@ pub const PROBE: [&str; 3] = [READ, UPDATE.plain, DELETE.plain];
 /// Without the filters, because with them no generic plan could count by the index alone.
 const FROM_ALL: &str = "from tasks where user_id = $1";
 
-// Compared as bytes, because among characters a repetitive text is found in another only slowly. `position` takes `%` and `_`
-// literally.
+// Compared as bytes, because among characters a repetitive text is found in another only slowly. `position` takes `%`
+// and `_` literally.
 const FROM_MATCHING: &str = "from tasks where user_id = $1 and ($2 is null or coalesce(completed, false) = $2) \
      and ($3 is null \
      or position((select convert_to(lower($3), 'UTF8')) in convert_to(lower(title::text), 'UTF8')) > 0 \
@@ -172,8 +171,8 @@ fn key(sort: Sort) -> &'static str {
     }
 }
 
-/// The clauses of a list: its columns with the sort key, its rows, its order. `tasks.id`, because `id` would be the column with
-/// its cast, in whose order there is no index.
+/// The clauses of a list: its columns with the sort key, its rows, its order. `tasks.id`, because `id` would be the
+/// column with its cast, in whose order there is no index.
 fn clauses(query: &ListQuery) -> (String, &'static str, String) {
     let (key, direction) = (key(query.sort), if query.descending { " desc" } else { "" });
     (
@@ -205,8 +204,8 @@ fn window_offset_sql(query: &ListQuery) -> String {
     )
 }
 
-/// Every further page: from the row of the cursor on. Descending, rows without a key come first; ascending, last: these are
-/// read apart, because no index serves both conditions at once.
+/// Every further page: from the row of the cursor on. Descending, rows without a key come first; ascending, last: these
+/// are read apart, because no index serves both conditions at once.
 fn next_page_sql(query: &ListQuery, key_is_null: bool) -> String {
     let (columns, from, order) = clauses(query);
     let key = key(query.sort);

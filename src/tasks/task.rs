@@ -131,8 +131,8 @@ fn field_error(field: &'static str, kind: &'static str, message: impl Into<Strin
     FieldError::new(&["body", field], kind, message)
 }
 
-/// The fields of a body that a task can be given, as they were sent. Everything else is skipped without being kept: clients send
-/// `priority`, `tags`, `user_id`. Of a field that occurs twice the last one counts.
+/// The fields of a body that a task can be given, as they were sent. Everything else is skipped without being kept:
+/// clients send `priority`, `tags`, `user_id`. Of a field that occurs twice the last one counts.
 #[derive(Default)]
 struct RawTaskBody {
     title: JsonValue,

@@ -1,11 +1,13 @@
-//! Databases as other people have them: a database for each case, what the service does with it, and what `--check` says.
+//! Databases as other people have them: a database for each case, what the service does with it, and what `--check`
+//! says.
 
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use todo_backend::db::Limits;
 use todo_backend::db::url::DatabaseUrl;
-use todo_backend::ops::check_database::{Finding, inspect};
+use todo_backend::ops::check_database::inspect;
+use todo_backend::ops::finding::Finding;
 
 use super::{Answer, Cluster, Server, ServerLog, token};
 

@@ -1,7 +1,7 @@
 //! Line buffer between the logging threads and standard error, which one thread writes.
 //!
-//! A pipe that is not read blocks its writer. Here it blocks that one thread only: lines are buffered up to a limit, further
-//! ones are dropped and counted, and the count is logged when the pipe is read again.
+//! A pipe that is not read blocks its writer. Here it blocks that one thread only: lines are buffered up to a limit,
+//! further ones are dropped and counted, and the count is logged when the pipe is read again.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -59,7 +59,8 @@ impl LineBuffer {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Writes lines to `out`, for ever. Calls `log_dropped` with the number of dropped lines once `out` accepts lines again.
+    /// Writes lines to `out`, for ever. Calls `log_dropped` with the number of dropped lines once `out` accepts lines
+    /// again.
     pub fn run_writer(&self, out: &mut impl Write, log_dropped: impl Fn(u64)) {
         let mut lines = Vec::new();
         let mut reported = 0;

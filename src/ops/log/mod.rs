@@ -1,7 +1,7 @@
 //! Log: `log`'s macros, `env_logger`'s filter, lines in a [`Format`], written to standard error by one thread.
 //!
-//! Logging never blocks on a slow reader (`buffer.rs`). Every line that is logged while a thread works on a request carries
-//! that request's id, whichever module logs it.
+//! Logging never blocks on a slow reader (`buffer.rs`). Every line that is logged while a thread works on a request
+//! carries that request's id, whichever module logs it.
 
 mod buffer;
 mod line;

@@ -1,8 +1,8 @@
 //! The same service on axum, tokio and deadpool-postgres, written as well as we can: our server is compared with it.
 //!
 //! It has the routes that the bench uses: HS256 tokens, verified; our server's SQL, bound to the token's user, prepared
-//! once on each connection and run in one round trip; the same bodies, `ETag`, `Location` and `X-Total-Count`. It has no
-//! filters, no log, no request id, no timing, no CORS and no deadlines.
+//! once on each connection and run in one round trip; the same bodies, `ETag`, `Location` and `X-Total-Count`. It has
+//! no filters, no log, no request id, no timing, no CORS and no deadlines.
 
 mod answer;
 mod auth;

@@ -1,0 +1,62 @@
+//! Several statements at once: all are sent before the first answer is awaited.
+
+use std::future::{Future, poll_fn};
+use std::task::Poll;
+use std::time::Instant;
+
+use futures_util::future::maybe_done;
+use postgres::types::ToSql;
+use tokio::time::timeout_at;
+use tokio_postgres::{Client, Row, RowStream, Statement as Prepared};
+
+use crate::db::error::DbError;
+use crate::db::statement::{Param, Statement};
+
+/// A statement that was prepared; `None` where it is sent as text.
+pub type Plan = Option<Prepared>;
+
+/// Sends a statement; its rows.
+pub async fn query(client: &Client, plan: Result<Plan, DbError>, statement: &Statement) -> Result<RowStream, DbError> {
+    let Statement { sql, params, .. } = statement;
+    Ok(match plan? {
+        Some(prepared) => client.query_raw(&prepared, params.iter().map(value)).await?,
+        None => client.query_typed_raw(sql, params.iter().map(|param| (value(param), param.1.clone()))).await?,
+    })
+}
+
+/// Keeps a row.
+///
+/// # Errors
+/// None.
+pub fn push_row(rows: &mut Vec<Row>, row: Row) -> Result<(), DbError> {
+    rows.push(row);
+    Ok(())
+}
+
+fn value((value, _): &Param) -> &(dyn ToSql + Sync) {
+    &**value
+}
+
+/// Starts all futures in order, so that everything is sent at once; then awaits each until its deadline. Ends early
+/// when one is not done by then.
+pub async fn in_order<F: Future>(
+    futures: impl Iterator<Item = F>,
+    next_deadline: &impl Fn() -> Instant,
+) -> Vec<F::Output> {
+    let mut started: Vec<_> = futures.map(|future| Box::pin(maybe_done(future))).collect();
+    poll_fn(|cx| {
+        for future in &mut started {
+            let _ = future.as_mut().poll(cx);
+        }
+        Poll::Ready(())
+    })
+    .await;
+    let mut outputs = Vec::with_capacity(started.len());
+    for future in &mut started {
+        if timeout_at(next_deadline().into(), future.as_mut()).await.is_err() {
+            break;
+        }
+        outputs.extend(future.as_mut().take_output());
+    }
+    outputs
+}

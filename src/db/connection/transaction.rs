@@ -1,0 +1,83 @@
+//! Several writes as one transaction, in one round trip.
+
+use std::time::Instant;
+
+use log::debug;
+use tokio_postgres::Row;
+
+use super::Connection;
+use super::pipeline::push_row;
+use crate::db::error::DbError;
+use crate::db::statement::Statement;
+
+/// The longest time that a statement may take in a transaction with others, waits for locks included.
+const BATCH_STATEMENT_TIMEOUT_SQL: &str = "set local statement_timeout = '100ms'";
+
+/// What became of statements that were sent as one transaction.
+pub enum BatchOutcome {
+    /// All are done; the rows of each.
+    Committed(Vec<Vec<Row>>),
+    /// None is done.
+    RolledBack,
+    /// Nobody knows whether they are done, or there was no connection.
+    Unknown,
+}
+
+impl Connection {
+    /// Runs statements in one transaction and one round trip. Behind a pooler nothing is done.
+    pub fn transaction(&mut self, statements: &[&Statement], next_deadline: impl Fn() -> Instant) -> BatchOutcome {
+        if self.is_pooled() {
+            return BatchOutcome::RolledBack;
+        }
+        self.begin(false);
+        let [begin, timeout, commit] =
+            ["begin", BATCH_STATEMENT_TIMEOUT_SQL, "commit"].map(|sql| Statement::read(sql, Vec::new()));
+        let mut all = vec![&begin, &timeout];
+        all.extend(statements);
+        all.push(&commit);
+        let mut plans = Vec::with_capacity(all.len());
+        for statement in &all {
+            match self.plan(statement, next_deadline()) {
+                Ok(plan) => plans.push(Ok(plan)),
+                Err(error) => {
+                    let is_late = matches!(error, DbError::Timeout);
+                    self.observe(&[Err::<(), _>(error)]);
+                    return if is_late { BatchOutcome::Unknown } else { BatchOutcome::RolledBack };
+                }
+            }
+        }
+        let mut answers = self.send(
+            all.iter().map(|statement| (*statement, Vec::new())),
+            plans.into_iter(),
+            &next_deadline,
+            &push_row,
+        );
+        let is_ended = answers.len() == all.len() && answers.last().is_some_and(Result::is_ok);
+        // Without an answer to the commit the transaction may still be open.
+        self.must_close |= !is_ended;
+        match answers.iter().position(Result::is_err) {
+            None if is_ended => {
+                self.observe(&answers);
+                answers.pop();
+                BatchOutcome::Committed(answers.into_iter().skip(2).filter_map(Result::ok).collect())
+            }
+            // Before the commit is answered an ERROR or FATAL means that it does nothing. Without the begin there is no
+            // transaction; a FATAL in place of the commit's answer may come after it is on the disk.
+            Some(at)
+                if answers[at]
+                    .as_ref()
+                    .is_err_and(|error| error.is_refusal() && at > 0 || error.is_fatal() && at + 1 < all.len()) =>
+            {
+                debug!("a transaction of {} writes was rolled back", statements.len());
+                // Each is tried again alone; then it is seen what the failure says of the database.
+                answers.iter().filter_map(|answer| answer.as_ref().err()).for_each(|error| self.forget_plans(error));
+                BatchOutcome::RolledBack
+            }
+            _ => {
+                answers.resize_with(all.len(), || Err(DbError::Timeout));
+                self.observe(&answers);
+                BatchOutcome::Unknown
+            }
+        }
+    }
+}

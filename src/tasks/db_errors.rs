@@ -1,0 +1,120 @@
+//! What a client reads of a statement that PostgreSQL refused (`specs/database/failure.md`). What an operator needs is
+//! logged.
+
+use log::error;
+use postgres::error::SqlState;
+
+use crate::auth::{AuthError, UserId};
+use crate::db::DbError;
+use crate::http::error::{ApiError, FieldError};
+
+/// What a request sent to the database.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sent<'r> {
+    /// It creates a task.
+    pub is_creation: bool,
+    /// The title.
+    pub title: Option<&'r str>,
+    /// The description.
+    pub description: Option<&'r str>,
+}
+
+impl Sent<'_> {
+    /// The fields that `is_wrong` holds for.
+    fn fields(&self, is_wrong: impl Fn(&str) -> bool) -> Vec<&'static str> {
+        let texts = [("title", self.title), ("description", self.description)];
+        texts.into_iter().filter(|(_, text)| text.is_some_and(&is_wrong)).map(|(name, _)| name).collect()
+    }
+}
+
+/// The database's encoding lacks a character of this text.
+pub fn is_unencodable(text: &str, error: &DbError) -> bool {
+    !text.is_ascii() && matches!(sqlstate(error), "22P05" | "22021")
+}
+
+fn sqlstate(error: &DbError) -> &str {
+    error.code().map_or("", SqlState::code)
+}
+
+/// What a client reads of a failed statement. What an operator needs is logged.
+pub fn to_api_error(error: &DbError, user: &UserId, sent: Sent) -> ApiError {
+    let texts = sent.fields(|_| true);
+    match sqlstate(error) {
+        // Too long for the column, or for an index on it. Where no text is, the user's id is.
+        "22001" | "54000" => {
+            let is_wrong = |text: &str| text.chars().count() > column_length(error);
+            let wrong = sent.fields(is_wrong);
+            if wrong.is_empty() && is_wrong(user.as_str()) {
+                return AuthError::Invalid("its user id is too long for the database").into();
+            }
+            refused_value(&wrong, "string_too_long", "String is too long for the database")
+        }
+        // The database's encoding lacks a character of the request. Where all are ASCII, a stored text is not valid.
+        "22P05" | "22021" => {
+            let wrong = sent.fields(|text| !text.is_ascii());
+            if !wrong.is_empty() {
+                return refused_value(&wrong, "string_unencodable", "String has a character that the database lacks");
+            }
+            if !user.as_str().is_ascii() {
+                return AuthError::Invalid("its user id has a character that the database cannot store").into();
+            }
+            error!("a stored text is not valid in the encoding of the database: {error}");
+            ApiError::Internal
+        }
+        // A check, or a trigger that raises an exception.
+        "23514" | "P0001" => refused_value(&texts, "check_violation", "Value is refused by a rule of the database"),
+        "23503" if sent.is_creation => AuthError::Invalid("its user does not exist").into(),
+        "23503" => {
+            let message = "Other data of the database refers to this task";
+            ApiError::Validation(vec![FieldError::new(&["path", "id"], "foreign_key_violation", message)])
+        }
+        "23505" | "23P01" if !error.is_duplicate_id() => {
+            refused_value(&texts, "unique_violation", "There is such a task already")
+        }
+        "22003" | "23505" | "2200H" if sent.is_creation => {
+            error!("no task can be created, because the sequence of `id` is behind or at its end: {error}");
+            ApiError::Unavailable
+        }
+        "42501" => {
+            error!("a privilege is missing, `todo-backend --check` names the grant: {error}");
+            ApiError::Unavailable
+        }
+        _ if error.is_transient() => ApiError::Unavailable,
+        _ => {
+            error!("a statement failed: {error}");
+            ApiError::Internal
+        }
+    }
+}
+
+/// A 422 on the wrong field; on the body where it is not clear which.
+fn refused_value(wrong: &[&'static str], kind: &'static str, message: &str) -> ApiError {
+    let loc = if let [field] = wrong { vec!["body", field] } else { vec!["body"] };
+    ApiError::Validation(vec![FieldError::new(&loc, kind, message)])
+}
+
+/// The length in PostgreSQL's "value too long for type character varying(100)".
+fn column_length(error: &DbError) -> usize {
+    let message = error.server().map_or("", |said| said.message());
+    let digits = message.rsplit_once('(').and_then(|(_, rest)| rest.split_once(')')).map_or("", |(digits, _)| digits);
+    digits.parse().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn value_when_refused_by_the_database_names_the_field() {
+        let loc = |sent: Sent, is_wrong: fn(&str) -> bool| match refused_value(&sent.fields(is_wrong), "kind", "why") {
+            ApiError::Validation(errors) => errors[0].loc.join("."),
+            other => panic!("{other:?}"),
+        };
+        let both = Sent { is_creation: true, title: Some("é"), description: Some("a") };
+        assert_eq!(loc(both, |text| !text.is_ascii()), "body.title");
+        assert_eq!(loc(both, |text| text.is_ascii()), "body.description");
+        assert_eq!(loc(both, |_| true), "body");
+        assert_eq!(loc(Sent { description: None, ..both }, |_| true), "body.title");
+        assert_eq!(loc(Sent::default(), |_| true), "body");
+    }
+}
