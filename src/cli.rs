@@ -4,6 +4,8 @@ use std::ffi::OsString;
 
 use crate::config::settings::{self, GROUPS};
 
+/// Maximum width of a line of `--help`, in characters.
+const HELP_WIDTH: usize = 80;
 /// Width of the first column of `--help`: the longest name of a setting, with spaces around it.
 const NAME_WIDTH: usize = 26;
 
@@ -52,7 +54,6 @@ impl Command {
 
 /// The text of `--help`, in two columns.
 pub fn help() -> String {
-    let row = |name: &str, text: &str| format!("  {name:<NAME_WIDTH$}{text}\n");
     let options: String = OPTIONS.iter().map(|(name, _, text)| row(name, text)).collect();
     let settings = GROUPS.iter().map(|(title, settings)| {
         let rows: String = settings.iter().map(|setting| row(setting.name, &setting.description())).collect();
@@ -67,6 +68,20 @@ pub fn help() -> String {
         settings.collect::<String>(),
         settings::FILE_SUFFIX
     )
+}
+
+/// A row of two columns; the second one is wrapped at spaces.
+fn row(name: &str, text: &str) -> String {
+    let mut rows = String::new();
+    let mut line = format!("  {name:<NAME_WIDTH$}");
+    for word in text.split(' ') {
+        if line.len() + word.len() > HELP_WIDTH {
+            rows = rows + line.trim_end() + "\n";
+            line = " ".repeat(2 + NAME_WIDTH);
+        }
+        line = line + word + " ";
+    }
+    rows + line.trim_end() + "\n"
 }
 
 #[cfg(test)]
@@ -106,6 +121,7 @@ mod tests {
         let mut rows = 0;
         for line in help.lines() {
             assert!(!line.ends_with(' ') && line.is_ascii(), "{line:?}");
+            assert!(line.len() <= HELP_WIDTH, "{line:?}");
             if line.starts_with("  ") {
                 let (name, text) = line.split_at(2 + NAME_WIDTH);
                 assert!(name.ends_with("  "), "{line}");

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use support::compatibility::{check, connect, database, failures, in_parallel, table};
 use support::proxy::{Proxy, Way};
 use support::{Cluster, SECRET, free_port, pgbouncer::PgBouncer};
-use todo_backend::ops::check_database::Finding;
+use todo_backend::ops::finding::Finding;
 
 fn named<'f>(findings: &'f [Finding], name: &str) -> Vec<(bool, &'f str)> {
     let named = findings.iter().filter(|finding| finding.name == name);

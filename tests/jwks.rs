@@ -250,10 +250,8 @@ fn key_set_when_no_url_is_set_is_read_from_the_table_of_better_auth() {
         insert(&retired, "now() - interval '29 days'");
         let expired = Signer::new("expired", "EdDSA");
         insert(&expired, "now() - interval '31 days'");
-        client.execute(
-            &format!(r#"insert into jwks (id, "{public_key}", "{private_key}", "{created_at}") values ('b', 'x', '', now())"#),
-            &[],
-        ).unwrap();
+        let columns = format!(r#"id, "{public_key}", "{private_key}", "{created_at}""#);
+        client.execute(&format!("insert into jwks ({columns}) values ('b', 'x', '', now())"), &[]).unwrap();
 
         let server = Server::start(&cluster.url());
         for signer in signers.iter().chain([&retired]) {

@@ -42,7 +42,8 @@ const OLD_CLIENT: &str = "HTTP/1.0";
 /// Gives `ada` this many tasks, seven in each second; every third one is completed.
 fn fill(cluster: &Cluster, tasks: usize) {
     let sql = "insert into tasks (user_id, title, description, completed, created_at, updated_at)
-               select 'ada', chr(65 + n * 7 % 26) || ' is the title of task ' || n, 'Ünd its description, ' || n, n % 3 = 0,
+               select 'ada', chr(65 + n * 7 % 26) || ' is the title of task ' || n, 'Ünd its description, ' || n,
+                      n % 3 = 0,
                       timestamptz '2020-01-01 00:00:00.123456' + n / 7 * interval '1 s',
                       timestamptz '2021-01-01 00:00:00.654321' + n % 100 * interval '1 s'
                from generate_series(1, $1::int) as n";

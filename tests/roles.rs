@@ -131,7 +131,8 @@ fn role_when_a_write_is_refused_is_found_by_the_check_and_told_in_the_log() {
                 + "grant all on tasks to app",
             503,
             "permission denied for sequence s",
-            "insert: gets 503: ERROR: permission denied for sequence s (42501); grant to this role what the message names",
+            "insert: gets 503: ERROR: permission denied for sequence s (42501); \
+             grant to this role what the message names",
         ),
         (
             table(&[]) + "grant insert (user_id), select, update, delete on tasks to app",

@@ -27,7 +27,7 @@ impl ListenAddress {
     /// A message to follow the variable's name.
     pub fn parse_admin(text: &str) -> Result<Self, String> {
         let address: SocketAddr = text.trim().parse().map_err(|_| {
-            format!("is `{text}`: it must be an address with a port, such as 127.0.0.1:9090 or [::1]:9090")
+            format!("is `{text}`: it must be an address with a port, such as 127.0.0.1:9464 or [::1]:9464")
         })?;
         let settings = format!("ADMIN_ADDR=`{text}`");
         Ok(Self { settings, host: address.ip().to_string(), port: address.port() })

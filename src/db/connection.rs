@@ -248,7 +248,7 @@ impl Connection {
             if error.is_disconnect() || matches!(error, DbError::Timeout) && !was_answered {
                 let was_sent = !matches!(error, DbError::NotSent);
                 self.availability.connection_lost(self.last_response_at, was_sent, error);
-            } else if error.is_transient() {
+            } else if error.is_transient() && !error.is_serialization_failure() {
                 self.availability.statement_cancelled(error);
             }
         }

@@ -114,6 +114,11 @@ impl DbError {
         }
     }
 
+    /// Another transaction was in the way: a deadlock, or a failed serialization.
+    pub fn is_serialization_failure(&self) -> bool {
+        self.class() == Some(Class::Conflict)
+    }
+
     /// Whether to try again. `writes` says that the statement changes something: then only if it certainly did not run.
     pub fn may_retry(&self, writes: bool) -> bool {
         let was_not_executed = matches!(self, Self::NotSent)

@@ -123,7 +123,7 @@ impl ConnectionManager {
             let has_row_security = schema::apply(&mut connection, deadline)?;
             if !self.is_schema_applied.swap(true, Ordering::Relaxed) && has_row_security {
                 warn!(
-                    "row-level security hides the tasks that no policy shows to this role: `todo-backend --check` tries it"
+                    "row-level security hides the tasks that no policy shows to this role; try `todo-backend --check`"
                 );
             }
         }

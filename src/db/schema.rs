@@ -21,7 +21,8 @@ pub const COLUMNS: &str = "with recursive kinds as ( \
          select attname, atttypid as type, attnotnull, atthasdef or attidentity <> '' as has_default, \
          attgenerated <> '' as generated, relkind, \
          case when not collisdeterministic then format(' collate %I (nondeterministic)', collname) end as collating \
-         from pg_attribute join pg_class on pg_class.oid = attrelid left join pg_collation on pg_collation.oid = attcollation \
+         from pg_attribute join pg_class on pg_class.oid = attrelid \
+         left join pg_collation on pg_collation.oid = attcollation \
          where attrelid = to_regclass('tasks') and attnum > 0 and not attisdropped \
          union all \
          select attname, typbasetype, attnotnull or typnotnull, has_default or typdefault is not null, \
@@ -32,12 +33,14 @@ pub const COLUMNS: &str = "with recursive kinds as ( \
 
 /// Where a table of this name is that the session does not find, and how to reach it. Another program's has no
 /// `user_id`.
-pub const ELSEWHERE: &str = "select format('the table `tasks` is in the schema `%s`, which this session does not search: ', nspname) \
+pub const ELSEWHERE: &str = "select \
+     format('the table `tasks` is in the schema `%s`, which this session does not search: ', nspname) \
      || case when has_schema_privilege(pg_namespace.oid, 'usage') \
      then format('add ?search_path=%I to NEON_DATABASE_URL', nspname) \
      else format('grant usage on schema %I to %I', nspname, current_user) end \
      from pg_class join pg_namespace on pg_namespace.oid = relnamespace join pg_attribute on attrelid = pg_class.oid \
-     where relname = 'tasks' and relkind in ('r', 'p') and attname = 'user_id' and nspname !~ '^pg_' order by nspname limit 1";
+     where relname = 'tasks' and relkind in ('r', 'p') and attname = 'user_id' and nspname !~ '^pg_' \
+     order by nspname limit 1";
 
 /// The statements that give this role what it lacks. A policy that exists may still hide tasks: only trying shows that.
 pub const MISSING_RIGHTS: &str = "select format('grant %s on tasks to %I', string_agg(name, ', '), current_user) \

@@ -177,7 +177,7 @@ impl Dispatcher {
         drop(scope);
         match rendered {
             Ok(Rendered::Response(response)) => self.respond(job.pending, response),
-            Ok(Rendered::LongList(page)) => {
+            Ok(Rendered::ListStream(page)) => {
                 job.first_page = Some(page.without_long_json());
                 self.requeue(BatchClass::Slow, job);
             }

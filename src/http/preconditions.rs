@@ -10,14 +10,14 @@ pub struct Preconditions {
     /// `If-Match`: the task must have one of these entity tags.
     if_match: Option<Vec<String>>,
     /// `If-None-Match`: the task must have none of these.
-    if_none_match: Option<Unwanted>,
+    if_none_match: Option<IfNoneMatch>,
 }
 
 /// The entity tags of which a task must have one, and those of which it must have none.
 pub type EntityTagLists = (Option<Vec<String>>, Option<Vec<String>>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Unwanted {
+enum IfNoneMatch {
     Any,
     Of(Vec<String>),
 }
@@ -29,29 +29,29 @@ impl Preconditions {
     /// [`ApiError::BadRequest`] for a value that is neither `*` nor a list of entity tags: to ignore it would be to
     /// carry out the request without its condition.
     pub fn parse(if_match: Option<&str>, if_none_match: Option<&str>) -> Result<Self, ApiError> {
-        let wanted = read(if_match, "If-Match is neither * nor a list of quoted entity tags")?;
-        let unwanted = read(if_none_match, "If-None-Match is neither * nor a list of quoted entity tags")?;
+        let if_match = read(if_match, "If-Match is neither * nor a list of quoted entity tags")?;
+        let if_none_match = read(if_none_match, "If-None-Match is neither * nor a list of quoted entity tags")?;
         Ok(Self {
             // `*` holds for any state: a task that does not exist is a 404 in any case.
-            if_match: wanted.filter(|tags| *tags != EntityTags::Any).map(EntityTags::strong),
-            if_none_match: unwanted.map(|tags| match tags {
-                EntityTags::Any => Unwanted::Any,
-                EntityTags::Of(tags) => Unwanted::Of(tags.into_iter().map(|(_, tag)| tag.to_owned()).collect()),
+            if_match: if_match.filter(|tags| *tags != EntityTags::Any).map(EntityTags::strong),
+            if_none_match: if_none_match.map(|tags| match tags {
+                EntityTags::Any => IfNoneMatch::Any,
+                EntityTags::Of(tags) => IfNoneMatch::Of(tags.into_iter().map(|(_, tag)| tag.to_owned()).collect()),
             }),
         })
     }
 
     /// Whether `If-Match` fails for a task with this entity tag.
     pub fn fails_if_match(&self, tag: &str) -> bool {
-        self.if_match.as_ref().is_some_and(|wanted| wanted.iter().all(|own| own != tag))
+        self.if_match.as_ref().is_some_and(|tags| tags.iter().all(|own| own != tag))
     }
 
     /// Whether `If-None-Match` fails for it: the client has this state already.
     pub fn fails_if_none_match(&self, tag: &str) -> bool {
         match &self.if_none_match {
             None => false,
-            Some(Unwanted::Any) => true,
-            Some(Unwanted::Of(unwanted)) => unwanted.iter().any(|own| own == tag),
+            Some(IfNoneMatch::Any) => true,
+            Some(IfNoneMatch::Of(tags)) => tags.iter().any(|own| own == tag),
         }
     }
 
@@ -61,9 +61,9 @@ impl Preconditions {
         match (self.if_match.clone(), self.if_none_match.clone()) {
             (None, None) => None,
             // One of no tags: no task that exists has that.
-            (_, Some(Unwanted::Any)) => Some((Some(Vec::new()), None)),
-            (wanted, None) => Some((wanted, None)),
-            (wanted, Some(Unwanted::Of(unwanted))) => Some((wanted, Some(unwanted))),
+            (_, Some(IfNoneMatch::Any)) => Some((Some(Vec::new()), None)),
+            (if_match, None) => Some((if_match, None)),
+            (if_match, Some(IfNoneMatch::Of(tags))) => Some((if_match, Some(tags))),
         }
     }
 }

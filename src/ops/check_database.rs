@@ -22,8 +22,8 @@ const SESSION: &str = "select current_setting('todo_backend.session', true)";
 const USES_TLS: &str = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
 const MAY_CREATE: &str = "select has_schema_privilege(current_schema(), 'create')";
 const INDEX: &str = "select indexrelid::regclass from pg_index join pg_attribute on attrelid = indrelid \
-                     and attnum = indkey[0] where indrelid = to_regclass('tasks') and attname = 'user_id' and indisvalid \
-                     and indpred is null limit 1";
+                     and attnum = indkey[0] where indrelid = to_regclass('tasks') and attname = 'user_id' \
+                     and indisvalid and indpred is null limit 1";
 const CREATE_INDEX: &str =
     "create index concurrently if not exists tasks_of_user on tasks (user_id, created_at desc, id desc)";
 /// What stands for `ROLE` and `SEQUENCE` in hints.

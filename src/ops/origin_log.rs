@@ -39,7 +39,7 @@ impl RefusedOrigins {
                 "origin {origin:?} is not in ALLOWED_ORIGINS: browsers hide this server's responses from its pages"
             ),
             Some(_) => warn!(
-                "more than {MAX_ORIGINS} origins that are not in ALLOWED_ORIGINS within a minute: the others are not named"
+                "more than {MAX_ORIGINS} origins that are not in ALLOWED_ORIGINS in a minute: the others are not named"
             ),
             None => {}
         }

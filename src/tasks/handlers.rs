@@ -114,7 +114,7 @@ pub enum Rendered {
     /// The response.
     Response(Response),
     /// The beginning of a list that is longer than [`SHORT_LIST_TASKS`].
-    LongList(Page),
+    ListStream(Page),
 }
 
 /// What a request asks of the database.
@@ -156,7 +156,7 @@ pub fn render(user: &UserId, plan: &TaskPlan, result: Result<Collected, DbError>
             let page = page.finish();
             return Ok(match page.cursor {
                 None => Rendered::Response(list_response(page)),
-                Some(_) => Rendered::LongList(page),
+                Some(_) => Rendered::ListStream(page),
             });
         }
     };

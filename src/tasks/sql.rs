@@ -29,22 +29,22 @@ macro_rules! task_and_tag {
     };
 }
 
-/// A statement that changes one task: as such, and under preconditions. `$wanted` and `$unwanted` are the numbers of
-/// the two lists of entity tags. The row is locked before it is compared, so that nobody can change it in between. No
-/// row: no such task. A row of nulls: a precondition failed.
+/// A statement that changes one task: as such, and under preconditions. `$if_match` and `$if_none_match` are the
+/// numbers of the two lists of entity tags. The row is locked before it is compared, so that nobody can change it in
+/// between. No row: no such task. A row of nulls: a precondition failed.
 macro_rules! change {
-    ($change:literal, $wanted:literal, $unwanted:literal) => {
+    ($change:literal, $if_match:literal, $if_none_match:literal) => {
         Change {
             plain: concat!($change, " where user_id = $1 and id = $2 returning ", task_and_tag!()),
             conditional: concat!(
                 "with found as (select coalesce(",
                 entity_tag!(),
                 " = any(",
-                $wanted,
+                $if_match,
                 "), true) and coalesce(",
                 entity_tag!(),
                 " <> all(",
-                $unwanted,
+                $if_none_match,
                 "), true) as holds from tasks where user_id = $1 and id = $2 for update), changed as (",
                 $change,
                 " where user_id = $1 and id = $2 and (select holds from found) returning ",
@@ -154,8 +154,8 @@ fn change(
     params.extend(values);
     let sql = match preconditions.for_write() {
         None => change.plain,
-        Some((wanted, unwanted)) => {
-            params.extend([texts(wanted), texts(unwanted)]);
+        Some((if_match, if_none_match)) => {
+            params.extend([texts(if_match), texts(if_none_match)]);
             change.conditional
         }
     };

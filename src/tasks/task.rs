@@ -323,8 +323,8 @@ mod tests {
         let json = |task: &Task| serde_json::to_string(task).unwrap();
         assert_eq!(
             json(&task),
-            r#"{"id":7,"user_id":"ada","title":"\"milk\" & Brötchen","description":"two lines:\none\tand \\ two","completed":true,"#
-                .to_owned()
+            r#"{"id":7,"user_id":"ada","title":"\"milk\" & Brötchen","#.to_owned()
+                + r#""description":"two lines:\none\tand \\ two","completed":true,"#
                 + r#""created_at":"2000-01-01T00:00:00.000000Z","updated_at":"2000-01-01T00:00:01.500000Z"}"#
         );
         task.description = None;

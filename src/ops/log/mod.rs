@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use env_logger::Target;
-use log::{error, warn};
+use log::{LevelFilter, error, warn};
 
 use crate::ops::threads::spawn;
 use buffer::LineBuffer;
@@ -27,6 +27,8 @@ pub enum Format {
     Json,
 }
 
+/// At more than this level, `tokio_postgres` logs the parameters of statements: texts of users.
+const MAX_TOKIO_POSTGRES_LEVEL: LevelFilter = LevelFilter::Info;
 /// How long [`finish`] waits for the reader of standard error.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -43,6 +45,7 @@ thread_local! {
 pub fn start(filter: &str, format: Format) -> Result<(), String> {
     env_logger::Builder::new()
         .parse_filters(filter)
+        .filter_module("tokio_postgres", MAX_TOKIO_POSTGRES_LEVEL)
         .target(Target::Pipe(Box::new(&BUFFER)))
         .format(move |out, record| {
             let time = out.timestamp_millis();
