@@ -13,3 +13,6 @@ pub mod http;
 pub mod ops;
 pub mod server;
 pub mod tasks;
+
+#[cfg(test)]
+mod fuzz_tests;

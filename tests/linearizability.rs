@@ -9,21 +9,27 @@ mod support;
 
 #[path = "linearizability/checker.rs"]
 mod checker;
+#[path = "linearizability/history.rs"]
+mod history;
 
 use std::collections::HashMap;
-use std::io::Write;
-use std::net::TcpStream;
-use std::sync::Mutex;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use checker::{Call, Failure, Operation, Outcome, Seen, Tag, check};
+use checker::{Failure, check};
+use history::{Call, Operation, Outcome, Seen, Tag};
 use serde_json::json;
+use support::proxy::listen;
 use support::random::Random;
 use support::{Answer, Cluster, Server, signal, token, wait_until};
 
 const CLIENTS: usize = 6;
+/// Kinds of faults.
+const FAULTS: usize = 7;
 const USER: &str = "ada";
 /// Bounds the memory of the search to some hundred megabytes. A good history takes about one for each operation.
 const MAX_CONFIGURATIONS: usize = 3_000_000;
@@ -117,10 +123,10 @@ impl World {
         let mut history = Vec::new();
         while !self.is_over.load(Ordering::SeqCst) {
             let title = || self.next_title.fetch_add(1, Ordering::SeqCst);
-            let call = match random.below(4) {
+            let call = match random.below(8) {
                 0 => Call::Toggle,
-                1 => Call::Write(title()),
-                2 => Call::CompareAndSet(self.tag_number(&last_tag), title()),
+                1 | 2 => Call::Write(title()),
+                3 | 4 => Call::CompareAndSet(self.tag_number(&last_tag), title()),
                 _ => Call::Read,
             };
             let port = random.pick(&self.ports).load(Ordering::SeqCst);
@@ -133,19 +139,68 @@ impl World {
     }
 }
 
+/// The network between the servers and PostgreSQL. It can lose answers: PostgreSQL has committed, and the connection ends.
+struct Network {
+    port: u16,
+    answers_to_lose: Arc<AtomicUsize>,
+}
+
+impl Network {
+    fn start(database: u16) -> Self {
+        let answers_to_lose = Arc::new(AtomicUsize::new(0));
+        let to_lose = Arc::clone(&answers_to_lose);
+        let port = listen(move |client| {
+            let Ok(database) = TcpStream::connect(("127.0.0.1", database)) else { return };
+            let (mut from, mut to) = (client.try_clone().unwrap(), database.try_clone().unwrap());
+            thread::spawn(move || {
+                let _ = io::copy(&mut from, &mut to);
+                let _ = to.shutdown(Shutdown::Write);
+            });
+            Self::pass_answers(&database, &client, &to_lose);
+            let _ = client.shutdown(Shutdown::Both);
+            let _ = database.shutdown(Shutdown::Both);
+        });
+        Self { port, answers_to_lose }
+    }
+
+    fn pass_answers(mut database: &TcpStream, mut client: &TcpStream, to_lose: &AtomicUsize) {
+        let mut buffer = [0; 16 * 1024];
+        while let Ok(length @ 1..) = database.read(&mut buffer) {
+            let answer = &buffer[..length];
+            // The end of a statement about one row.
+            let may_be_lost = answer.windows(8).any(|tag| matches!(tag, b"UPDATE 1" | b"SELECT 1"));
+            let lose_one =
+                || to_lose.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+            if may_be_lost && lose_one() || client.write_all(answer).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn url(&self) -> String {
+        format!("postgresql://todo@127.0.0.1:{}/postgres", self.port)
+    }
+}
+
 /// Kills and restarts the parts until the time is over, and waits each time until the clients get answers again.
-fn disturb(world: &World, random: &mut Random, cluster: &mut Cluster, servers: &mut [Server; 2]) -> usize {
+fn disturb(
+    world: &World,
+    random: &mut Random,
+    cluster: &mut Cluster,
+    network: &Network,
+    servers: &mut [Server; 2],
+) -> usize {
     let seconds =
         std::env::var("LINEARIZABILITY_SECONDS").map_or(10, |text| text.parse().expect("a number of seconds"));
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut faults = 0;
-    while Instant::now() < end || faults < 6 {
-        // Each kind once at first.
-        match if faults < 6 { faults } else { random.below(6) } {
+    while Instant::now() < end || faults < FAULTS {
+        // Each once at first.
+        match if faults < FAULTS { faults } else { random.below(FAULTS) } {
             number @ (0 | 1) => {
                 signal(servers[number].id(), "KILL");
                 servers[number].wait();
-                servers[number] = Server::start(&cluster.url());
+                servers[number] = Server::start(&network.url());
                 world.ports[number].store(servers[number].port, Ordering::SeqCst);
             }
             2 => {
@@ -157,6 +212,13 @@ fn disturb(world: &World, random: &mut Random, cluster: &mut Cluster, servers: &
                 cluster.resume();
             }
             4 => drop(cluster.end_connections()),
+            5 => {
+                for _ in 0..10 {
+                    network.answers_to_lose.store(1, Ordering::SeqCst);
+                    wait_until("a lost answer", || network.answers_to_lose.load(Ordering::SeqCst) == 0);
+                    thread::sleep(Duration::from_millis(random.below(40) as u64));
+                }
+            }
             _ => {
                 let server = random.pick(servers).id();
                 signal(server, "STOP");
@@ -184,7 +246,8 @@ impl Drop for SetOnDrop<'_> {
 fn task_when_servers_and_database_are_killed_is_linearizable() {
     let mut random = Random::from_env();
     let mut cluster = Cluster::start();
-    let mut servers = [(); 2].map(|()| Server::start(&cluster.url()));
+    let network = Network::start(cluster.port);
+    let mut servers = [(); 2].map(|()| Server::start(&network.url()));
     let id = servers[0].create(USER, "0");
     let world = World {
         token: token(USER),
@@ -206,7 +269,7 @@ fn task_when_servers_and_database_are_killed_is_linearizable() {
             })
             .collect();
         let end = SetOnDrop(&world.is_over);
-        let faults = disturb(&world, &mut random, &mut cluster, &mut servers);
+        let faults = disturb(&world, &mut random, &mut cluster, &network, &mut servers);
         drop(end);
         let histories = clients.into_iter().flat_map(|client| client.join().unwrap());
         (histories.collect::<Vec<_>>(), faults)

@@ -11,50 +11,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
-/// An entity tag, as a number.
-pub type Tag = u32;
-/// A title, as a number.
-pub type Title = u32;
-
-/// What an answer shows of the task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Seen {
-    pub tag: Tag,
-    pub title: Title,
-    pub completed: bool,
-}
-
-/// What a client asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Call {
-    Read,
-    Toggle,
-    /// Sets a title that no other call sets.
-    Write(Title),
-    /// The same if the task has this tag, which the client saw before.
-    CompareAndSet(Tag, Title),
-}
-
-/// What a client was told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// The task after the operation.
-    Done(Seen),
-    /// The tag was another one.
-    Refused,
-    /// It took effect once at any time after its start, or never.
-    Unknown,
-}
-
-/// One operation of a history. The times are of one clock.
-#[derive(Debug, Clone, Copy)]
-pub struct Operation {
-    pub call: Call,
-    pub outcome: Outcome,
-    pub start: u64,
-    /// Without a meaning if the outcome is unknown.
-    pub end: u64,
-}
+use crate::history::{Call, Operation, Outcome, Seen, Tag, Title};
 
 /// Why a history was not accepted.
 #[derive(Debug, PartialEq, Eq)]
@@ -89,6 +46,10 @@ struct Configuration {
 }
 
 impl Key {
+    fn length(&self) -> usize {
+        self.prefix + self.others.len()
+    }
+
     fn contains(&self, index: usize) -> bool {
         index < self.prefix || self.others.contains(&index)
     }
@@ -126,7 +87,7 @@ pub fn check(initial: Seen, history: &[Operation], max_configurations: usize) ->
         if visits > max_configurations {
             return Err(Failure::TooManyConfigurations);
         }
-        if configuration.key.prefix + configuration.key.others.len() > furthest.prefix + furthest.others.len() {
+        if configuration.key.length() > furthest.length() {
             furthest = configuration.key.clone();
         }
         if configuration.key.prefix == search.answered.len() {
@@ -332,15 +293,18 @@ impl Search {
     fn explain(&self, furthest: &Key) -> String {
         let (candidates, horizon) = self.candidates(furthest);
         let begun = |starts: &[u64]| starts.iter().filter(|start| **start <= horizon).count();
-        let recent: Vec<_> = (furthest.prefix.saturating_sub(8)..furthest.prefix).map(|at| self.answered[at]).collect();
-        let next: Vec<_> = candidates.iter().map(|index| self.answered[*index]).collect();
-        let writes: Vec<_> = self.shown_writes.iter().filter(|write| write.0 <= horizon).rev().take(8).collect();
+        let list = |indices: &[usize]| {
+            indices.iter().map(|index| format!("  {:?}\n", self.answered[*index])).collect::<String>()
+        };
+        let recent: Vec<usize> = (furthest.prefix.saturating_sub(8)..furthest.prefix).collect();
         format!(
-            "{} of {} answers are explained, and none of the next fits.\nState: {:?}\nNext: {next:#?}\nBefore: {recent:#?}\n\
-             Unanswered so far: {} toggles, {} writes that no answer shows; the last that one shows: {writes:?}",
-            furthest.prefix + furthest.others.len(),
+            "{} of {} answers are explained, and none of the next fits.\n{:?}\nNext:\n{}Before:\n{}Unanswered so far: \
+             {} toggles, {} writes that no answer shows",
+            furthest.length(),
             self.answered.len(),
             furthest.state,
+            list(&candidates),
+            list(&recent),
             begun(&self.toggles),
             begun(&self.hidden_writes),
         )
