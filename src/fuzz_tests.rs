@@ -6,12 +6,9 @@
 use serde_json::Value;
 
 use crate::db::url::DatabaseUrl;
+use crate::random::{fuzz, mutate};
 use crate::tasks::list_query::{ListQuery, MAX_LIMIT};
 use crate::tasks::task::{Completion, MAX_DESCRIPTION_CHARS, MAX_TITLE_CHARS, NewTask, TaskPatch};
-
-#[path = "../tests/support/random.rs"]
-mod random;
-use random::{fuzz, mutate};
 
 const JSON_WORDS: [&str; 22] = [
     "{",

@@ -16,3 +16,6 @@ pub mod tasks;
 
 #[cfg(test)]
 mod fuzz_tests;
+#[cfg(test)]
+#[path = "../tests/support/random.rs"]
+mod random;

@@ -9,10 +9,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
 use super::jws::{decode, split_jws};
-use super::random::{self, Random, fuzz};
 use super::signer::{ALGORITHMS, Signer};
 use super::tests::{NOW, SECRET, authenticate, sign, verifier, verify};
 use super::*;
+use crate::random::{self, Random, fuzz};
 
 /// Pieces that mean something to one grammar or the other.
 const WORDS: [&str; 24] = [

@@ -187,9 +187,6 @@ mod fuzz_tests;
 #[cfg(test)]
 mod key_tests;
 #[cfg(test)]
-#[path = "../../tests/support/random.rs"]
-mod random;
-#[cfg(test)]
 #[path = "../../tests/support/signer.rs"]
 mod signer;
 #[cfg(test)]

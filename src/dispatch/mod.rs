@@ -263,7 +263,3 @@ fn fault_point(stage: &str, request_id: &str) {
         panic!("a fault was injected in {stage}");
     }
 }
-
-#[cfg(test)]
-#[path = "../../tests/support/random.rs"]
-mod random;

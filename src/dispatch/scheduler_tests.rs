@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use super::*;
-use crate::dispatch::random::Random;
+use crate::random::Random;
 
 const ADA: Owner = Owner::User(1);
 const BOB: Owner = Owner::User(2);
