@@ -1,5 +1,5 @@
-"""`./dev soak [MINUTES]`: whether the server grows under a mixed load: good clients beside bad tokens, aborted requests, slow
-readers, reconnects and lost database connections.
+"""`./dev soak [MINUTES]`: whether the server grows under a mixed load: good clients beside bad tokens, aborted
+requests, slow readers, reconnects and lost database connections.
 
 Writes bench/results/soak.md and soak.svg. Fails if memory, descriptors or threads grow, or an answer is wrong.
 """
@@ -34,8 +34,8 @@ LONG_LIST = 2_000
 WARM_UP = 0.25
 RSS_GROWTH, RSS_GROWTH_BYTES = 0.05, 2 * MEGABYTE
 DESCRIPTOR_GROWTH, THREAD_GROWTH = 8, 1
-# What an idle server may have more than a fresh one: connections of the pool (DB_POOL_SIZE's default), each of which has a socket
-# and three descriptors to wait for it.
+# What an idle server may have more than a fresh one: connections of the pool (DB_POOL_SIZE's default), each of which
+# has a socket and three descriptors to wait for it.
 IDLE_DESCRIPTORS = 8 * 4
 # How long an idle server may take to close what clients left behind, in seconds.
 SETTLE_SECONDS = 60
@@ -105,7 +105,7 @@ class Load:
             yield opened
 
     def ask(self, kind, connection, expected, method, path, bearer=None, body=None):
-        """One request on an open connection. A 503 is allowed anywhere: its connection to the database may just be lost."""
+        """One request on an open connection. A 503 is always allowed: the database connection may just be lost."""
         headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
         connection.request(method, path, body=body, headers=headers)
         response = connection.getresponse()
@@ -183,8 +183,8 @@ class Load:
         bearer = self.stage.token(FIRST_USER)
         leaves = choices.random() < 0.5
         with self.socket(16_384) as opened:
-            head = f"GET /api/tasks HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {bearer}\r\n\r\n"
-            opened.sendall(head.encode())
+            head = f"GET /api/tasks HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {bearer}\r\n"
+            opened.sendall(f"{head}Connection: close\r\n\r\n".encode())
             while (piece := opened.recv(8_192)) and not self.over.is_set():
                 if leaves and choices.random() < 0.1:
                     break
@@ -221,7 +221,7 @@ def sample(server):
 
 
 def check_log(server):
-    """A panic or an error is a failure; a lost database connection is none. The log begins anew, so that it stays small."""
+    """A panic or an error is a failure; a lost database connection is none. Empties the log, so that it stays small."""
     text = server.log.read_text(errors="replace")
     os.truncate(server.log, 0)
     if bad := [line for line in text.splitlines() if re.search(r"\b(ERROR|panicked)\b", line)]:

@@ -1,6 +1,6 @@
 //! Mutated input of clients and operators: nothing panics, and what is accepted is what another reading finds in it.
 //!
-//! `auth/fuzz_tests.rs` does the same for tokens and key sets, the engine's `fuzz_tests.rs` for heads and chunked bodies.
+//! `auth/fuzz_tests.rs` does the same for tokens and key sets, the engine's for heads and chunked bodies.
 //! `./dev fuzz SECONDS` runs them all.
 
 use serde_json::Value;

@@ -1,9 +1,9 @@
-//! Reads, writes, toggles and compare-and-sets of one task are linearizable, through two servers over one PostgreSQL, while
-//! servers and database are killed and restarted.
+//! Reads, writes, toggles and compare-and-sets of one task are linearizable, through two servers over one PostgreSQL,
+//! while servers and database are killed and restarted.
 //!
-//! Each answer carries the entity tag of the state that it shows. No answer, a cut one and a 503 mean that a change happened
-//! once at any time since its start, or never. `LINEARIZABILITY_SECONDS` says for how long (default: 10), `SEED` repeats the
-//! choices of a run.
+//! Each answer carries the entity tag of the state that it shows. No answer, a cut one and a 503 mean that a change
+//! happened once at any time since its start, or never. `LINEARIZABILITY_SECONDS` says for how long (default: 10), `SEED`
+//! repeats the choices of a run.
 
 mod support;
 
@@ -85,8 +85,8 @@ impl World {
             _ => String::new(),
         };
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {}\r\n{condition}\
-             Content-Length: {}\r\n\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\
+             {condition}Content-Length: {}\r\n\r\n{body}",
             self.token,
             body.len()
         );
@@ -139,7 +139,8 @@ impl World {
     }
 }
 
-/// The network between the servers and PostgreSQL. It can lose answers: PostgreSQL has committed, and the connection ends.
+/// The network between the servers and PostgreSQL. It can lose an answer: PostgreSQL has committed, and the connection
+/// ends.
 struct Network {
     port: u16,
     answers_to_lose: Arc<AtomicUsize>,

@@ -1,9 +1,9 @@
 //! Linearizability of one task: whether some order of the operations explains every answer (Herlihy and Wing, 1990).
 //!
-//! The search is that of Wing and Gong (1993) with Lowe's memoisation: it extends an order by any operation that began before
-//! every operation that is left out has ended, and visits each configuration once. Three facts keep it small:
-//! - A title is written by one operation, and a tag names one state. So a state must not be left while an answer that shows
-//!   it is still to be explained: no later state can explain it. It follows from the rest of a configuration which
+//! The search is that of Wing and Gong (1993) with Lowe's memoisation: it extends an order by any operation that began
+//! before every operation that is left out has ended, and visits each configuration once. Three facts keep it small:
+//! - A title is written by one operation, and a tag names one state. So a state must not be left while an answer that
+//!   shows it is still to be explained: no later state can explain it. It follows from the rest of a configuration which
 //!   unanswered writes have taken effect.
 //! - A read or a refused write that fits the current state changes nothing, so it goes first, without an alternative.
 //! - Unanswered toggles are interchangeable, and so are unanswered writes whose titles no answer shows.
@@ -481,7 +481,7 @@ mod tests {
         })
     }
 
-    /// What some clients see of a task that behaves: each operation takes effect at a moment between its start and its end.
+    /// What some clients see of a task that behaves: each operation takes effect between its start and its end.
     fn simulate(random: &mut Random) -> Vec<Operation> {
         let mut history: Vec<Operation> = Vec::new();
         let mut effects = Vec::new();
