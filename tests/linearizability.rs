@@ -29,7 +29,7 @@ use support::{Answer, Cluster, Server, signal, token, wait_until};
 
 const CLIENTS: usize = 6;
 /// Kinds of faults.
-const FAULTS: usize = 7;
+const FAULTS: usize = 6;
 const USER: &str = "ada";
 /// Bounds the memory of the search to some hundred megabytes. A good history takes about one for each operation.
 const MAX_CONFIGURATIONS: usize = 3_000_000;
@@ -196,6 +196,11 @@ fn disturb(
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut faults = 0;
     while Instant::now() < end || faults < FAULTS {
+        for _ in 0..5 {
+            network.answers_to_lose.store(1, Ordering::SeqCst);
+            wait_until("a lost answer", || network.answers_to_lose.load(Ordering::SeqCst) == 0);
+            thread::sleep(Duration::from_millis(random.below(20) as u64));
+        }
         // Each once at first.
         match if faults < FAULTS { faults } else { random.below(FAULTS) } {
             number @ (0 | 1) => {
@@ -213,13 +218,6 @@ fn disturb(
                 cluster.resume();
             }
             4 => drop(cluster.end_connections()),
-            5 => {
-                for _ in 0..10 {
-                    network.answers_to_lose.store(1, Ordering::SeqCst);
-                    wait_until("a lost answer", || network.answers_to_lose.load(Ordering::SeqCst) == 0);
-                    thread::sleep(Duration::from_millis(random.below(40) as u64));
-                }
-            }
             _ => {
                 let server = random.pick(servers).id();
                 signal(server, "STOP");
