@@ -193,9 +193,13 @@ impl StdError for DbError {}
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt;
+    use std::future::{Ready, ready};
+
+    use rustls::CertificateError;
+    use tokio::io::{AsyncWriteExt, DuplexStream};
     use tokio_postgres::NoTls;
     use tokio_postgres::config::SslMode;
+    use tokio_postgres::tls::{NoTlsStream, TlsConnect};
 
     use super::*;
 
@@ -225,15 +229,32 @@ mod tests {
 
     /// What becomes of a connection whose server says this in the end and closes it.
     fn failure(message: &[u8]) -> DbError {
+        failure_with(message, SslMode::Disable, NoTls)
+    }
+
+    fn failure_with(message: &[u8], mode: SslMode, tls: impl TlsConnect<DuplexStream>) -> DbError {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let (client, mut server) = tokio::io::duplex(4_096);
         runtime.block_on(async {
             server.write_all(message).await.unwrap();
             server.shutdown().await.unwrap();
             let mut config = tokio_postgres::Config::new();
-            let config = config.user("ada").ssl_mode(SslMode::Disable);
-            DbError::from(config.connect_raw(client, NoTls).await.err().expect("the server refuses"))
+            let config = config.user("ada").ssl_mode(mode);
+            DbError::from(config.connect_raw(client, tls).await.err().expect("the server refuses"))
         })
+    }
+
+    /// A TLS handshake that fails.
+    struct FailingTls;
+
+    impl TlsConnect<DuplexStream> for FailingTls {
+        type Stream = NoTlsStream;
+        type Error = rustls::Error;
+        type Future = Ready<Result<NoTlsStream, rustls::Error>>;
+
+        fn connect(self, _: DuplexStream) -> Self::Future {
+            ready(Err(CertificateError::Expired.into()))
+        }
     }
 
     /// The same with an `ErrorResponse` of these fields (PostgreSQL 17, section 53.8).
@@ -324,6 +345,13 @@ mod tests {
         ] {
             assert_eq!(error("FATAL", code, message).is_unsupported_option(), expected, "{code} {message}");
         }
+    }
+
+    #[test]
+    fn handshake_when_it_fails_is_a_tls_error() {
+        let error = failure_with(b"S", SslMode::Require, FailingTls);
+        assert!(error.is_tls_error() && !error.is_disconnect() && !error.is_transient(), "{error:?}");
+        assert_eq!(error.to_string(), "the database's certificate is not accepted: it has expired");
     }
 
     #[test]
