@@ -16,5 +16,7 @@ pub mod server;
 pub mod tasks;
 
 #[cfg(test)]
+mod fuzz_tests;
+#[cfg(test)]
 #[path = "../tests/support/random.rs"]
 mod random;

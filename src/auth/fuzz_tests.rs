@@ -2,8 +2,6 @@
 //!
 //! Deterministic: the same inputs in the same order (but for the keys). `FUZZ_SECONDS` says for how long (default: 1).
 
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
 
 use base64::Engine;
@@ -14,7 +12,7 @@ use super::jws::{decode, split_jws};
 use super::signer::{ALGORITHMS, Signer};
 use super::tests::{NOW, SECRET, authenticate, sign, verifier, verify};
 use super::*;
-use crate::random::Random;
+use crate::random::{self, Random, fuzz};
 
 /// Pieces that mean something to one grammar or the other.
 const WORDS: [&str; 24] = [
@@ -45,33 +43,7 @@ const WORDS: [&str; 24] = [
 ];
 
 fn mutate(random: &mut Random, text: &str) -> String {
-    let mut bytes = text.as_bytes().to_vec();
-    for _ in 0..1 + random.below(4) {
-        let at = random.below(bytes.len() + 1);
-        let end = at + random.below(bytes.len() - at + 1).min(8);
-        match random.below(4) {
-            0 => drop(bytes.drain(at..end)),
-            1 => drop(bytes.splice(at..at, random.pick(&WORDS).bytes())),
-            2 if at < bytes.len() => bytes[at] = random.below(256) as u8,
-            _ => {
-                let copied = bytes[at..end].to_vec();
-                bytes.splice(at..at, copied);
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// Calls `check` until the time is over, but at least a thousand times.
-fn fuzz(mut check: impl FnMut(&mut Random)) {
-    let seconds = std::env::var("FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
-    let end = Instant::now() + Duration::from_secs(seconds);
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let mut rounds = 0_u64;
-    while rounds < 1_000 || Instant::now() < end {
-        check(&mut random);
-        rounds += 1;
-    }
+    random::mutate(random, text, &WORDS)
 }
 
 fn claim_sets() -> [Value; 3] {

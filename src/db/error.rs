@@ -215,6 +215,14 @@ impl StdError for DbError {}
 
 #[cfg(test)]
 mod tests {
+    use std::future::{Ready, ready};
+
+    use rustls::CertificateError;
+    use tokio::io::{AsyncWriteExt, DuplexStream};
+    use tokio_postgres::NoTls;
+    use tokio_postgres::config::SslMode;
+    use tokio_postgres::tls::{NoTlsStream, TlsConnect};
+
     use super::*;
 
     #[test]
@@ -239,6 +247,142 @@ mod tests {
         ] {
             assert_eq!(Class::of(&SqlState::from_code(code)), class, "{code}");
         }
+    }
+
+    /// What becomes of a connection whose server says this in the end and closes it.
+    fn failure(message: &[u8]) -> DbError {
+        failure_with(message, SslMode::Disable, NoTls)
+    }
+
+    fn failure_with(message: &[u8], mode: SslMode, tls: impl TlsConnect<DuplexStream>) -> DbError {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (client, mut server) = tokio::io::duplex(4_096);
+        runtime.block_on(async {
+            server.write_all(message).await.unwrap();
+            server.shutdown().await.unwrap();
+            let mut config = tokio_postgres::Config::new();
+            let config = config.user("ada").ssl_mode(mode);
+            DbError::from(config.connect_raw(client, tls).await.err().expect("the server refuses"))
+        })
+    }
+
+    /// A TLS handshake that fails.
+    struct FailingTls;
+
+    impl TlsConnect<DuplexStream> for FailingTls {
+        type Stream = NoTlsStream;
+        type Error = rustls::Error;
+        type Future = Ready<Result<NoTlsStream, rustls::Error>>;
+
+        fn connect(self, _: DuplexStream) -> Self::Future {
+            ready(Err(CertificateError::Expired.into()))
+        }
+    }
+
+    /// The same with an `ErrorResponse` of these fields (PostgreSQL 17, section 53.8).
+    fn server_error(fields: &[(char, &str)]) -> DbError {
+        let body: String = fields.iter().map(|(kind, value)| format!("{kind}{value}\0")).collect();
+        let length = u32::try_from(4 + body.len() + 1).unwrap().to_be_bytes();
+        failure(&[b"E", length.as_slice(), body.as_bytes(), b"\0"].concat())
+    }
+
+    fn error(severity: &str, code: &str, message: &str) -> DbError {
+        server_error(&[('S', severity), ('V', severity), ('C', code), ('M', message)])
+    }
+
+    #[test]
+    fn severity_when_translated_or_without_its_plain_field_is_understood() {
+        let translated = server_error(&[('S', "FEHLER"), ('V', "ERROR"), ('C', "23505"), ('M', "doppelt")]);
+        assert!(translated.is_refusal() && !translated.is_fatal());
+        let of_a_pooler = server_error(&[('S', "FATAL"), ('C', "08P01"), ('M', "no more connections")]);
+        assert!(of_a_pooler.is_fatal() && !of_a_pooler.is_refusal());
+        let panic = error("PANIC", "XX000", "no space");
+        assert!(panic.is_fatal() && !panic.is_refusal());
+        assert!(!DbError::NotSent.is_refusal() && !DbError::NotSent.is_fatal());
+    }
+
+    #[test]
+    fn failure_when_judged_has_the_consequences_of_its_kind() {
+        // Whether it ended the connection, is transient, lets a write and a read be tried again.
+        for (error, expected) in [
+            (error("ERROR", "23505", "duplicate key"), [false, false, true, true]),
+            (error("ERROR", "23514", "check"), [false, false, false, false]),
+            (error("ERROR", "0A000", "cached plan must not change result type"), [false, false, true, true]),
+            (error("ERROR", "40001", "could not serialize"), [false, true, true, true]),
+            (error("ERROR", "57014", "statement timeout"), [false, true, false, false]),
+            (error("ERROR", "53100", "disk full"), [false, true, false, false]),
+            (error("FATAL", "57P01", "terminating connection"), [true, true, false, true]),
+            (error("FATAL", "40001", "conflict with recovery"), [true, true, false, true]),
+            (error("PANIC", "XX000", "no space"), [true, true, false, true]),
+            (failure(b""), [true, true, false, true]),
+            (failure(b"E"), [true, true, false, true]),
+            // Not a message of the protocol.
+            (failure(b"HTTP/1.1 400 Bad Request\r\n\r\n"), [true, true, false, true]),
+            (DbError::NotSent, [true, true, true, true]),
+            (DbError::Timeout, [false, true, false, false]),
+            (DbError::Unavailable, [false, true, false, false]),
+            (DbError::Unusable("no table".to_owned()), [false, true, false, false]),
+            (DbError::Defect("a bug".to_owned()), [false, false, false, false]),
+        ] {
+            let found = [error.is_disconnect(), error.is_transient(), error.may_retry(true), error.may_retry(false)];
+            assert_eq!(found, expected, "{error:?}");
+            let ends_connection = error.is_disconnect() || matches!(error, DbError::Timeout);
+            assert_eq!(error.ends_connection(), ends_connection, "{error:?}");
+            assert!(!error.is_tls_error(), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn plan_when_stale_tells_whether_the_table_was_altered() {
+        let stale = |routine| server_error(&[('S', "ERROR"), ('C', "0A000"), ('M', "cached plan"), ('R', routine)]);
+        let altered = stale("RevalidateCachedQuery");
+        assert!(altered.is_stale_plan() && altered.is_altered_table());
+        let other = stale("PerformCursorOpen");
+        assert!(other.is_stale_plan() && !other.is_altered_table());
+        let unknown = error("ERROR", "26000", "prepared statement does not exist");
+        assert!(unknown.is_stale_plan() && !unknown.is_altered_table());
+        let conflict = server_error(&[('S', "ERROR"), ('C', "40001"), ('M', "x"), ('R', "RevalidateCachedQuery")]);
+        assert!(!conflict.is_stale_plan() && !conflict.is_altered_table());
+        assert!(!DbError::Timeout.is_stale_plan());
+    }
+
+    #[test]
+    fn connection_when_refused_tells_why() {
+        let read_only = error("ERROR", "25006", "cannot execute in a read-only transaction");
+        assert!(read_only.is_read_only() && !error("ERROR", "25001", "active transaction").is_read_only());
+        for (refused, expected) in [
+            (error("FATAL", "28P01", "password authentication failed"), true),
+            (error("FATAL", "3D000", "database does not exist"), true),
+            (error("FATAL", "57P03", "the database system is starting up"), false),
+            (failure(b""), false),
+            (DbError::Unusable("no table".to_owned()), true),
+            (DbError::Timeout, false),
+        ] {
+            assert_eq!(refused.is_connect_refusal(), expected, "{refused:?}");
+        }
+        for (code, message, expected) in [
+            ("08P01", "unsupported startup parameter: options", true),
+            ("08P01", "no more connections allowed", false),
+            ("28000", "unsupported startup parameter: options", false),
+        ] {
+            assert_eq!(error("FATAL", code, message).is_unsupported_option(), expected, "{code} {message}");
+        }
+    }
+
+    #[test]
+    fn handshake_when_it_fails_is_a_tls_error() {
+        let error = failure_with(b"S", SslMode::Require, FailingTls);
+        assert!(error.is_tls_error() && !error.is_disconnect() && !error.is_transient(), "{error:?}");
+        assert_eq!(error.to_string(), "the database's certificate is not accepted: it has expired");
+    }
+
+    #[test]
+    fn error_when_shown_is_one_line_without_the_detail() {
+        let fields = [('S', "ERROR"), ('C', "23505"), ('M', "two\nlines"), ('D', "Key (title)=(secret) exists.")];
+        assert_eq!(server_error(&fields).to_string(), "ERROR: two lines (23505)");
+        assert_eq!(failure(b"").to_string(), "connection closed");
+        assert_eq!(DbError::Timeout.to_string(), "the database did not answer in time");
+        assert_eq!(DbError::Unusable("no\ttable".to_owned()).to_string(), "no table");
     }
 
     #[test]

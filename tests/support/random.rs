@@ -1,7 +1,7 @@
 //! Chance, for the process tests and for the unit tests that read what nobody would write.
 #![allow(dead_code)] // each test uses its share
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Numbers that look random and are the same in every run from the same seed (xorshift64*).
 pub struct Random(pub u64);
@@ -25,4 +25,36 @@ impl Random {
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         &from[self.below(from.len())]
     }
+}
+
+/// The text with some bytes dropped, changed or copied, and some of these words put in.
+pub fn mutate(random: &mut Random, text: &str, words: &[&str]) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    for _ in 0..1 + random.below(4) {
+        let at = random.below(bytes.len() + 1);
+        let end = at + random.below(bytes.len() - at + 1).min(8);
+        match random.below(4) {
+            0 => drop(bytes.drain(at..end)),
+            1 => drop(bytes.splice(at..at, random.pick(words).bytes())),
+            2 if at < bytes.len() => bytes[at] = random.below(256) as u8,
+            _ => {
+                let copied = bytes[at..end].to_vec();
+                bytes.splice(at..at, copied);
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Calls `check` for `FUZZ_SECONDS` (default: 1), but at least a thousand times. The choices are the same in every run.
+pub fn fuzz(mut check: impl FnMut(&mut Random)) {
+    let seconds = std::env::var("FUZZ_SECONDS").map_or(1, |text| text.parse().expect("a number of seconds"));
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut rounds = 0_u64;
+    while rounds < 1_000 || Instant::now() < end {
+        check(&mut random);
+        rounds += 1;
+    }
+    println!("{rounds} inputs");
 }
