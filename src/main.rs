@@ -53,11 +53,9 @@ fn run(command: Command) -> Result<ExitCode, Box<dyn Error + Send + Sync>> {
 
 fn serve() -> Result<(), Box<dyn Error + Send + Sync>> {
     let config = Config::from_env()?;
-    logging::start(&config.log_filter, config.log_format)?;
+    let _finish = logging::start(&config.log_filter, config.log_format)?;
     for warning in &config.warnings {
         warn!("{warning}");
     }
-    let result = server::run(config);
-    logging::finish();
-    result
+    server::run(config)
 }

@@ -500,7 +500,7 @@ fn read_when_it_fails_in_a_batch_fails_alone() {
 
 #[test]
 fn reads_when_the_statement_before_them_failed_are_answered() {
-    let mut rows = FaultyRows::start("if title = 'bad' then raise exception 'bad'; end if", &[]);
+    let mut rows = FaultyRows::start("if title = 'bad' then raise data_exception; end if", &[]);
     rows.owner.batch_execute("insert into tasks (user_id, title) values ('carol', 'bad')").unwrap();
     // PostgreSQL reports the failure before it is ready for the next statement.
     for round in 0..5 {
@@ -528,5 +528,6 @@ fn reads_when_notices_and_parameter_changes_arrive_between_are_answered() {
     let (_, answers) = rows.request("/api/tasks?limit=5");
     assert_own(answers.iter().enumerate());
     let log = rows.log();
-    assert!(!log.contains("WARN") && !log.contains("a statement failed"), "{log}");
+    let is_expected = |line: &str| !line.contains("WARN") || line.contains("row-level security");
+    assert!(log.lines().all(is_expected) && !log.contains("a statement failed"), "{log}");
 }

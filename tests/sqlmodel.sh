@@ -117,7 +117,7 @@ as ada GET /api/tasks
 check_contains 'a role without privileges gets a 500 or 503' "$status" '500 503'
 check_lacks 'the answer does not show the cause' "$(printf '%s' "$body" | tr '[:upper:]' '[:lower:]')" \
     permission denied guest relation
-check_logged 'the log has the cause' 'permission denied'
+check_logged 'the log has the cause' 'this role lacks rights on the table'
 stop_server
 
 # --- The table that the server creates ---

@@ -102,7 +102,7 @@ fn write_when_it_fails_in_a_batch_fails_alone() {
     let server = Server::start_telling(log.create(), &distance.url(), &settings);
     server.create("ada", "so that there is a table");
     let rules = "create function refuse() returns trigger language plpgsql as \
-                 $$ begin raise exception 'not this one'; end $$; \
+                 $$ begin raise data_exception; end $$; \
                  create trigger at_once before insert on tasks for each row when (new.title = 'bad') \
                  execute function refuse(); \
                  create constraint trigger at_the_end after insert on tasks deferrable initially deferred \

@@ -1,6 +1,7 @@
 //! The public keys in Better Auth's table `jwks`, where it lives in the same database.
 
 use serde_json::Value;
+use tokio_postgres::error::SqlState;
 
 use super::jwks::MAX_KEYS;
 use crate::db::{Database, DbError, Statement};
@@ -16,7 +17,7 @@ const COLUMNS: &str = "select attname::text from pg_attribute where attrelid = t
 pub fn read(database: &Database) -> Result<Option<Vec<Value>>, String> {
     let rows = |sql: String| {
         let result = database.execute(&[&Statement::read(sql, Vec::new())]).pop();
-        result.unwrap_or(Err(DbError::Unavailable)).map_err(|error| error.to_string())
+        result.unwrap_or(Err(DbError::Unavailable)).map_err(|error| explain(&error))
     };
     let columns: Vec<String> = rows(COLUMNS.to_owned())?.iter().filter_map(|row| row.try_get(0).ok()).collect();
     let Some(sql) = keys_sql(&columns) else { return Ok(None) };
@@ -33,6 +34,13 @@ pub fn read(database: &Database) -> Result<Option<Vec<Value>>, String> {
     };
     let keys: Result<_, tokio_postgres::Error> = rows(sql)?.iter().map(key).collect();
     keys.map(Some).map_err(|error| error.to_string())
+}
+
+fn explain(error: &DbError) -> String {
+    if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
+        return "this role may not read the table `jwks`: grant select on jwks to it".to_owned();
+    }
+    error.to_string()
 }
 
 /// The columns are named as Better Auth's own migrations have it, or as Drizzle does; `alg` came later. Private keys

@@ -40,6 +40,15 @@ type Wire = tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConn
 /// A row of the simple protocol: each value as text.
 pub type TextRow = Vec<Option<String>>;
 
+/// The rows of an answer in the simple protocol.
+pub fn text_rows(messages: Vec<SimpleQueryMessage>) -> Vec<TextRow> {
+    let texts = |message| match message {
+        SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect()),
+        _ => None,
+    };
+    messages.into_iter().filter_map(texts).collect()
+}
+
 /// A connection.
 pub struct Connection {
     runtime: Runtime,
@@ -152,11 +161,7 @@ impl Connection {
     /// When one fails.
     pub fn simple(&mut self, sql: &str, deadline: Instant) -> Result<Vec<TextRow>, DbError> {
         let messages = self.drive(async |client| timeout_at(deadline.into(), client.simple_query(sql)).await);
-        let texts = |message| match message {
-            SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect()),
-            _ => None,
-        };
-        Ok(messages.map_err(|_| DbError::Timeout)??.into_iter().filter_map(texts).collect())
+        Ok(text_rows(messages.map_err(|_| DbError::Timeout)??))
     }
 
     /// Asks PostgreSQL for an answer.

@@ -191,13 +191,16 @@ fn io_error(error: &PgError) -> Option<&io::Error> {
     sources(error).find_map(|source| source.downcast_ref())
 }
 
-/// One line for the log. PostgreSQL's `DETAIL` is left out: it can quote a task.
+/// One line for the log. What can quote a task is left out: PostgreSQL's `DETAIL`, and the message on a value that a
+/// trigger could not convert.
 impl fmt::Display for DbError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
             Self::Postgres(error) => match (error.as_db_error(), tls::explain(error)) {
                 (Some(said), _) => {
-                    format!("{}: {} ({})", said.severity(), said.message(), said.code().code())
+                    let quotes_value = matches!(said.code().code(), "22003" | "22007" | "22008" | "22P02");
+                    let message = if quotes_value { "a value cannot be converted" } else { said.message() };
+                    format!("{}: {message} ({})", said.severity(), said.code().code())
                 }
                 (None, Some(explanation)) => explanation,
                 (None, None) => sources(error).map(ToString::to_string).collect::<Vec<_>>().join(": "),
@@ -303,9 +306,12 @@ mod tests {
 
     #[test]
     fn failure_when_judged_has_the_consequences_of_its_kind() {
+        let detail = ('D', "Key (id)=(7) already exists.");
+        let duplicate_id = server_error(&[('S', "ERROR"), ('V', "ERROR"), ('C', "23505"), ('M', "duplicate"), detail]);
         // Whether it ended the connection, is transient, lets a write and a read be tried again.
         for (error, expected) in [
-            (error("ERROR", "23505", "duplicate key"), [false, false, true, true]),
+            (error("ERROR", "23505", "duplicate key"), [false, false, false, false]),
+            (duplicate_id, [false, false, true, true]),
             (error("ERROR", "23514", "check"), [false, false, false, false]),
             (error("ERROR", "0A000", "cached plan must not change result type"), [false, false, true, true]),
             (error("ERROR", "40001", "could not serialize"), [false, true, true, true]),

@@ -14,7 +14,7 @@ pub mod tls;
 pub mod url;
 mod url_parameters;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::debug;
@@ -22,10 +22,10 @@ use r2d2::{NopErrorHandler, Pool, PooledConnection};
 pub use tokio_postgres::Row;
 
 use availability::{Availability, DOWN_AFTER};
-pub use connection::Connection;
 use connection::PING_TIMEOUT;
 use connection::pipeline::push_row;
 pub use connection::transaction::BatchOutcome;
+pub use connection::{Connection, TextRow, text_rows};
 pub use error::DbError;
 pub use limits::Limits;
 use pool::ConnectionManager;
@@ -36,7 +36,7 @@ use url::DatabaseUrl;
 const ANSWER_MARGIN: Duration = Duration::from_secs(1);
 /// How often a statement is tried at most. One connection may be dead, and another die meanwhile.
 const MAX_ATTEMPTS: u32 = 3;
-/// How long the pool waits between two attempts to connect, at most twice.
+/// `connection_timeout` of the pool. Between two attempts to connect, r2d2 waits at most half of it.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 /// How long an answer of [`Database::is_ready`] is reused.
 const READINESS_TTL: Duration = Duration::from_secs(1);
@@ -212,21 +212,17 @@ impl Database {
         drop(self.checkout(Instant::now() + self.limits.connect_timeout));
     }
 
-    /// Whether the database answers. It is asked at most once in [`READINESS_TTL`], by one caller; meanwhile the others
-    /// get the last answer.
+    /// Whether the database answers. It is asked at most once in [`READINESS_TTL`], by one caller; others that come
+    /// meanwhile wait for the answer.
     pub fn is_ready(&self) -> bool {
-        let lock = || self.readiness.lock().expect("nothing panics while it holds this lock");
-        {
-            let mut readiness = lock();
-            if readiness.asked_at.is_some_and(|asked_at| asked_at.elapsed() < READINESS_TTL) {
-                return readiness.ready;
-            }
+        let mut readiness = self.readiness.lock().unwrap_or_else(PoisonError::into_inner);
+        if readiness.asked_at.is_none_or(|asked_at| asked_at.elapsed() >= READINESS_TTL) {
+            let until = Instant::now() + PING_TIMEOUT;
+            // A connection that ended while idle says nothing of the database: the next one does.
+            readiness.ready =
+                (0..2).any(|_| self.checkout(until).is_ok_and(|mut connection| connection.ping().is_ok()));
             readiness.asked_at = Some(Instant::now());
         }
-        let until = Instant::now() + PING_TIMEOUT;
-        // A connection that ended while idle says nothing of the database: the next one does.
-        let ready = (0..2).any(|_| self.checkout(until).is_ok_and(|mut connection| connection.ping().is_ok()));
-        lock().ready = ready;
-        ready
+        readiness.ready
     }
 }

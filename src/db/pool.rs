@@ -111,8 +111,7 @@ impl ConnectionManager {
     /// Connects, and prepares the session.
     fn open(&self, host: &HostConfig, with_tls: bool, deadline: Instant) -> Result<Connection, DbError> {
         let session = format!("{:016x}", RandomState::new().hash_one(Instant::now()));
-        let (connection, sent_options) = self.connect(host, with_tls, &session, deadline)?;
-        let mut connection = connection;
+        let (mut connection, sent_options) = self.connect(host, with_tls, &session, deadline)?;
         // In one round trip: the time zone that `now()` has in a column without one, and whether our option arrived.
         let rows = connection
             .simple(&format!("set time zone 'UTC'; select current_setting('{SESSION_SETTING}', true)"), deadline)?;

@@ -13,6 +13,7 @@ use tokio_postgres::config::{SslMode, SslNegotiation};
 
 use super::tls::{Tls, read_certificates};
 use super::url_parameters::Parameters;
+use crate::config::env::read_file;
 
 /// The folder of the Unix socket where the URL names no host: libpq's default on Debian and Fedora.
 const DEFAULT_SOCKET_FOLDER: &str = "/var/run/postgresql";
@@ -159,9 +160,9 @@ fn tls(parameters: &mut Parameters, ca_pem: Option<&[u8]>) -> Result<Tls, String
         certificates.extend(given.map_err(|why| format!("cannot be used: the file of DATABASE_CA_FILE {why}"))?);
     }
     if !["", "system"].contains(&root.as_str()) {
-        let given = std::fs::read(root).map_err(|error| format!("cannot be read: {error}"));
-        let given = given.and_then(|pem| read_certificates(&pem));
-        certificates.extend(given.map_err(|why| format!("has an invalid `sslrootcert`: the file {why}"))?);
+        let pem = read_file(&root).map_err(|why| format!("has an invalid `sslrootcert`: the file {why}"))?;
+        let given = read_certificates(&pem).map_err(|why| format!("has an invalid `sslrootcert`: the file {why}"));
+        certificates.extend(given?);
         parameters.notes.push(format!("`sslrootcert` is read; certificates given: {}", certificates.len()));
     }
     if verifies_only_chain && certificates.is_empty() {

@@ -5,6 +5,7 @@
 //! a worker soon, whatever others ask for.
 
 use std::collections::{HashMap, VecDeque};
+use std::mem;
 use std::time::{Duration, Instant};
 
 /// How many jobs may be queued.
@@ -19,8 +20,8 @@ const MAX_LIST_BATCH: usize = 8;
 /// What jobs go together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BatchClass {
-    /// Write that was rolled back with others: alone, and ahead of everything.
-    RetriedWrite,
+    /// Write that must not share a transaction: alone, and ahead of everything.
+    LoneWrite,
     /// Reads of one task.
     Read,
     /// Short lists in index order.
@@ -45,7 +46,7 @@ impl BatchClass {
             Self::Read | Self::Verify => queued.div_ceil(2).min(MAX_BATCH),
             Self::List => queued.div_ceil(2).min(MAX_LIST_BATCH),
             Self::Write => queued.min(MAX_BATCH),
-            Self::RetriedWrite | Self::Slow | Self::Probe => 1,
+            Self::LoneWrite | Self::Slow | Self::Probe => 1,
         }
     }
 }
@@ -121,7 +122,7 @@ impl<T> Scheduler<T> {
     }
 
     /// Queues a job until `deadline`. An owner has at most as many queued as there are free places: alone half of all,
-    /// with sixteen others a seventeenth each. So whoever has none queued finds a place. A retried write always has
+    /// with fifteen others a seventeenth each. So the many jobs of few owners leave a place to each newcomer. A retried write always has
     /// one.
     ///
     /// # Errors
@@ -134,7 +135,7 @@ impl<T> Scheduler<T> {
         });
         let free = MAX_QUEUED.saturating_sub(self.queued.iter().sum());
         let is_full = queue.queued >= free;
-        if is_full && class != BatchClass::RetriedWrite {
+        if is_full && class != BatchClass::LoneWrite {
             self.remove_if_unused(owner);
             return Err(job);
         }
@@ -187,10 +188,10 @@ impl<T> Scheduler<T> {
     fn next_class(&self) -> Option<BatchClass> {
         let may_run = |owner: &&Owner| self.owners.get(owner).is_some_and(|queue| queue.running < self.per_owner_limit);
         let eligible = || self.ring.iter().filter(may_run).filter_map(|owner| self.owners.get(owner));
-        if self.queued[BatchClass::RetriedWrite as usize] > 0
-            && eligible().any(|queue| !queue.queues[BatchClass::RetriedWrite as usize].is_empty())
+        if self.queued[BatchClass::LoneWrite as usize] > 0
+            && eligible().any(|queue| !queue.queues[BatchClass::LoneWrite as usize].is_empty())
         {
-            return Some(BatchClass::RetriedWrite);
+            return Some(BatchClass::LoneWrite);
         }
         let may_run_slow = self.running_slow < self.slow_limit;
         eligible().find_map(|queue| {
@@ -216,11 +217,13 @@ impl<T> Scheduler<T> {
         let mut expired = Vec::new();
         for queue in self.owners.values_mut() {
             for (class, jobs) in queue.queues.iter_mut().enumerate() {
-                while jobs.front().is_some_and(|job| job.deadline <= now) {
-                    expired.extend(jobs.pop_front().map(|job| job.job));
-                    queue.queued -= 1;
-                    self.queued[class] -= 1;
-                }
+                // Not only at the front: a job that is queued again keeps its deadline.
+                let (late, kept): (VecDeque<_>, VecDeque<_>) =
+                    mem::take(jobs).into_iter().partition(|job| job.deadline <= now);
+                *jobs = kept;
+                queue.queued -= late.len();
+                self.queued[class] -= late.len();
+                expired.extend(late.into_iter().map(|job| job.job));
             }
         }
         if !expired.is_empty() {
@@ -243,7 +246,7 @@ impl<T> Scheduler<T> {
 }
 
 const CLASSES: [BatchClass; BatchClass::COUNT] = [
-    BatchClass::RetriedWrite,
+    BatchClass::LoneWrite,
     BatchClass::Read,
     BatchClass::List,
     BatchClass::Write,

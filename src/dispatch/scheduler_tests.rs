@@ -106,7 +106,7 @@ fn retried_write_when_queued_goes_ahead_and_alone_even_if_the_queue_is_full() {
     let mut scheduler = scheduler(8, (0..MAX_QUEUED / 2).map(|job| (ADA, BatchClass::Write, job)));
     assert!(scheduler.submit(ADA, BatchClass::Write, 9_000, later()).is_err());
     assert!(scheduler.submit(BOB, BatchClass::Read, 9_001, later()).is_ok());
-    assert!(scheduler.submit(ADA, BatchClass::RetriedWrite, 9_002, later()).is_ok());
+    assert!(scheduler.submit(ADA, BatchClass::LoneWrite, 9_002, later()).is_ok());
     assert_eq!(jobs(scheduler.take(true)), Some(vec![9_002]));
 }
 
@@ -155,7 +155,7 @@ fn job_when_its_deadline_passes_is_removed() {
 fn scheduler_when_driven_at_random_keeps_its_invariants() {
     const WORKERS: usize = 6;
     const CLASSES: [BatchClass; 5] =
-        [BatchClass::RetriedWrite, BatchClass::Read, BatchClass::List, BatchClass::Write, BatchClass::Slow];
+        [BatchClass::LoneWrite, BatchClass::Read, BatchClass::List, BatchClass::Write, BatchClass::Slow];
     let mut random = Random::from_env();
     for _ in 0..200 {
         let mut scheduler: Scheduler<(Owner, BatchClass, usize)> = Scheduler::new(WORKERS);
@@ -194,7 +194,7 @@ fn scheduler_when_driven_at_random_keeps_its_invariants() {
                         assert!(eligible.is_empty(), "nothing was taken though something may run");
                         continue;
                     };
-                    assert!(eligible.iter().all(|(_, class)| *class != 0) || batch.class == BatchClass::RetriedWrite);
+                    assert!(eligible.iter().all(|(_, class)| *class != 0) || batch.class == BatchClass::LoneWrite);
                     assert!(!batch.jobs.is_empty() && batch.jobs.len() <= MAX_BATCH);
                     for (owner, class, number) in &batch.jobs {
                         assert_eq!(*class, batch.class, "classes never mix");
@@ -204,7 +204,7 @@ fn scheduler_when_driven_at_random_keeps_its_invariants() {
                         passed_over.remove(owner);
                     }
                     for (owner, _) in eligible.iter().filter(|(_, class)| *class != 0) {
-                        if batch.class != BatchClass::RetriedWrite && !batch.permit.owners.contains(owner) {
+                        if batch.class != BatchClass::LoneWrite && !batch.permit.owners.contains(owner) {
                             let count = passed_over.entry(*owner).or_default();
                             *count += 1;
                             assert!(*count <= 5 * CLASSES.len(), "a user starves");

@@ -128,7 +128,6 @@ impl Dispatcher {
     /// Runs writes in one transaction and one round trip. Where it is rolled back, each is tried again alone.
     fn execute_transaction(&self, planned: Vec<Planned>) {
         let (planned, conflicting) = split_row_conflicts(planned, |(_, plan)| plan.statement.locked_row());
-        conflicting.into_iter().for_each(|planned| self.retry_alone(planned));
         let statements: Vec<&Statement> = planned.iter().map(|(_, plan)| &plan.statement).collect();
         let began_at = Instant::now();
         let outcome = self.database.execute_transaction(&statements);
@@ -142,7 +141,7 @@ impl Dispatcher {
             BatchOutcome::RolledBack => {
                 for planned in planned {
                     planned.0.pending.log.database.add(duration);
-                    self.retry_alone(planned);
+                    self.queue_alone(planned);
                 }
             }
             BatchOutcome::Unknown => {
@@ -151,12 +150,14 @@ impl Dispatcher {
                 }
             }
         }
+        // Not before the transaction, which comes first: another worker may take them at once.
+        conflicting.into_iter().for_each(|planned| self.queue_alone(planned));
     }
 
     /// Queues a write ahead of everything, to be run alone.
-    fn retry_alone(&self, (mut job, plan): Planned) {
+    fn queue_alone(&self, (mut job, plan): Planned) {
         job.plan = Some(plan);
-        self.requeue(BatchClass::RetriedWrite, job);
+        self.requeue(BatchClass::LoneWrite, job);
     }
 
     /// Queues a job again, until its first deadline.

@@ -32,11 +32,15 @@ impl Preconditions {
         let if_match = read(if_match, "If-Match is neither * nor a list of quoted entity tags")?;
         let if_none_match = read(if_none_match, "If-None-Match is neither * nor a list of quoted entity tags")?;
         Ok(Self {
-            // `*` holds for any state: a task that does not exist is a 404 in any case.
-            if_match: if_match.filter(|tags| *tags != EntityTags::Any).map(EntityTags::strong),
+            // `*` holds for any state: a task that does not exist is a 404 in any case. A weak tag stands for several
+            // states, so it never shows that nothing was changed (section 13.1.1).
+            if_match: if_match.and_then(|tags| match tags {
+                EntityTags::Any => None,
+                EntityTags::Of(tags) => Some(usable(tags, true)),
+            }),
             if_none_match: if_none_match.map(|tags| match tags {
                 EntityTags::Any => IfNoneMatch::Any,
-                EntityTags::Of(tags) => IfNoneMatch::Of(tags.into_iter().map(|(_, tag)| tag.to_owned()).collect()),
+                EntityTags::Of(tags) => IfNoneMatch::Of(usable(tags, false)),
             }),
         })
     }
@@ -75,15 +79,11 @@ enum EntityTags<'v> {
     Of(Vec<(bool, &'v str)>),
 }
 
-impl EntityTags<'_> {
-    /// The strong ones: a weak tag stands for several states, so it never shows that nothing was changed (section
-    /// 13.1.1).
-    fn strong(self) -> Vec<String> {
-        match self {
-            EntityTags::Any => Vec::new(),
-            EntityTags::Of(tags) => tags.into_iter().filter(|(weak, _)| !weak).map(|(_, tag)| tag.to_owned()).collect(),
-        }
-    }
+/// The tags that a task can have: they are ASCII, and the database's encoding may lack the characters of others. With
+/// `only_strong` no weak ones.
+fn usable(tags: Vec<(bool, &str)>, only_strong: bool) -> Vec<String> {
+    let is_usable = |(is_weak, tag): &(bool, &str)| tag.is_ascii() && !(only_strong && *is_weak);
+    tags.into_iter().filter(is_usable).map(|(_, tag)| tag.to_owned()).collect()
 }
 
 fn read<'v>(value: Option<&'v str>, message: &'static str) -> Result<Option<EntityTags<'v>>, ApiError> {

@@ -6,8 +6,8 @@
 use std::sync::mpsc::{Sender, TryRecvError, channel};
 use std::thread;
 
+use postgres::Client;
 use postgres::error::SqlState;
-use postgres::{Client, SimpleQueryMessage};
 use r2d2::ManageConnection;
 use r2d2_postgres::PostgresConnectionManager;
 use tokio_postgres::config::SslMode;
@@ -16,7 +16,7 @@ use tokio_postgres::{Config, Error as PgError};
 use super::check_probe;
 use super::finding::Finding;
 use crate::db::url::{DatabaseUrl, HostConfig};
-use crate::db::{DbError, Limits, schema, tls};
+use crate::db::{DbError, Limits, TextRow, schema, text_rows, tls};
 
 const SESSION: &str = "select current_setting('todo_backend.session', true)";
 const USES_TLS: &str = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
@@ -31,12 +31,13 @@ const NAMES: &str = "select quote_ident(current_user), pg_get_serial_sequence('t
 /// Deferred constraints, too, are to fail at once: there is no commit.
 const PREPARE: &str = "set constraints all immediate";
 
-/// Inspects the first host of the URL that can be reached. Nothing is awaited longer than `limits` say for connecting
+/// Inspects the hosts of the URL until one can be reached, as the server does. Nothing is awaited longer than `limits` say for connecting
 /// and for a statement.
 pub fn inspect(url: &DatabaseUrl, limits: &Limits) -> Vec<Finding> {
     let mut findings = Vec::new();
     let patience = limits.connect_timeout + limits.statement_timeout;
     for host in url.hosts() {
+        let start = findings.len();
         let (report, receiver) = channel();
         let (own, tls, timeout) = (host.clone(), url.tls().clone(), limits.statement_timeout);
         // The client has no deadline for an answer: whoever asks has one.
@@ -52,7 +53,9 @@ pub fn inspect(url: &DatabaseUrl, limits: &Limits) -> Vec<Finding> {
                 "see that the database runs and can be reached from here",
             ));
         }
-        if findings.iter().any(|finding| finding.name == "database" && finding.ok) {
+        if findings[start..].iter().any(|finding| finding.name == "database" && finding.ok) {
+            // The server goes on to the next host, too.
+            findings[..start].iter_mut().for_each(|finding| finding.ok = true);
             break;
         }
     }
@@ -99,12 +102,8 @@ fn connect(host: &HostConfig, tls: &tls::Tls, timeout_ms: u128, tell: &impl Fn(F
 }
 
 /// All rows as texts, by the simple protocol, which every pooler understands.
-fn rows(client: &mut Client, sql: &str) -> Result<Vec<Vec<Option<String>>>, PgError> {
-    let texts = |message| match message {
-        SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect()),
-        _ => None,
-    };
-    Ok(client.simple_query(sql)?.into_iter().filter_map(texts).collect())
+fn rows(client: &mut Client, sql: &str) -> Result<Vec<TextRow>, PgError> {
+    client.simple_query(sql).map(text_rows)
 }
 
 /// The first text of all rows; empty where there is none.

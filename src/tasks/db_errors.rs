@@ -44,7 +44,7 @@ pub fn to_api_error(error: &DbError, user: &UserId, sent: Sent) -> ApiError {
         "22001" | "54000" => {
             let is_wrong = |text: &str| text.chars().count() > column_length(error);
             let wrong = sent.fields(is_wrong);
-            if wrong.is_empty() && is_wrong(user.as_str()) {
+            if wrong.is_empty() && sent.is_creation && is_wrong(user.as_str()) {
                 return AuthError::Invalid("its user id is too long for the database").into();
             }
             refused_value(&wrong, "string_too_long", "String is too long for the database")

@@ -32,7 +32,7 @@ pub const REPLACED: &[(&str, &str)] = &[
     ("ask_all", "execute_batch"),
     ("look_up", "execute_reads"),
     ("write_together", "execute_write_batch"),
-    ("once_more", "retry_alone"),
+    ("once_more", "queue_alone"),
     ("one_of_each", "split_row_conflicts"),
     ("Reply::Now", "Plan::Respond"),
     ("Reply::Ask", "Plan::Query"),

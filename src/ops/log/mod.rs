@@ -27,8 +27,9 @@ pub enum Format {
     Json,
 }
 
-/// At more than this level, `tokio_postgres` logs the parameters of statements: texts of users.
-const MAX_TOKIO_POSTGRES_LEVEL: LevelFilter = LevelFilter::Info;
+/// Below `info` these crates log parameters of statements, which are texts of users, and the key set's URL, whose query
+/// may contain a secret.
+const NO_DEBUG_LOG: [&str; 3] = ["tokio_postgres", "ureq", "ureq_proto"];
 /// How long [`finish`] waits for the reader of standard error.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -42,10 +43,13 @@ thread_local! {
 ///
 /// # Errors
 /// When its thread cannot be started.
-pub fn start(filter: &str, format: Format) -> Result<(), String> {
-    env_logger::Builder::new()
-        .parse_filters(filter)
-        .filter_module("tokio_postgres", MAX_TOKIO_POSTGRES_LEVEL)
+pub fn start(filter: &str, format: Format) -> Result<FinishOnDrop, String> {
+    let mut builder = env_logger::Builder::new();
+    builder.parse_filters(filter);
+    for module in NO_DEBUG_LOG {
+        builder.filter_module(module, LevelFilter::Info);
+    }
+    builder
         .target(Target::Pipe(Box::new(&BUFFER)))
         .format(move |out, record| {
             let time = out.timestamp_millis();
@@ -54,11 +58,18 @@ pub fn start(filter: &str, format: Format) -> Result<(), String> {
         })
         .init();
     spawn("log", || BUFFER.run_writer(&mut io::stderr(), log_dropped))?;
-    panic::set_hook(Box::new(|panic| {
-        error!("{panic}");
+    panic::set_hook(Box::new(|panic| error!("{panic}")));
+    Ok(FinishOnDrop)
+}
+
+/// Calls [`finish`] when dropped, also while a panic unwinds the main thread.
+#[must_use]
+pub struct FinishOnDrop;
+
+impl Drop for FinishOnDrop {
+    fn drop(&mut self) {
         finish();
-    }));
-    Ok(())
+    }
 }
 
 fn log_dropped(lines: u64) {
