@@ -159,7 +159,7 @@ check 'a database error is logged with the id of its request' '500 error info' \
 sql 'alter table elsewhere rename to tasks'
 grep '^{' "$work/server.log" >"$work/json_lines" # the servers before this one wrote text
 check 'every line is a JSON object' "$(wc -l <"$work/json_lines")" \
-    "$(jq -c 'select(type == "object")' "$work/json_lines" 2>&1 | wc -l)"
+    "$(jq -c 'select(type == "object")' "$work/json_lines" | wc -l)"
 
 # --- Refused origins ---
 
