@@ -33,7 +33,8 @@ check 'a user id with quotes, backslash and emoji is accepted unchanged' '201 O'
 accepted 'a header without typ is accepted if there is a sub' ada "$untyped" \
     "{\"sub\":\"ada\",\"email\":\"ada@example.com\",\"exp\":$later}"
 accepted 'typ is case-insensitive' ada '{"alg":"HS256","typ":"jwt"}' "{\"sub\":\"ada\",\"exp\":$later}"
-accepted 'an unknown header member is ignored' ada '{"alg":"HS256","typ":"JWT","kid":"1"}' "{\"sub\":\"ada\",\"exp\":$later}"
+accepted 'an unknown header member is ignored' ada '{"alg":"HS256","typ":"JWT","kid":"1"}' \
+    "{\"sub\":\"ada\",\"exp\":$later}"
 accepted 'without sub the user is userId' bob "$typed" \
     "{\"userId\":\"bob\",\"email\":\"bob@example.com\",\"iat\":$now,\"nbf\":$now,\"exp\":$later}"
 accepted 'without sub the user is user_id' bob "$typed" "{\"user_id\":\"bob\",\"exp\":$later}"
@@ -66,10 +67,11 @@ check 'the challenge says that the token has expired' \
     'Bearer error="invalid_token", error_description="Token has expired"' \
     "$(header WWW-Authenticate)"
 expired 'a token is expired even if nbf holds' "{\"sub\":\"ada\",\"nbf\":0,\"exp\":1}"
-check 'a session cookie cache expires with its session' '401 TOKEN_EXPIRED' "$(verdict "$("$dev" sign "$untyped" "{
-    \"session\":{\"userId\":\"ada\",\"expiresAt\":\"2001-01-01T00:00:00.000Z\"},\"user\":{\"id\":\"ada\"},\"exp\":$later}")")"
-check 'a forged expired token is INVALID_TOKEN, not TOKEN_EXPIRED' '401 INVALID_TOKEN' \
-    "$(verdict "$(BETTER_AUTH_SECRET='another secret, just as long as it' "$dev" sign "$typed" '{"sub":"ada","exp":1}')")"
+ended_session='{"userId":"ada","expiresAt":"2001-01-01T00:00:00.000Z"}'
+check 'a session cookie cache expires with its session' '401 TOKEN_EXPIRED' \
+    "$(verdict "$("$dev" sign "$untyped" "{\"session\":$ended_session,\"user\":{\"id\":\"ada\"},\"exp\":$later}")")"
+forged=$(BETTER_AUTH_SECRET='another secret, just as long as it' "$dev" sign "$typed" '{"sub":"ada","exp":1}')
+check 'a forged expired token is INVALID_TOKEN, not TOKEN_EXPIRED' '401 INVALID_TOKEN' "$(verdict "$forged")"
 
 # --- Invalid tokens ---
 
@@ -107,7 +109,8 @@ for sub in '""' true 1.5 '["ada"]' '{"id":"ada"}' '"a\u0000b"'; do
     refused "sub: $sub is refused; the other claims do not replace it" "$typed" \
         "{\"sub\":$sub,\"userId\":\"ada\",\"exp\":$later}"
 done
-refused "a session cookie cache of two users is refused" "$untyped" "{$session,\"user\":{\"id\":\"eve\"},\"exp\":$later}"
+refused "a session cookie cache of two users is refused" "$untyped" \
+    "{$session,\"user\":{\"id\":\"eve\"},\"exp\":$later}"
 
 good=$(token ada)
 signed=${good%.*}

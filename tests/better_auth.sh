@@ -124,7 +124,8 @@ check 'the session gets a new token, which is accepted' "201 $bob" "$(verdict "$
 
 start_frontend CACHE_BY_PLUGIN=1
 sign_in ada
-check 'the plugin can sign the cookie cache' better-auth.session-cache+jwt "$(header_of "$(cookie ada session_data)" typ)"
+check 'the plugin can sign the cookie cache' better-auth.session-cache+jwt \
+    "$(header_of "$(cookie ada session_data)" typ)"
 check 'a cookie cache signed by the plugin is refused' '401 INVALID_TOKEN' "$(verdict "$(cookie ada session_data)")"
 check 'an access token of the same plugin is accepted' "201 $ada" "$(verdict "$(plugin_token ada)")"
 sql 'create database other_issuer'
@@ -135,8 +136,8 @@ check 'a token of another Better Auth is refused' '401 INVALID_TOKEN' "$(verdict
 
 # --- Rotation of the keys under load ---
 
-# ask_on FILE: sends requests with fresh tokens until the file `stop` exists, and retries a 503; writes status and key of
-# each to FILE.
+# ask_on FILE: sends requests with fresh tokens until the file `stop` exists, and retries a 503; writes status and key
+# of each to FILE.
 ask_on() {
     while [ ! -e "$work/stop" ]; do
         # Without --cookie-jar: the other process reads the same file.

@@ -105,8 +105,8 @@ preflight() {
         ${3:+--header "Access-Control-Request-Headers: $3"}
 }
 
-for path in / /api/tasks /api/tasks/ /api/tasks/1 /api/tasks/1/ /api/tasks/1/complete /api/tasks/abc /api/nothing /nothing \
-    /health /api; do
+for path in / /api/tasks /api/tasks/ /api/tasks/1 /api/tasks/1/ /api/tasks/1/complete /api/tasks/abc /api/nothing \
+    /nothing /health /api; do
     preflight "$path" PATCH 'authorization,content-type'
     check "a preflight of $path needs no token and is not redirected" "204 $readable $methods 7200" \
         "$status $(cors_headers) $(header Access-Control-Allow-Methods) $(header Access-Control-Max-Age)"

@@ -86,8 +86,8 @@ check 'the refused methods changed nothing' '200 milk false' "$(answer '.title +
 
 # --- 404 ---
 
-for path in /favicon.ico /robots.txt /.env /index.html //health /health/x /Health /health.json /healthz /docs.html /api /api/ \
-    /api/taskss /api/tasks/../tasks /api/./tasks /api/tasks%2F1 '/api/tasks;x' /%61pi/tasks; do
+for path in /favicon.ico /robots.txt /.env /index.html //health /health/x /Health /health.json /healthz /docs.html \
+    /api /api/ /api/taskss /api/tasks/../tasks /api/./tasks /api/tasks%2F1 '/api/tasks;x' /%61pi/tasks; do
     as ada GET "$path"
     check "the path $path is a 404" '404 RESOURCE_NOT_FOUND Not Found' "$(refusal) $(json .message)"
 done
@@ -97,8 +97,8 @@ check 'a 404 of HEAD has its headers' '404 application/json' "$status $(header C
 # --- 500: a statement that the database refuses; the client sees no cause ---
 
 sql 'alter table tasks rename column title to heading'
-for request_line in 'GET /api/tasks' 'POST /api/tasks' "GET /api/tasks/$id" "PUT /api/tasks/$id" "DELETE /api/tasks/$id" \
-    "PATCH /api/tasks/$id/complete"; do
+for request_line in 'GET /api/tasks' 'POST /api/tasks' "GET /api/tasks/$id" "PUT /api/tasks/$id" \
+    "DELETE /api/tasks/$id" "PATCH /api/tasks/$id/complete"; do
     method=${request_line% *}
     [ "$method" != DELETE ] || sql 'alter table tasks rename column user_id to whose'
     send ada "$method" "${request_line#* }" '{"title":"x"}' --header 'Origin: http://localhost:3000'

@@ -9,8 +9,9 @@ start_server
 refused() {
     raw "$4"
     check "$3: status and code" "$1 $2" "$(refusal)"
+    common="$(header Content-Type)|$(header Cache-Control)|$(header X-Content-Type-Options)|$(header Vary)"
     check "$3: the answer has the form of every error" 'application/json|no-store|nosniff|Origin|true' \
-        "$(header Content-Type)|$(header Cache-Control)|$(header X-Content-Type-Options)|$(header Vary)|$(json '.detail == .message')"
+        "$common|$(json '.detail == .message')"
     check "$3: it has Connection: close" close "$(header Connection)"
 }
 

@@ -58,7 +58,8 @@ check 'after all attempts her task is unchanged' "$adas_task" "$body"
 
 as bob GET /api/tasks
 check 'a list has only the own tasks' "200 [$bobs]" "$(answer '[.[].id]')"
-for query in search=cake user_id=ada userId=ada user=ada owner=ada 'sub=ada&limit=1000' status=pending completed=false sort=title; do
+for query in search=cake user_id=ada userId=ada user=ada owner=ada 'sub=ada&limit=1000' status=pending \
+    completed=false sort=title; do
     as bob GET "/api/tasks?$query"
     check "?$query shows none of her tasks" '200 false' "$(answer 'any(.user_id != "bob")')"
 done

@@ -75,7 +75,8 @@ observe() {
 
 this_year=$(date -u +%Y)
 
-# same STATUS NAME METHOD PATH [CURL_OPTION…]: both answers are equal and have this status. @TAG is the last entity tag.
+# same STATUS NAME METHOD PATH [CURL_OPTION…]: both answers are equal and have this status. @TAG is the last entity
+# tag.
 same() {
     expected_status=$1
     shift

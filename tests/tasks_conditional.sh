@@ -73,7 +73,7 @@ renew
 for value in "$seen" "W/$seen" '*' "\"x\", $seen" ", $seen ,"; do
     as ada GET "$task" --header "If-None-Match: $value"
     check "If-None-Match: $value is a 304 with the tag, without a body" "304 $seen  no-store Origin 0" \
-        "$status $(tag) $(header Content-Type) $(header Cache-Control) $(header Vary) $(wc -c <"$body_file" | tr -d ' ')"
+        "$status $(tag) $(header Content-Type) $(header Cache-Control) $(header Vary) $((0 + $(wc -c <"$body_file")))"
     as ada HEAD "$task" --header "If-None-Match: $value"
     check "If-None-Match: $value of HEAD is a 304" "304 $seen" "$status $(tag)"
 done
@@ -164,7 +164,8 @@ answer_to_bob() {
 
 renew
 for value in "If-Match: $seen" 'If-Match: "x"' 'If-Match: *' 'If-None-Match: *' "If-None-Match: $seen"; do
-    for write in 'GET|' 'PUT|{"title":"mine now"}' 'PUT|{}' 'PATCH/complete|{}' 'PATCH/complete|{"completed":true}' 'DELETE|'; do
+    for write in 'GET|' 'PUT|{"title":"mine now"}' 'PUT|{}' 'PATCH/complete|{}' 'PATCH/complete|{"completed":true}' \
+        'DELETE|'; do
         call=${write%%|*}
         tail=$(after_method)
         check "$write with $value: another user's task is answered like an absent one" \
@@ -189,7 +190,10 @@ blocked_by() {
     exec 3>"$work/psql"
     printf 'begin; %s;\n' "$1" | sed "s/ID/$id/" >&3
     wait_until 10 is_locked
-    (send ada PUT "$task" '{"title":"mine"}' --header "If-Match: $seen" && answer '.error_code // .title' >"$work/blocked") &
+    (
+        send ada PUT "$task" '{"title":"mine"}' --header "If-Match: $seen" &&
+            answer '.error_code // .title' >"$work/blocked"
+    ) &
     waiting=$!
     wait_until 10 is_waited_for
     printf '%s;\n' "$2" >&3
@@ -217,8 +221,8 @@ renew
 for number in 1 2 3 4 5 6 7 8 9 10; do
     (
         curl --silent --max-time 20 --output /dev/null --write-out '%{http_code}\n' --request PUT "$base$task" \
-            --header "Authorization: Bearer $(token ada)" --header "If-Match: $seen" --data-raw "{\"title\":\"$number\"}" \
-            >"$work/race.$number"
+            --header "Authorization: Bearer $(token ada)" --header "If-Match: $seen" \
+            --data-raw "{\"title\":\"$number\"}" >"$work/race.$number"
     ) &
     racers="${racers:-} $!"
 done

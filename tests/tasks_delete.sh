@@ -56,6 +56,7 @@ check 'the other task is still listed at the end' "200 [$kept]" "$(answer '[.[].
 
 create ada x
 connections=$(curl --silent --header "Authorization: Bearer $(token ada)" --write-out '%{num_connects}\n' \
-    --request DELETE "$base/api/tasks/$id" --next --silent --write-out '%{num_connects}\n' --output /dev/null "$base/health" |
+    --request DELETE "$base/api/tasks/$id" \
+    --next --silent --write-out '%{num_connects}\n' --output /dev/null "$base/health" |
     tr '\n' ' ')
 check 'the connection is reused after a 204' '1 0 ' "$connections"

@@ -18,7 +18,7 @@ check 'one trailing slash is accepted' "200 $task" "$status $body"
 as ada HEAD "/api/tasks/$id"
 check 'HEAD has the headers of GET' "200 $length application/json" \
     "$status $(header Content-Length) $(header Content-Type)"
-raw "HEAD /api/tasks/$id HTTP/1.1\\r\\nHost: x\\r\\nAuthorization: Bearer $(token ada)\\r\\nConnection: close\\r\\n\\r\\n"
+raw "HEAD /api/tasks/$id HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer $(token ada)\r\nConnection: close\r\n\r\n"
 check 'HEAD has no body' '200 ' "$status $body"
 as ada HEAD "/api/tasks/$id/"
 check 'HEAD accepts one trailing slash' 200 "$status"

@@ -72,7 +72,8 @@ for nothing in '{}' '{"priority":1}' '{"user_id":"eve"}'; do
     send ada PUT "/api/tasks/$id" "$nothing"
     check "$nothing changes nothing, not even updated_at" "200 $before" "$status $body"
 done
-send ada PUT "/api/tasks/$id" '{"id":1,"user_id":"eve","created_at":"1999-01-01T00:00:00Z","updated_at":"1999-01-01T00:00:00Z","title":"x"}'
+send ada PUT "/api/tasks/$id" '{"id":1,"user_id":"eve","title":"x",
+    "created_at":"1999-01-01T00:00:00Z","updated_at":"1999-01-01T00:00:00Z"}'
 check 'id, user_id and timestamps of the client are ignored' true \
     "$(json "[.created_at, .id, .user_id] == ($before | [.created_at, .id, .user_id]) and .updated_at > .created_at")"
 as ada PUT "/api/tasks/$id" --header 'Content-Type: text/plain' --data-raw '{"title":"plain"}'
@@ -93,7 +94,8 @@ refused 'a title of 256 characters' 'body.title string_too_long' "{\"title\":\"$
 refused 'a title that is a number' 'body.title string_type' '{"title":1}'
 refused 'a NUL character in a title' 'body.title string_nul' '{"title":"a\u0000"}'
 refused 'a description that is a number' 'body.description string_type' '{"description":1}'
-refused 'a description of 10,001 characters' 'body.description string_too_long' "{\"description\":\"$(text_of 10001 x)\"}"
+refused 'a description of 10,001 characters' 'body.description string_too_long' \
+    "{\"description\":\"$(text_of 10001 x)\"}"
 refused 'a NUL character in a description' 'body.description string_nul' '{"description":"\u0000"}'
 refused 'completed as text' 'body.completed bool_type' '{"completed":"false"}'
 refused 'completed as a number' 'body.completed bool_type' '{"completed":0}'

@@ -1,5 +1,6 @@
 # shellcheck shell=sh source=tests/lib.sh disable=SC2034,SC2119,SC2120 # used by the files that source this
-# Words for the tests with a real frontend: Better Auth, a page, and a browser. A test file sources this instead of lib.sh.
+# Words for the tests with a real frontend: Better Auth, a page, and a browser. A test file sources this instead of
+# lib.sh.
 . "$(dirname "$0")/lib.sh"
 
 frontend=$root/tests/frontend
@@ -26,8 +27,8 @@ in_browser() {
         env CHROMIUM="$(command -v chromium)" "$@" node "$frontend/$program" "$scenario"
 }
 
-# start_frontend [VARIABLE=VALUE…]: those that tests/frontend/server.mjs knows. Its origin, $page, stays the same from one
-# start to the next.
+# start_frontend [VARIABLE=VALUE…]: those that tests/frontend/server.mjs knows. Its origin, $page, stays the same from
+# one start to the next.
 start_frontend() {
     stop_frontend
     : "${page_port:=$("$dev" free-port)}"
@@ -68,7 +69,8 @@ at_frontend() {
 # sign_up NAME: prints the user's id
 sign_up() {
     at_frontend "$1" POST /api/auth/sign-up/email \
-        --data-raw "{\"name\":\"$1\",\"email\":\"$1@example.com\",\"password\":\"correct horse battery\"}" | jq -r .user.id
+        --data-raw "{\"name\":\"$1\",\"email\":\"$1@example.com\",\"password\":\"correct horse battery\"}" |
+        jq -r .user.id
 }
 
 # sign_in NAME: a new session
