@@ -2,8 +2,8 @@
 //! while servers and database are killed and restarted.
 //!
 //! Each answer carries the entity tag of the state that it shows. No answer, a cut one and a 503 mean that a change
-//! happened once at any time since its start, or never. `LINEARIZABILITY_SECONDS` says for how long (default: 10), `SEED`
-//! repeats the choices of a run.
+//! happened once at any time since its start, or never. `LINEARIZABILITY_SECONDS` says for how long (default: 10),
+//! `SEED` repeats the choices of a run.
 
 mod support;
 

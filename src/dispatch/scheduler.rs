@@ -122,8 +122,8 @@ impl<T> Scheduler<T> {
     }
 
     /// Queues a job until `deadline`. An owner has at most as many queued as there are free places: alone half of all,
-    /// with fifteen others a seventeenth each. So the many jobs of few owners leave a place to each newcomer. A retried write always has
-    /// one.
+    /// with fifteen others a seventeenth each. So the many jobs of few owners leave a place to each newcomer. A
+    /// write that must run alone always has one.
     ///
     /// # Errors
     /// The job, when too many are queued.

@@ -31,8 +31,8 @@ const NAMES: &str = "select quote_ident(current_user), pg_get_serial_sequence('t
 /// Deferred constraints, too, are to fail at once: there is no commit.
 const PREPARE: &str = "set constraints all immediate";
 
-/// Inspects the hosts of the URL until one can be reached, as the server does. Nothing is awaited longer than `limits` say for connecting
-/// and for a statement.
+/// Inspects the hosts of the URL until one can be reached, as the server does. Nothing is awaited longer than `limits`
+/// say for connecting and for a statement.
 pub fn inspect(url: &DatabaseUrl, limits: &Limits) -> Vec<Finding> {
     let mut findings = Vec::new();
     let patience = limits.connect_timeout + limits.statement_timeout;

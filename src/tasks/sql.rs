@@ -90,12 +90,27 @@ pub const PROBE: [&str; 3] = [READ, UPDATE.plain, DELETE.plain];
 /// Without the filters, because with them no generic plan could count by the index alone.
 const FROM_ALL: &str = "from tasks where user_id = $1";
 
-// Compared as bytes, because among characters a repetitive text is found in another only slowly. `position` takes `%`
-// and `_` literally. Of two collations `lower` could make different texts: the column's is not used.
-const FROM_MATCHING: &str = "from tasks where user_id = $1 and ($2 is null or coalesce(completed, false) = $2) \
-     and ($3 is null \
-     or position((select convert_to(lower($3), 'UTF8')) in convert_to(lower(title::text collate \"default\"), 'UTF8')) > 0 \
-     or position((select convert_to(lower($3), 'UTF8')) in convert_to(lower(description::text collate \"default\"), 'UTF8')) > 0)";
+/// What is compared in a search: bytes, because among characters a repetitive text is found in another only slowly. The
+/// column's own collation is not used: `lower` may depend on it, and `$3` has none.
+macro_rules! folded {
+    ($text:literal) => {
+        concat!("convert_to(lower(", $text, "::text collate \"default\"), 'UTF8')")
+    };
+}
+
+// `position` takes `%` and `_` literally.
+const FROM_MATCHING: &str = concat!(
+    "from tasks where user_id = $1 and ($2 is null or coalesce(completed, false) = $2) and ",
+    "($3 is null or position((select ",
+    folded!("$3"),
+    ") in ",
+    folded!("title"),
+    ") > 0 or position((select ",
+    folded!("$3"),
+    ") in ",
+    folded!("description"),
+    ") > 0)"
+);
 
 fn params(user: &UserId, others: impl IntoIterator<Item = Param>) -> Vec<Param> {
     std::iter::once(text(Some(user.as_str().to_owned()))).chain(others).collect()

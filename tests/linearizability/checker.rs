@@ -5,7 +5,7 @@
 //! - A title is written by one operation, and a tag names one state. So a state must not be left while an answer that
 //!   shows it is still to be explained: no later state can explain it. It follows from the rest of a configuration which
 //!   unanswered writes have taken effect.
-//! - A read or a refused write that fits the current state changes nothing, so it goes first, without an alternative.
+//! - A read or a refused write that fits the current state changes nothing: it goes first, without an alternative.
 //! - Unanswered toggles are interchangeable, and so are unanswered writes whose titles no answer shows.
 
 use std::collections::hash_map::Entry;
