@@ -3,7 +3,7 @@
 //! The search is that of Wing and Gong (1993) with Lowe's memoisation: it extends an order by any operation that began
 //! before every operation that is left out has ended, and visits each configuration once. Three facts keep it small:
 //! - A title is written by one operation, and a tag names one state. So a state must not be left while an answer that
-//!   shows it is still to be explained: no later state can explain it. It follows from the rest of a configuration which
+//!   shows it is still to be explained: no later state can explain it. The rest of a configuration tells which
 //!   unanswered writes have taken effect.
 //! - A read or a refused write that fits the current state changes nothing: it goes first, without an alternative.
 //! - Unanswered toggles are interchangeable, and so are unanswered writes whose titles no answer shows.
