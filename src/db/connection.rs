@@ -140,10 +140,13 @@ impl Connection {
         let all = statements.len();
         let at_once = if self.is_pooled() { 1 } else { all.max(1) };
         let mut answers = Vec::with_capacity(all);
-        // Once the time is up, nothing more is sent.
         let deadline = next_deadline();
         let mut plans: Vec<_> = statements.iter().map(|(statement, _)| self.plan(statement, deadline)).collect();
+        // Once the time is up, nothing more is sent.
         let mut is_late = plans.iter().any(|plan| matches!(plan, Err(DbError::Timeout)));
+        if is_late {
+            answers.extend(plans.drain(..).map(|plan| Err(plan.err().unwrap_or(DbError::Timeout))));
+        }
         while !is_late && !statements.is_empty() {
             let next = at_once.min(statements.len());
             let sent = self.send(statements.drain(..next), plans.drain(..next), &next_deadline, add);
