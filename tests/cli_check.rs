@@ -126,12 +126,13 @@ fn check_when_the_database_does_not_answer_fails_in_time() {
         assert_eq!((found.len(), found[0].ok, found[0].name), (1, false, "database"), "{found:?}");
         assert!(!format!("{found:?}").contains("s3cr3t"));
     }
-    // The next host is tried, as the service does.
+    // The next host is tried, as the service does. It runs, so that the first one is a note.
     let cluster = Cluster::start();
     let silent = Proxy::start(Way::Nowhere).port;
     let url = format!("postgresql://todo@127.0.0.1:{silent},127.0.0.1:{}/postgres", cluster.port);
     let found = check(&url);
-    assert_eq!(named(&found, "database").iter().map(|(ok, _)| *ok).collect::<Vec<_>>(), [false, true]);
+    let hosts = named(&found, "database");
+    assert!(matches!(hosts[..], [(true, first), (true, _)] if first.contains(&silent.to_string())), "{found:?}");
 }
 
 #[test]

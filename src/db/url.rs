@@ -175,7 +175,8 @@ fn tls(parameters: &mut Parameters, ca_pem: Option<&[u8]>) -> Result<Tls, String
 /// Everything but hosts, in the library's form `key='value'`. Each value is tried by itself, so that every
 /// wrong one is named.
 fn session(parameters: &mut Parameters) -> String {
-    let options = parameters.options.join(" ");
+    let own = parameters.values.remove("options").map(|(_, options)| options);
+    let options = own.into_iter().chain(parameters.options.drain(..)).collect::<Vec<_>>().join(" ");
     let fallback = match parameters.get("fallback_application_name") {
         "" => env!("CARGO_PKG_NAME"),
         name => name,

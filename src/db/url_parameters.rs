@@ -12,7 +12,7 @@ pub struct Parameters {
     /// By the first name in the table's row: the name as written in the query (empty for other parts of the
     /// URL), and the value.
     pub values: BTreeMap<&'static str, (String, String)>,
-    /// Command-line options of the session (`options`, `search_path` and such).
+    /// Command-line options of the session that other parameters mean, such as `search_path`.
     pub options: Vec<String>,
     /// What is ignored.
     pub notes: Vec<String>,
@@ -61,7 +61,6 @@ impl Parameters {
         };
         let value = plain_value(key, value);
         match (key, handling) {
-            ("options", _) => self.options.push(value),
             ("search_path", _) => self.options.push(format!("-c search_path={}", escape_option(&value))),
             ("schema", _) => {
                 let schema = format!("\"{}\"", value.replace('"', "\"\""));

@@ -17,7 +17,7 @@ const DURATION_BUCKETS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.
 pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     durations: Family<[(&'static str, &'static str); 2], Histogram>,
-    /// Requests that were answered 503 because no worker was free in time.
+    /// Requests that were answered 503 because the queue was full or no worker was free in time.
     pub shed: Counter,
 }
 
@@ -55,7 +55,7 @@ impl Metrics {
         );
         registry.register(
             "http_requests_shed",
-            "Requests that the program answered 503 because no worker was free in time",
+            "Requests that the program answered 503 because the queue was full or no worker was free in time",
             self.shed.clone(),
         );
     }
