@@ -1,7 +1,7 @@
-//! A todo backend: several people keep their tasks in one service, and each sees only their own.
+//! A multi-user todo backend: an HTTP API over PostgreSQL, in which each user sees only their own tasks.
 //!
-//! `main.rs` is the program. This library exists so that tests can reach the parts. `ARCHITECTURE.md` shows the way of
-//! a request.
+//! `main.rs` is the program. This library exists so that tests can reach the parts. `ARCHITECTURE.md` follows a request
+//! through them.
 
 #![warn(clippy::unwrap_used)]
 

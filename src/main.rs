@@ -1,4 +1,4 @@
-//! `todo-backend`: a server that environment variables configure (`specs/api/service.md`) and a signal stops.
+//! Entry point of the server: environment variables configure it, a signal stops it (`specs/api/service.md`).
 
 #![warn(clippy::unwrap_used)]
 
@@ -13,7 +13,7 @@ use todo_backend::config::{self, Config};
 use todo_backend::ops::{check, healthcheck, log as logging};
 use todo_backend::server;
 
-/// Why it is not the C library's: `specs/performance.md`, "Memory".
+/// `specs/performance.md`, "Memory", says why it is not the C library's allocator.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
@@ -21,7 +21,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 const USAGE_ERROR: u8 = 2;
 
 fn main() -> ExitCode {
-    // Huge pages would quadruple the allocator's memory. A kernel without them fails here, which is as good.
+    // Huge pages would quadruple the allocator's memory. A kernel without huge pages refuses: no loss.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let command = match Command::parse(std::env::args_os().skip(1)) {
         Ok(command) => command,
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
 }
 
 fn print_error(error: &dyn std::fmt::Display, exit_code: u8) -> ExitCode {
-    // A closed standard error leaves the exit code to tell.
+    // If standard error is closed, only the exit code reports the failure.
     let _ = writeln!(io::stderr(), "todo-backend: {error}");
     exit_code.into()
 }

@@ -1,4 +1,4 @@
-//! Start, accept loop, worker threads, signals, shutdown.
+//! The server process: start, accept loop, worker threads, signals, graceful shutdown.
 
 use std::error::Error as StdError;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,21 +21,21 @@ use crate::http::{Limits, Response, cors, request_id, single_value};
 use crate::ops::threads::spawn;
 use crate::ops::{access_log, admin, log as request_log};
 
-/// Pages of long lists are read on at most one in so many database connections: whatever they take, and whatever one
-/// user's requests hold, some are left to the others.
+/// Pages of long lists occupy at most one in this many database connections. One user's requests occupy at most half of
+/// all. Together they leave some connections to other users.
 const CONNECTIONS_PER_PAGE: usize = 4;
-/// How often the accept loop sheds jobs that have waited for too long, while any wait.
+/// How often the accept loop sheds expired jobs while any job waits.
 const SHED_INTERVAL: Duration = Duration::from_millis(100);
-/// How often it looks whether any wait, if none did. Far shorter than a job may wait.
+/// How often the accept loop looks for waiting jobs while none waits. Far shorter than the queue timeout.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When the address cannot be listened on, no signal handler be set, or no thread be started.
+/// When an address cannot be bound, a signal handler cannot be set, or a thread cannot be started.
 pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
     let cors = Arc::new(config.cors);
-    // Before anybody can connect, so that no signal ends what has been accepted.
+    // Set before the listener: a signal must not kill the process once it has accepted a connection.
     let signals = Signals::new([SIGTERM, SIGINT])?;
     let listener = config.address.bind()?;
     let admin_listener = config.admin_address.as_ref().map(ListenAddress::bind).transpose()?;
@@ -47,7 +47,7 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
     let server = Server::with_limits(listener, limits, move |rejection| reject(rejection, &rejections))?;
     let server = Arc::new(server);
     let stopped = stop_on_signal(signals, Arc::clone(&server), config.drain_timeout)?;
-    // The pool has threads of its own, and panics where it gets none.
+    // The pool starts threads, and panics if it cannot.
     let database = catch_unwind(AssertUnwindSafe(|| Database::new(config.database, config.database_limits)))
         .map_err(|_| "cannot start the threads of the pool of connections")?;
     let database = Arc::new(database);
@@ -80,27 +80,27 @@ pub(crate) fn key_source(url: Option<JwksUrl>, database: &Arc<Database>) -> KeyS
     url.map_or_else(from_table, KeySource::at)
 }
 
-/// The first signal lets the server finish what it has begun, and then tells whether it could; a second one ends the
-/// process.
+/// The first signal starts a graceful shutdown. The receiver then gets whether every response was sent. A second signal
+/// ends the process at once.
 fn stop_on_signal(
     mut signals: Signals,
     server: Arc<Server>,
     drain_timeout: Duration,
 ) -> Result<Receiver<bool>, String> {
-    let (begin, begun) = channel();
-    let (tell, stopped) = channel();
-    // There from the start: when the signal comes there may be no thread to be had.
+    let (request_stop, stop_requested) = channel();
+    let (report, stopped) = channel();
+    // Started now: when the signal comes, the system may have no thread left.
     spawn("stop", move || {
-        if let Ok(()) = begun.recv() {
-            // Nobody waits for it when the start has failed meanwhile.
-            let _ = tell.send(server.shutdown(drain_timeout));
+        if let Ok(()) = stop_requested.recv() {
+            // Nobody receives this if the start has failed meanwhile.
+            let _ = report.send(server.shutdown(drain_timeout));
         }
     })?;
     spawn("signals", move || {
         let mut signals = signals.forever();
         if signals.next().is_some() {
             info!("stopping");
-            begin.send(()).expect("the thread `stop` waits for this");
+            request_stop.send(()).expect("the thread `stop` waits for this");
         }
         if signals.next().is_some() {
             request_log::finish();
@@ -110,7 +110,7 @@ fn stop_on_signal(
     Ok(stopped)
 }
 
-/// The response to a request that the engine refused, or that was dropped by a panic, as a page can read it.
+/// The response to a request that the engine rejected or a panic dropped, with CORS headers so that pages can read it.
 fn reject(rejection: &Rejection, cors: &cors::Policy) -> ResponseBox {
     let id = request_id::from_header_or_new(single_value(rejection.header_values(request_id::HEADER)));
     let (status, error_code) = (rejection.status_code().0, rejection.error_code());
@@ -121,7 +121,7 @@ fn reject(rejection: &Rejection, cors: &cors::Policy) -> ResponseBox {
     Response::from(error).with_common_headers(origin, &id).into_tiny_http().boxed()
 }
 
-/// Admits each request, and sheds what is queued for too long. Ends with the server. A panic costs one request.
+/// The accept loop: admits requests and sheds expired jobs until the server ends. A panic fails only one request.
 fn accept(dispatcher: &Dispatcher, server: &Server) {
     let (mut last_shed_at, mut interval) = (Instant::now(), IDLE_INTERVAL);
     loop {

@@ -1,4 +1,4 @@
-//! The claims of a verified token: whether it is valid here and now, and which user it names.
+//! Validation of the claims of a verified token (RFC 7519), and the user that they name.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ const MAX_EXP_SECONDS: f64 = 253_402_300_799.0;
 /// How far `nbf` may lie in the future, in seconds: the issuer's clock may be ahead of ours.
 const NBF_LEEWAY_SECONDS: f64 = 60.0;
 
-/// What `iss` and `aud` must be, where the operator says so.
+/// The `iss` and `aud` that the operator requires.
 pub(super) struct ExpectedClaims {
     pub(super) issuer: Option<JsonValue>,
     pub(super) audience: Option<JsonValue>,
@@ -46,7 +46,7 @@ pub(super) struct Claims<'j> {
     request_type: JsonValue,
 }
 
-/// What `session` and `user` may have.
+/// The members of `session` and `user` that this server reads.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct SessionClaims {

@@ -1,4 +1,4 @@
-//! Why a request has no identity, in the words that a client reads.
+//! Authentication errors, in the words that a client reads.
 //!
 //! Depends on nothing else of the program, so that `http` can map each error to a response.
 

@@ -162,7 +162,7 @@ fn rsa(jwk: &Value) -> Result<Vec<(Algorithm, ParsedPublicKey)>, &'static str> {
     let (n, e) = (bytes(jwk, "n")?, bytes(jwk, "e")?);
     let bits = 8 * n.len() - n.first().map_or(0, |first| first.leading_zeros() as usize);
     if !RSA_MODULUS_BITS.contains(&bits) {
-        return Err("its modulus has not 2048 to 8192 bits");
+        return Err("its modulus does not have 2048 to 8192 bits");
     }
     let key = RsaPublicKeyComponents { n, e };
     let parsed = |parameters| key.to_parsed_public_key(parameters).map_err(|_| NOT_A_KEY);

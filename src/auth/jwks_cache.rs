@@ -1,4 +1,4 @@
-//! The issuer's key set in memory: when it is fetched, and which requests wait for that.
+//! An in-memory cache of the issuer's key set: when it is fetched, and which requests wait for the fetch.
 //!
 //! A fetch starts only when a token needs it, so that an idle server wakes neither issuer nor database. One fetch
 //! runs at a time, in its own thread. A request whose key is known never waits. Others are parked here as data (`W`),
@@ -143,8 +143,8 @@ impl<W: Send + 'static> JwksCache<W> {
             }
             return Lookup::Found(Arc::clone(keys), waiter);
         }
-        // A request that has waited may cause one more fetch, because its key may have been made during the one that it
-        // waited for; but not if that failed.
+        // A request that has waited may cause one more fetch, unless the last one failed: its key may have been made
+        // during that.
         let may_retry = !has_waited || state.last_error.is_none();
         if may_retry && state.may_fetch(now) {
             self.start_fetch(&mut state, Some(kid), now);

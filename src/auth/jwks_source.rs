@@ -48,7 +48,7 @@ impl KeySource {
         &self.name
     }
 
-    /// Asks the source. Blocks as long as that does.
+    /// Fetches the key set. Blocks as long as the source does.
     ///
     /// # Errors
     /// Why it failed. A panic counts as a failure.

@@ -1,4 +1,4 @@
-//! The public keys in Better Auth's table `jwks`, where it lives in the same database.
+//! Reader of the public keys in Better Auth's table `jwks`, if that is in the same database.
 
 use serde_json::Value;
 use tokio_postgres::error::SqlState;
@@ -23,7 +23,7 @@ pub fn read(database: &Database) -> Result<Option<Vec<Value>>, String> {
     let Some(sql) = keys_sql(&columns) else { return Ok(None) };
     let key = |row: &tokio_postgres::Row| {
         let (kid, jwk, alg): (String, String, Option<String>) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        let mut jwk: Value = serde_json::from_str(&jwk).unwrap_or_default(); // null is rejected as a key, by name
+        let mut jwk: Value = serde_json::from_str(&jwk).unwrap_or_default(); // `null` is rejected later, with its `kid`
         if let Some(members) = jwk.as_object_mut() {
             members.insert("kid".to_owned(), kid.into());
             if let Some(alg) = alg {
@@ -43,8 +43,8 @@ fn explain(error: &DbError) -> String {
     error.to_string()
 }
 
-/// The columns are named as Better Auth's own migrations have it, or as Drizzle does; `alg` came later. Private keys
-/// are not read. Better Auth itself publishes a key for 30 days after it signs no more.
+/// The query for the keys. Better Auth's own migrations and Drizzle name columns differently; old tables lack `alg`.
+/// Private keys are not read. As Better Auth does, it returns a key until 30 days after its expiry.
 fn keys_sql(columns: &[String]) -> Option<String> {
     let column = |names: &[&'static str]| names.iter().copied().find(|name| columns.iter().any(|own| own == name));
     let public_key = column(&["publicKey", "public_key"])?;

@@ -2,8 +2,8 @@
 //!
 //! The server signs nobody in. It accepts a token because the frontend's Better Auth signed it; nothing else in a
 //! request says who the user is. The order of the checks is that of `specs/api/auth.md`: no claim is read before the
-//! signature is verified. Nothing here waits: a token that needs a key is told apart first, and [`JwksCache`] parks
-//! its request.
+//! signature is verified. Nothing here waits: if a token needs a key that is not in memory, [`JwksCache`] parks its
+//! request.
 
 mod claims;
 mod error;
@@ -119,7 +119,7 @@ impl Verifier {
         self.identity(&jws, now)
     }
 
-    /// The library compares in constant time.
+    /// Verifies an HS256 signature with each secret. The library compares in constant time.
     fn verify_with_secret(&self, jws: &Jws) -> Result<(), AuthError> {
         let verify = |secret| verify(jws.signature, jws.signing_input, secret, Algorithm::HS256);
         if self.secrets.iter().any(|secret| verify(secret).unwrap_or(false)) {
@@ -141,7 +141,7 @@ impl Verifier {
             && self.bad_signatures.fetch_add(1, Ordering::Relaxed) + 1 == SUSPICIOUS_BAD_SIGNATURES
     }
 
-    /// What the claims say, once the signature is verified.
+    /// The identity in the claims, whose signature must be verified before.
     fn identity(&self, jws: &Jws, now: f64) -> Result<Identity, AuthError> {
         let claims: Claims = parse_object(&jws.payload)
             .ok_or(AuthError::Invalid("the claims set is not a valid JSON object, or repeats a claim"))?;

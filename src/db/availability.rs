@@ -1,4 +1,4 @@
-//! What all connections together know of the database: whether it answers, and whether a pooler is in between. Each
+//! The state of the database as its connections see it: whether it answers, and whether a pooler is in between. Each
 //! change of state is logged once, however many requests notice it.
 
 use std::fmt::Display;
@@ -29,7 +29,7 @@ struct State {
     last_response_at: Option<Instant>,
     /// When a connection was last found dead. Others that have not answered since are probably dead, too.
     lost_at: Option<Instant>,
-    /// When the first attempt to connect began that failed since the last response.
+    /// When the first failed attempt to connect since the last response began.
     unreachable_since: Option<Instant>,
     cancelled_logged_at: Option<Instant>,
     /// The log says that the database does not answer, or (`true`) that it refuses connections.
@@ -60,10 +60,10 @@ impl Availability {
         self.record_response();
     }
 
-    /// An attempt to connect failed that began at `began_at`. `is_refusal`: there was an answer, and it was no.
+    /// An attempt to connect that began at `began_at` failed. `is_refusal`: the server answered, and refused.
     pub fn connect_failed(&self, began_at: Instant, why: &dyn Display, is_refusal: bool) {
         let mut state = self.lock();
-        // A refusal says nothing of the connections that there are.
+        // A refusal says nothing about the open connections.
         if state.last_response_at.is_some_and(|at| at > began_at || is_refusal && at.elapsed() < DOWN_AFTER) {
             let should_log = is_refusal && !std::mem::replace(&mut state.is_limit_logged, true);
             drop(state);
@@ -82,7 +82,7 @@ impl Availability {
     pub fn connection_lost(&self, last_response_at: Instant, was_in_use: bool, why: &dyn Display) {
         let mut state = self.lock();
         if !state.trusts(last_response_at) {
-            return; // another connection told the same
+            return; // another connection has reported this
         }
         state.lost_at = Some(Instant::now());
         if was_in_use {
@@ -93,7 +93,7 @@ impl Availability {
         }
     }
 
-    /// PostgreSQL answered that it cannot run a statement now: it took too long, or no writes are taken.
+    /// PostgreSQL answered that it cannot run a statement now: it took too long, or the server is read-only.
     pub fn statement_cancelled(&self, why: &dyn Display) {
         let mut state = self.lock();
         let should_log = state.cancelled_logged_at.is_none_or(|at| at.elapsed() >= CANCELLED_LOG_INTERVAL);
@@ -138,13 +138,13 @@ impl Availability {
         self.lock().trusts(last_response_at)
     }
 
-    /// Whether the database answered last; `None` before the first attempt.
+    /// Whether the database answered when it was last used; `None` before the first attempt.
     pub fn is_up(&self) -> Option<bool> {
         let state = self.lock();
         if state.down_logged.is_some() { Some(false) } else { state.last_response_at.map(|_| true) }
     }
 
-    /// Whether attempts to connect have failed for so long that there is nothing to wait for.
+    /// Whether attempts to connect have failed for so long that requests must not wait for one.
     pub fn is_down(&self) -> bool {
         self.lock().unreachable_since.is_some_and(|since| since.elapsed() >= DOWN_AFTER)
     }

@@ -57,7 +57,7 @@ pub struct Connection {
     /// `None` once the connection has ended.
     wire: Option<Wire>,
     availability: Arc<Availability>,
-    /// What was prepared, by text. `None` behind a pooler: there a name may belong to another client's statement.
+    /// Prepared statements by text. `None` behind a pooler: there a name may belong to another client's statement.
     prepared: Option<HashMap<Cow<'static, str>, Prepared>>,
     schema_generation: u64,
     opened_at: Instant,
@@ -121,7 +121,7 @@ impl Connection {
         self.last_response_at
     }
 
-    /// Whether it is not to be used again.
+    /// Whether it must not be used again.
     pub fn must_close(&self) -> bool {
         self.must_close || self.wire.is_none()
     }
@@ -167,7 +167,7 @@ impl Connection {
         Ok(text_rows(messages.map_err(|_| DbError::Timeout)??))
     }
 
-    /// Asks PostgreSQL for an answer.
+    /// Checks with one round trip that PostgreSQL answers.
     ///
     /// # Errors
     /// When none comes within [`PING_TIMEOUT`].
@@ -191,7 +191,7 @@ impl Connection {
         }
     }
 
-    /// How to send a statement. Prepares it where that is due.
+    /// How to send a statement. Prepares it if necessary.
     fn plan(&mut self, statement: &Statement, deadline: Instant) -> Result<Plan, DbError> {
         if self.wire.is_none() {
             return Err(DbError::NotSent);
@@ -244,7 +244,7 @@ impl Connection {
         }))
     }
 
-    /// Draws from answers what they say of this connection and of the database.
+    /// Updates the state of this connection and of the database by these answers.
     fn observe<T>(&mut self, answers: &[Result<T, DbError>]) {
         let errors = || answers.iter().filter_map(|answer| answer.as_ref().err());
         let was_answered = answers.iter().any(|answer| answer.as_ref().err().is_none_or(DbError::is_refusal));
@@ -252,7 +252,7 @@ impl Connection {
             let is_former_primary = error.is_read_only() && self.opened_at.elapsed() > READ_ONLY_GRACE;
             self.must_close |= error.ends_connection() || is_former_primary;
             self.forget_plans(error);
-            // A server that answered some in time is slow and not away.
+            // A server that answered another statement in time is slow, not unreachable.
             if error.is_disconnect() || matches!(error, DbError::Timeout) && !was_answered {
                 let was_sent = !matches!(error, DbError::NotSent);
                 self.availability.connection_lost(self.last_response_at, was_sent, error);
@@ -266,8 +266,8 @@ impl Connection {
         }
     }
 
-    /// Where that is why it failed, statements are prepared anew: on this connection, or after the table was altered on
-    /// all.
+    /// After a stale plan, statements are prepared anew: on all connections if the table was altered, else this one
+    /// closes.
     fn forget_plans(&mut self, error: &DbError) {
         if error.is_altered_table() {
             self.availability.schema_changed(self.schema_generation);

@@ -34,7 +34,7 @@ enum Class {
     StalePlan,
     /// PostgreSQL rolled the transaction back because of a concurrent one.
     Conflict,
-    /// The same may succeed later: connection, resources, operator intervention, no writes taken, a lock not available.
+    /// The same may succeed later: connection, resources, operator intervention, read-only server, lock not available.
     Transient,
     /// Anything else.
     Permanent,
@@ -151,8 +151,8 @@ impl DbError {
             && columns.is_some_and(|(columns, _)| columns.ends_with("(id)"))
     }
 
-    /// There was an answer to the attempt to connect, and it was no. A database that starts or stops (class 57) is not
-    /// there.
+    /// The server answered the attempt to connect, and refused. A database that starts or stops (class 57) is
+    /// unreachable.
     pub fn is_connect_refusal(&self) -> bool {
         match self {
             Self::Unusable(_) => true,

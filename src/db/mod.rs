@@ -32,9 +32,9 @@ use pool::ConnectionManager;
 pub use statement::Statement;
 use url::DatabaseUrl;
 
-/// How much longer than PostgreSQL works on a statement its answer is awaited, so that it can say that it cancelled it.
+/// How long to wait for an answer beyond the statement timeout, so that PostgreSQL can report a cancelled statement.
 const ANSWER_MARGIN: Duration = Duration::from_secs(1);
-/// How often a statement is tried at most. One connection may be dead, and another die meanwhile.
+/// The most attempts of a statement. One connection may be dead, and another may die meanwhile.
 const MAX_ATTEMPTS: u32 = 3;
 /// `connection_timeout` of the pool. Between two attempts to connect, r2d2 waits at most half of it.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
@@ -58,7 +58,7 @@ pub struct Stats {
     pub idle: u32,
     /// The most there may be.
     pub max: u32,
-    /// Whether the database answered last; `None` before the first attempt.
+    /// Whether the database answered when it was last used; `None` before the first attempt.
     pub is_up: Option<bool>,
 }
 
@@ -106,8 +106,8 @@ impl Database {
     }
 
     /// Runs statements in one round trip, each in a transaction of its own. The rows are not kept: each is added to
-    /// what `start` makes for its statement. Statements that failed and may be tried again ([`DbError::may_retry`])
-    /// are, and start anew. There is a result for each.
+    /// what `start` makes for its statement. A statement that fails and may be tried again ([`DbError::may_retry`])
+    /// starts anew. There is a result for each.
     pub fn fold_each<T>(
         &self,
         statements: &[&Statement],
@@ -129,7 +129,7 @@ impl Database {
         results.into_iter().map(|result| result.unwrap_or(Err(DbError::Unavailable))).collect()
     }
 
-    /// The same with one statement.
+    /// As [`Database::fold_each`], for one statement.
     ///
     /// # Errors
     /// When there is no connection in time, the statement fails, or `add` does.

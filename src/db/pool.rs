@@ -1,4 +1,4 @@
-//! Opens and checks connections for the pool.
+//! The connection manager of the pool: opens and checks connections.
 //!
 //! While the database does not answer there is one attempt at a time, and a short pause between two.
 
@@ -37,7 +37,7 @@ pub struct ConnectionManager {
     refuses_options: AtomicBool,
     /// This process has created or checked the table.
     is_schema_applied: AtomicBool,
-    /// The log says that TLS does not come about.
+    /// The log says that TLS failed.
     is_tls_warned: AtomicBool,
 }
 
@@ -154,8 +154,8 @@ impl ConnectionManager {
         Ok((open(&config)?, false))
     }
 
-    /// What a direct session is started with. The idle limit is for a transaction that was sent by half when this
-    /// process or the network stopped: it holds locks.
+    /// What a direct session is started with. The idle limit ends a half-sent transaction after this process or the
+    /// network has failed: it holds locks.
     fn options(&self, own: &str, session: &str) -> String {
         let timeout_ms = self.limits.statement_timeout.as_millis();
         format!(
@@ -203,7 +203,7 @@ impl ManageConnection for ConnectionManager {
 #[derive(Debug)]
 pub struct ConnectError {
     message: String,
-    /// PostgreSQL or the table says no, rather than that nothing answers.
+    /// PostgreSQL refused, or the table cannot be served. False if nothing answered.
     is_refusal: bool,
 }
 

@@ -10,13 +10,13 @@ use log::info;
 use super::connection::{Connection, TextRow};
 use super::error::DbError;
 
-/// Starts of several servers at once take turns at this advisory lock.
+/// Servers that start at the same time take turns by this advisory lock.
 const LOCK: i64 = 0x746f_646f;
 const SCHEMA: &str = include_str!("../../schema.sql");
 
-/// The columns of `tasks`, none where there is no such table. Of a domain the type below it. Texts are what PostgreSQL
-/// has in category `S`, such as `citext`, but not `name`, which cuts texts off. With a nondeterministic collation `a`
-/// may equal `A`.
+/// The columns of `tasks`, none where there is no such table. For a domain, its base type. A text type is one of
+/// category `S`, such as `citext`, but not `name`, which truncates. With a nondeterministic collation `a` may equal
+/// `A`.
 pub const COLUMNS: &str = "with recursive kinds as ( \
          select attname, atttypid as type, attnotnull, atthasdef or attidentity <> '' as has_default, \
          attgenerated <> '' as generated, relkind, \
@@ -31,8 +31,8 @@ pub const COLUMNS: &str = "with recursive kinds as ( \
      and (collating is null or attname <> 'user_id'), attnotnull, has_default, generated, relkind \
      from kinds join pg_type on oid = type where typtype <> 'd'";
 
-/// Where a table of this name is that the session does not find, and how to reach it. Another program's has no
-/// `user_id`.
+/// The schema of a table `tasks` outside the search path, and how to reach it. One without `user_id` is another
+/// program's.
 pub const ELSEWHERE: &str = "select \
      format('the table `tasks` is in the schema `%s`, which this session does not search: ', nspname) \
      || case when has_schema_privilege(pg_namespace.oid, 'usage') \
@@ -59,7 +59,7 @@ pub const MISSING_RIGHTS: &str = "select format('grant %s on tasks to %I', strin
 const ROW_SECURITY: &str = "select row_security_active('tasks')";
 
 const TIME: &[&str] = &["timestamp with time zone", "timestamp without time zone"];
-/// The columns that this program uses, and the types that each may have: none where any text will do.
+/// The columns that this program uses, and the types that each may have. No types: any text type.
 const REQUIRED: [(&str, &[&str]); 7] = [
     ("id", &["bigint", "integer", "smallint"]),
     ("user_id", &[]),
@@ -132,8 +132,7 @@ pub fn read_columns(rows: &[TextRow]) -> Vec<Column> {
     rows.iter().map(column).collect()
 }
 
-/// What of a table this program cannot use, a line each. Of a partitioned one PostgreSQL does not give `xmin` in
-/// `returning`.
+/// Why this program cannot use a table, a line for each cause. `returning` on a partitioned table gives no `xmin`.
 pub fn incompatibilities(columns: &[Column]) -> Vec<String> {
     let relation = match columns.first().map_or("r", |column| &column.relation) {
         "r" => "",

@@ -14,7 +14,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use x509_cert::der::{Decode, oid::db::rfc4519::COMMON_NAME};
 use x509_cert::{Certificate, ext::pkix::SubjectAltName};
 
-/// How TLS is done on each connection to the database.
+/// TLS settings of all connections to the database.
 #[derive(Clone)]
 pub struct Tls {
     connector: MakeRustlsConnect,
@@ -69,7 +69,7 @@ impl Tls {
 /// The certificates in a text in PEM.
 ///
 /// # Errors
-/// When there is none, or something else. To be read after the name of the file.
+/// When the text is not PEM or has no certificate. The message follows the name of the file.
 pub fn read_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     match CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>() {
         Ok(certificates) if certificates.is_empty() => Err("has no certificate in PEM".to_owned()),
@@ -77,8 +77,8 @@ pub fn read_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Str
     }
 }
 
-/// Verifies as webpki does, and trusts the server's own certificate, too, where it is given: PostgreSQL's
-/// manual makes one that has signed itself, which webpki refuses as that of a CA.
+/// Verifies as webpki does, and also trusts the server's own certificate if it is given. The one that PostgreSQL's
+/// manual makes is self-signed, and webpki refuses it as a CA's.
 #[derive(Debug)]
 struct Verifier {
     roots: RootCertStore,
@@ -154,7 +154,7 @@ fn has_common_name(certificate: &Certificate, name: &ServerName<'_>) -> bool {
 }
 
 fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    // The source of an `io::Error` is that of the error in it: look at that itself.
+    // `source` of an `io::Error` skips the error in it, so look at that one first.
     let inner = error.downcast_ref().and_then(io::Error::get_ref).map(|inner| inner as &(dyn Error + 'static));
     error.downcast_ref().or_else(|| tls_error(inner.or_else(|| error.source())?))
 }

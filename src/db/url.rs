@@ -20,7 +20,7 @@ const DEFAULT_SOCKET_FOLDER: &str = "/var/run/postgresql";
 
 const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// Where the database is, and how it is spoken to. Holds a password, which [`fmt::Debug`] does not show.
+/// Hosts and connection settings of the database. Holds a password, which [`fmt::Debug`] does not show.
 #[derive(Clone)]
 pub struct DatabaseUrl {
     hosts: Vec<HostConfig>,

@@ -1,4 +1,4 @@
-//! What the queue holds: requests, with what is known of them.
+//! Jobs: queued requests, each with what is known of it so far.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,17 +12,17 @@ use crate::ops::access_log::AccessLogEntry;
 use crate::tasks::handlers::{TaskCall, TaskPlan};
 use crate::tasks::page::Page;
 
-/// A request that is not answered yet. Dropped, by a panic too, the engine answers it 500.
+/// A request without a response yet. If it is dropped, for example by a panic, the engine answers 500.
 pub struct PendingRequest {
     /// The request.
     pub request: Request,
     /// Its id in the log and in the response.
     pub id: Arc<str>,
-    /// What is logged of it.
+    /// Its entry in the access log.
     pub log: AccessLogEntry,
 }
 
-/// What waits for a worker.
+/// Work for a worker.
 pub enum Job {
     /// `/ready`.
     Probe(PendingRequest),
@@ -47,11 +47,11 @@ impl Job {
 pub struct VerifyJob {
     /// The request.
     pub pending: PendingRequest,
-    /// The key.
+    /// The id of the key, from the header of the token.
     pub kid: String,
-    /// What it asks for, if that is valid.
+    /// What it asks for, or why that is invalid.
     pub call: Result<TaskCall, ApiError>,
-    /// It has waited for a fetch of the key set.
+    /// Whether it has waited for a fetch of the key set.
     pub has_waited: bool,
 }
 
@@ -61,13 +61,13 @@ pub struct TaskJob {
     pub pending: PendingRequest,
     /// Whose tasks.
     pub user: UserId,
-    /// The same for the scheduler.
+    /// The same user, as the scheduler knows them.
     pub owner: Owner,
     /// What is asked for.
     pub call: TaskCall,
-    /// Until when it may be queued. A retry does not extend it.
+    /// When it expires in the queue. A retry does not extend this.
     pub deadline: Instant,
-    /// Once it is known.
+    /// Its plan, once the body is read. A retry uses it again.
     pub plan: Option<TaskPlan>,
     /// The beginning of a list that turned out to be long.
     pub first_page: Option<Page>,

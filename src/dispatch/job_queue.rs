@@ -1,4 +1,4 @@
-//! A [`Scheduler`] that workers wait for.
+//! A blocking job queue: a [`Scheduler`] behind a lock, and a condition variable on which idle workers wait.
 
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Instant;
@@ -15,13 +15,13 @@ struct QueueState<T> {
     scheduler: Scheduler<T>,
     /// How many workers wait.
     idle: usize,
-    /// One of them was notified and is on its way. It notifies the next if there is more than it takes: a notification
-    /// costs a system call, and much of what comes at once is done before a second worker is awake.
+    /// A notified worker is on its way, and notifies the next one if it leaves jobs behind. Only one at a time, because
+    /// a notification costs a system call, and one worker is often done before a second one is awake.
     is_waking: bool,
 }
 
 impl<T> JobQueue<T> {
-    /// For so many workers.
+    /// A queue for this many workers.
     pub fn new(workers: usize) -> Self {
         let state = QueueState { scheduler: Scheduler::new(workers), idle: 0, is_waking: false };
         Self { state: Mutex::new(state), available: Condvar::new() }
@@ -38,7 +38,7 @@ impl<T> JobQueue<T> {
         Ok(())
     }
 
-    /// Gives the permit of the last batch back and takes the next one; waits for one.
+    /// Returns the permit of the last batch, then waits for the next batch and takes it.
     pub fn take(&self, done: Option<Permit>, batching: impl Fn() -> bool) -> Batch<T> {
         let mut state = self.lock();
         if let Some(permit) = done {

@@ -1,4 +1,4 @@
-//! Admission: what a request is answered with at once, and which job it becomes otherwise.
+//! Admission control: answers a request at once, or queues it as a job.
 //!
 //! Admission runs on the accept thread and never waits. Preflights, public pages, bad tokens and unknown paths are
 //! answered here, however busy the workers or the database are. Everything else becomes a job of a known user and class
@@ -48,7 +48,7 @@ pub struct Dispatcher {
     pseudonyms: UserPseudonyms,
 }
 
-/// What becomes of a request.
+/// The decision on a request.
 enum Admission {
     Respond(Response),
     Probe,
@@ -57,7 +57,7 @@ enum Admission {
 }
 
 impl Dispatcher {
-    /// For so many workers.
+    /// A dispatcher for this many workers.
     pub fn new(
         cors: Arc<cors::Policy>,
         auth: AuthConfig,
@@ -110,8 +110,7 @@ impl Dispatcher {
         }
     }
 
-    /// What becomes of a request, as far as its head says. Every path under `/api` needs a token first, also an unknown
-    /// one.
+    /// Decides by the head of a request alone. Every path under `/api` needs a token, even an unknown one.
     fn decide(
         &self,
         request: &Request,
@@ -158,7 +157,7 @@ impl Dispatcher {
         Owner::User(self.owner_hasher.hash_one(user.as_str()))
     }
 
-    /// Answers what has been queued, or has waited for a key set, for too long. Returns whether anything still waits.
+    /// Answers 503 to requests that waited too long for a worker or a key set. Returns whether any still waits.
     pub fn shed_expired(&self) -> bool {
         let now = Instant::now();
         self.queue.expire(now).into_iter().for_each(|job| self.shed(job));
@@ -168,14 +167,13 @@ impl Dispatcher {
         self.queue.queued() > 0 || self.jwks.waiting() > 0
     }
 
-    /// Answers a request that there is no time for.
+    /// Answers 503 to a request that got no place in the queue, or no worker in time.
     fn shed(&self, job: Job) {
         self.metrics.shed.inc();
         self.respond(job.into_pending(), ApiError::Unavailable.into());
     }
 
-    /// Sends the response, and logs the request. A panic costs this request alone, whichever thread it is: it is
-    /// dropped.
+    /// Sends the response, and logs the request. A panic drops this request, and spares the thread.
     fn respond(&self, pending: PendingRequest, response: Response) {
         drop(catch_unwind(AssertUnwindSafe(|| self.send(pending, response))));
     }
@@ -188,10 +186,10 @@ impl Dispatcher {
         let (response, mut outcome) = log.finish(response);
         match request.respond(response.into_tiny_http()) {
             Err(error) if error.kind() == ErrorKind::InvalidInput => {
-                error!("a response cannot be sent: {error}");
-                (outcome.status, outcome.bytes) = (500, None); // that the engine sent instead
+                error!("a response is invalid, the client gets 500: {error}");
+                (outcome.status, outcome.bytes) = (500, None); // the engine has sent this instead
             }
-            Err(error) => debug!("a response could not be sent: {error}"),
+            Err(error) => debug!("the client did not get its response: {error}"),
             Ok(()) => {}
         }
         log.log_and_count(&outcome, &self.metrics);
@@ -215,7 +213,7 @@ impl Dispatcher {
     }
 }
 
-/// What becomes of a request that needs no token.
+/// The decision on a request that needs no token.
 fn public_admission(route: PublicRoute, path: &str, request: &Request) -> Result<Admission, ApiError> {
     let header = |name| single_value(request.header_values(name)).unwrap_or_default();
     let name_and_version = || json!({ "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") });
@@ -228,7 +226,7 @@ fn public_admission(route: PublicRoute, path: &str, request: &Request) -> Result
     }))
 }
 
-/// Which jobs a call goes together with.
+/// The batch class of a call.
 fn batch_class(call: &TaskCall) -> BatchClass {
     match call {
         TaskCall::Read(_) => BatchClass::Read,
@@ -249,7 +247,7 @@ fn now_seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-/// In a debug build, a request with the id `panic-in-<stage>` panics there: a test shows what that costs.
+/// Fault injection for tests: in a debug build, a request with the id `panic-in-<stage>` panics at that stage.
 fn fault_point(stage: &str, request_id: &str) {
     if cfg!(debug_assertions) && request_id.strip_prefix("panic-in-") == Some(stage) {
         panic!("a fault was injected in {stage}");

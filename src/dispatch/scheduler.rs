@@ -1,8 +1,8 @@
-//! Which jobs run next: bounded queues, one per user and class, served in turn.
+//! A fair scheduler: bounded queues, one per user and class, served round-robin.
 //!
-//! [`Scheduler`] decides and knows no threads; `job_queue.rs` lets workers wait for it. A batch is of one class. A user
-//! runs on at most half of the workers, and slow work as a whole on at most half of them: a quick request always finds
-//! a worker soon, whatever others ask for.
+//! [`Scheduler`] only decides: in `job_queue.rs` workers wait for it. A batch has one class. A user occupies at most
+//! half of the workers, and all slow jobs together at most half. So a quick request soon finds a worker, whatever
+//! others ask for.
 
 use std::collections::{HashMap, VecDeque};
 use std::mem;
@@ -17,10 +17,10 @@ const MAX_BATCH: usize = 16;
 /// The same for lists, each of which takes as long as several reads.
 const MAX_LIST_BATCH: usize = 8;
 
-/// What jobs go together.
+/// The class of a job. Only jobs of one class share a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BatchClass {
-    /// Write that must not share a transaction: alone, and ahead of everything.
+    /// A write that must not share a transaction: alone, and ahead of everything.
     LoneWrite,
     /// Reads of one task.
     Read,
@@ -39,8 +39,8 @@ pub enum BatchClass {
 impl BatchClass {
     const COUNT: usize = 7;
 
-    /// How many of `queued` jobs are taken at once. Of what only reads, half is left for the next worker; writes share
-    /// the same disk.
+    /// How many of `queued` jobs a batch takes. Reads leave half to the next worker. Writes do not: all wait for the
+    /// same disk.
     fn batch_size(self, queued: usize) -> usize {
         match self {
             Self::Read | Self::Verify => queued.div_ceil(2).min(MAX_BATCH),
@@ -69,11 +69,11 @@ pub struct Batch<T> {
     pub class: BatchClass,
     /// The jobs.
     pub jobs: Vec<T>,
-    /// To be given back when they are done.
+    /// To be returned with [`Scheduler::finish`] when they are done.
     pub permit: Permit,
 }
 
-/// The right to a worker, and who has it.
+/// The right to occupy a worker, and the owners that have it.
 #[derive(Debug)]
 #[must_use]
 pub struct Permit {
@@ -84,7 +84,7 @@ pub struct Permit {
 struct QueuedJob<T> {
     job: T,
     deadline: Instant,
-    /// Counts up: the oldest job has the lowest.
+    /// Sequence number: the oldest job has the lowest.
     number: u64,
 }
 
@@ -97,7 +97,7 @@ struct OwnerQueue<T> {
 /// Decides which jobs run next.
 pub struct Scheduler<T> {
     owners: HashMap<Owner, OwnerQueue<T>>,
-    /// Those with queued jobs, in the order of their turns.
+    /// Owners with queued jobs, in the order of their turns.
     ring: VecDeque<Owner>,
     queued: [usize; BatchClass::COUNT],
     running_slow: usize,
@@ -107,7 +107,7 @@ pub struct Scheduler<T> {
 }
 
 impl<T> Scheduler<T> {
-    /// For so many workers.
+    /// A scheduler for this many workers.
     pub fn new(workers: usize) -> Self {
         let half = (workers / 2).max(1);
         Self {
@@ -121,9 +121,9 @@ impl<T> Scheduler<T> {
         }
     }
 
-    /// Queues a job until `deadline`. An owner has at most as many queued as there are free places: alone half of all,
-    /// with fifteen others a seventeenth each. So the many jobs of few owners leave a place to each newcomer. A
-    /// write that must run alone always has one.
+    /// Queues a job until `deadline`. An owner may have at most as many jobs queued as there are free places: one alone
+    /// half of all, sixteen a seventeenth each. Thus a few owners with many jobs leave places to newcomers. A
+    /// [`BatchClass::LoneWrite`] always gets a place.
     ///
     /// # Errors
     /// The job, when too many are queued.
@@ -154,7 +154,7 @@ impl<T> Scheduler<T> {
         let class = self.next_class()?;
         let size = if batching { class.batch_size(self.queued[class as usize]) } else { 1 };
         let (mut jobs, mut owners) = (Vec::with_capacity(size), Vec::new());
-        // Around the ring, a job a turn. Who has none of this class keeps the place.
+        // One job per turn, around the ring. An owner without a job of this class keeps its place.
         let mut skipped = Vec::new();
         while jobs.len() < size
             && let Some(owner) = self.ring.pop_front()
@@ -201,7 +201,7 @@ impl<T> Scheduler<T> {
         })
     }
 
-    /// A batch has run.
+    /// Takes back the permit of a batch that has run.
     pub fn finish(&mut self, Permit { class, owners }: Permit) {
         self.running_slow -= usize::from(class == BatchClass::Slow);
         for owner in owners {
@@ -217,7 +217,7 @@ impl<T> Scheduler<T> {
         let mut expired = Vec::new();
         for queue in self.owners.values_mut() {
             for (class, jobs) in queue.queues.iter_mut().enumerate() {
-                // Not only at the front: a job that is queued again keeps its deadline.
+                // An expired job may be anywhere: one that is queued again keeps its deadline.
                 let (late, kept): (VecDeque<_>, VecDeque<_>) =
                     mem::take(jobs).into_iter().partition(|job| job.deadline <= now);
                 *jobs = kept;

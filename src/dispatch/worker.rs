@@ -1,4 +1,4 @@
-//! What a worker does with a batch: plan, one round trip, render, respond.
+//! The worker loop: plans a batch, runs it in one round trip, renders the rows, sends the responses.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ impl Dispatcher {
         let mut done = None;
         loop {
             let Batch { class, jobs, permit } = self.queue.take(done.take(), || !self.database.is_pooled());
-            // The engine answers the requests of a batch that panics: they are dropped.
+            // A panic drops the requests of the batch, and the engine answers each of them 500.
             if catch_unwind(AssertUnwindSafe(|| self.run(class, jobs))).is_err() {
                 error!("a batch was ended by a panic; see above");
             }
@@ -57,7 +57,7 @@ impl Dispatcher {
         self.respond(pending, if is_ready { ready() } else { ApiError::Unavailable.into() });
     }
 
-    /// Verifies a token that is signed with a key, or parks its request until the key set is there.
+    /// Verifies a token that is signed with a key, or parks its request until the key set is fetched.
     fn verify(&self, job: VerifyJob) {
         let (kid, has_waited) = (job.kid.clone(), job.has_waited);
         match self.jwks.find(&kid, job, has_waited, Instant::now()) {
@@ -82,13 +82,13 @@ impl Dispatcher {
         }
     }
 
-    /// Queues a request again whose key set is there, or is not to be had. The time that it waited is not counted.
+    /// Queues a parked request again after the fetch, even after a failed one. Its queue timeout starts anew.
     pub(super) fn resume(&self, job: VerifyJob) {
         let job = VerifyJob { has_waited: true, ..job };
         self.submit(Owner::Verification, BatchClass::Verify, Job::Verify(job));
     }
 
-    /// What a request asks of the database; it is answered here when its body is invalid.
+    /// Plans a request. If its body is invalid, answers it and returns `None`.
     fn plan(&self, mut job: Box<TaskJob>) -> Option<Planned> {
         if let Some(plan) = job.plan.take() {
             return Some((job, plan));
@@ -125,7 +125,7 @@ impl Dispatcher {
         }
     }
 
-    /// Runs writes in one transaction and one round trip. Where it is rolled back, each is tried again alone.
+    /// Runs writes in one transaction and one round trip. If that is rolled back, each write is tried again alone.
     fn execute_transaction(&self, planned: Vec<Planned>) {
         let (planned, conflicting) = split_row_conflicts(planned, |(_, plan)| plan.statement.locked_row());
         let statements: Vec<&Statement> = planned.iter().map(|(_, plan)| &plan.statement).collect();
@@ -150,7 +150,7 @@ impl Dispatcher {
                 }
             }
         }
-        // Not before the transaction, which comes first: another worker may take them at once.
+        // Only after the transaction, which must come first: another worker may take these at once.
         conflicting.into_iter().for_each(|planned| self.queue_alone(planned));
     }
 
@@ -198,9 +198,9 @@ impl Dispatcher {
     }
 }
 
-/// Splits writes into those that may be one transaction and those that are left. A transaction changes rows in the
-/// order of their ids, so that no two wait for each other. It changes none twice, and inserts last: otherwise two
-/// states of a row would have one entity tag.
+/// Splits writes into those that may share a transaction, and the rest. A transaction locks rows in the order of their
+/// ids, so that no two deadlock. It changes no row twice, and inserts last: two states of a row that one transaction
+/// wrote would have the same entity tag.
 fn split_row_conflicts<T>(mut writes: Vec<T>, row: impl Fn(&T) -> Option<i64>) -> (Vec<T>, Vec<T>) {
     writes.sort_by_key(|write| (row(write).is_none(), row(write)));
     let mut last = None;

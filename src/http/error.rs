@@ -1,4 +1,4 @@
-//! Every way in which a request can fail, and what the client reads of it.
+//! API errors: every way in which a request can fail, and what the client reads.
 //!
 //! One table: status, code, message and header of an error are decided here and nowhere else (`specs/api/errors.md`).
 //! What a client reads never carries text of the database. What an operator needs is logged where the error arises.

@@ -1,6 +1,6 @@
-//! Our view of HTTP: the [`Response`] that the program makes, and what it reads of a request.
+//! HTTP messages as the program sees them: the [`Response`] that it makes, and what it reads of a request.
 //!
-//! With `dispatch`, `server.rs` and `ops/admin.rs` the only file that knows `tiny_http`.
+//! Besides this file only `dispatch`, `server.rs` and `ops/admin.rs` use `tiny_http`.
 
 pub mod cors;
 pub mod error;
@@ -99,7 +99,7 @@ impl Response {
         Self { body, ..Self::empty(status) }.with_header("Content-Type", JSON)
     }
 
-    /// The same with one header more.
+    /// Adds a header.
     pub fn with_header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         self.headers.push((name, value.into()));
         self
@@ -134,7 +134,7 @@ impl Response {
         }
     }
 
-    /// The same as `tiny_http` sends it.
+    /// Converts it to the type that `tiny_http` sends.
     pub fn into_tiny_http(self) -> tiny_http::Response<Body> {
         let length = self.body().map(<[u8]>::len);
         let retained_bytes = self.body.retained_bytes();

@@ -1,6 +1,6 @@
 //! Conditional requests: `If-Match` and `If-None-Match` (RFC 9110, section 13).
 //!
-//! Pure. The statement that writes decides a condition on a write; nothing is checked before it.
+//! Pure: no I/O. The statement that writes checks the condition of a write; nothing is checked before it.
 
 use super::error::ApiError;
 
@@ -64,7 +64,7 @@ impl Preconditions {
     pub fn for_write(&self) -> Option<EntityTagLists> {
         match (self.if_match.clone(), self.if_none_match.clone()) {
             (None, None) => None,
-            // One of no tags: no task that exists has that.
+            // An empty list for `If-Match`: no existing task has a tag in it.
             (_, Some(IfNoneMatch::Any)) => Some((Some(Vec::new()), None)),
             (if_match, None) => Some((if_match, None)),
             (if_match, Some(IfNoneMatch::Of(tags))) => Some((if_match, Some(tags))),
@@ -79,8 +79,8 @@ enum EntityTags<'v> {
     Of(Vec<(bool, &'v str)>),
 }
 
-/// The tags that a task can have: they are ASCII, and the database's encoding may lack the characters of others. With
-/// `only_strong` no weak ones.
+/// The tags that a task can have. They are ASCII: the database's encoding may lack other characters. `only_strong`
+/// drops weak ones.
 fn usable(tags: Vec<(bool, &str)>, only_strong: bool) -> Vec<String> {
     let is_usable = |(is_weak, tag): &(bool, &str)| tag.is_ascii() && !(only_strong && *is_weak);
     tags.into_iter().filter(is_usable).map(|(_, tag)| tag.to_owned()).collect()

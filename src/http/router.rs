@@ -1,4 +1,4 @@
-//! From method and path to a route: one table, no state, no I/O.
+//! The router, from method and path to a route: one table, no state, no I/O.
 //!
 //! What needs a token has a type of its own, so that it cannot be served without one.
 
@@ -79,7 +79,7 @@ pub const ROUTES: &[PathRoutes] = &[
     },
 ];
 
-/// Whatever lies below this path belongs to the page, and counts as it.
+/// Every path below this one belongs to the documentation page, and has its label.
 const DOCS: &str = "/docs";
 /// Stands for every other path: logs and metrics never show what a client made up.
 pub const UNKNOWN: &str = "unknown";

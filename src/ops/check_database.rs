@@ -28,7 +28,7 @@ const CREATE_INDEX: &str =
     "create index concurrently if not exists tasks_of_user on tasks (user_id, created_at desc, id desc)";
 /// What stands for `ROLE` and `SEQUENCE` in hints.
 const NAMES: &str = "select quote_ident(current_user), pg_get_serial_sequence('tasks', 'id')";
-/// Deferred constraints, too, are to fail at once: there is no commit.
+/// Makes deferred constraints fail at once, because there is no commit.
 const PREPARE: &str = "set constraints all immediate";
 
 /// Inspects the hosts of the URL until one can be reached, as the server does. Nothing is awaited longer than `limits`
@@ -40,7 +40,7 @@ pub fn inspect(url: &DatabaseUrl, limits: &Limits) -> Vec<Finding> {
         let start = findings.len();
         let (report, receiver) = channel();
         let (own, tls, timeout) = (host.clone(), url.tls().clone(), limits.statement_timeout);
-        // The client has no deadline for an answer: whoever asks has one.
+        // The client has no deadline for an answer, so the receiver below has one.
         thread::spawn(move || inspect_host(&own, &tls, timeout.as_millis(), &report));
         while let Ok(finding) = receiver.recv_timeout(patience) {
             findings.push(finding);

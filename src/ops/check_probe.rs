@@ -15,7 +15,7 @@ const SOME_USER: &str = "select user_id::text from tasks where user_id is not nu
 
 type Params<'a> = [(&'a (dyn ToSql + Sync), Type)];
 
-/// Creates, reads, changes and deletes a task as requests do. Whether all of it works.
+/// Creates, reads, changes and deletes a task as requests do. Returns whether all of it works.
 pub(super) fn run(transaction: &mut Transaction, tell: &impl Fn(Finding)) -> Result<bool, PgError> {
     let Some(row) = insert(transaction, tell)? else { return Ok(false) };
     let (id, user): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
@@ -107,7 +107,7 @@ fn attempt(transaction: &mut Transaction, sql: &str, params: &Params) -> Result<
     Ok(result)
 }
 
-/// What a statement that failed means for requests, and what mends it. Messages may be in any language, routines are
+/// What a failed statement means for requests, and how to fix the cause. Messages may be in any language, routines are
 /// not.
 fn explain(name: &'static str, error: &DbError) -> Finding {
     let (outcome, hint) = match error.code().map_or("", SqlState::code) {

@@ -1,4 +1,4 @@
-//! What `--check` finds.
+//! Findings of `--check`.
 
 /// One thing that was inspected.
 #[derive(Debug, Clone, PartialEq, Eq)]

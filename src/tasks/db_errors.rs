@@ -1,5 +1,4 @@
-//! What a client reads of a statement that PostgreSQL refused (`specs/database/failure.md`). What an operator needs is
-//! logged.
+//! Mapping of PostgreSQL's errors to API errors (`specs/database/failure.md`). What an operator needs is logged.
 
 use log::error;
 use postgres::error::SqlState;
@@ -36,11 +35,11 @@ fn sqlstate(error: &DbError) -> &str {
     error.code().map_or("", SqlState::code)
 }
 
-/// What a client reads of a failed statement. What an operator needs is logged.
+/// The API error for a failed statement. What an operator needs is logged.
 pub fn to_api_error(error: &DbError, user: &UserId, sent: Sent) -> ApiError {
     let texts = sent.fields(|_| true);
     match sqlstate(error) {
-        // Too long for the column, or for an index on it. Where no text is, the user's id is.
+        // Too long for the column, or for an index on it. If no text is too long, the user's id is.
         "22001" | "54000" => {
             let is_wrong = |text: &str| text.chars().count() > column_length(error);
             let wrong = sent.fields(is_wrong);
@@ -49,7 +48,7 @@ pub fn to_api_error(error: &DbError, user: &UserId, sent: Sent) -> ApiError {
             }
             refused_value(&wrong, "string_too_long", "String is too long for the database")
         }
-        // The database's encoding lacks a character of the request. Where all are ASCII, a stored text is not valid.
+        // The database's encoding lacks a character of the request. If all are ASCII, a stored text is invalid.
         "22P05" | "22021" => {
             let wrong = sent.fields(|text| !text.is_ascii());
             if !wrong.is_empty() {

@@ -1,5 +1,5 @@
-//! The endpoints: what a request asks of the database, and what its rows become. One function each way, no I/O but for
-//! long lists.
+//! Handlers of the task endpoints: [`plan`] turns a request into a statement, [`render`] its rows into a response. Only
+//! [`read_long_list`] performs I/O.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::http::error::ApiError;
 use crate::http::preconditions::Preconditions;
 use crate::http::router::ApiRoute;
 
-/// What a request asks for, as far as its head says.
+/// A call of an endpoint, parsed from the head of the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)] // each is an endpoint
 pub enum TaskCall {
@@ -58,7 +58,7 @@ impl TaskCall {
     }
 }
 
-/// A statement, and what its rows become.
+/// A statement, and how its rows are rendered.
 #[derive(Debug)]
 pub struct TaskPlan {
     /// What is asked of the database.
@@ -78,16 +78,16 @@ enum Answer {
     Listed(ListQuery),
 }
 
-/// What came of a plan's statement.
+/// What a plan's statement returned.
 pub enum Collected {
-    /// A list is rendered as its rows come: together they may be long.
+    /// A list, rendered row by row: all rows together may be too much to keep.
     Page(Page),
     /// The rows of any other plan.
     Rows(Vec<Row>),
 }
 
 impl TaskPlan {
-    /// Nothing yet.
+    /// The result before the first row.
     pub fn start(&self) -> Collected {
         match &self.answer {
             Answer::Listed(query) => Collected::Page(Page::first(query)),
@@ -109,7 +109,7 @@ impl TaskPlan {
     }
 }
 
-/// What rows become.
+/// The result of [`render`].
 pub enum Rendered {
     /// The response.
     Response(Response),
@@ -117,7 +117,7 @@ pub enum Rendered {
     ListStream(Page),
 }
 
-/// What a request asks of the database.
+/// Makes the statement of a request.
 ///
 /// # Errors
 /// When its body is invalid.
@@ -144,7 +144,7 @@ pub fn plan(user: &UserId, call: &TaskCall, body: &str, preconditions: Precondit
     Ok(TaskPlan { statement, answer })
 }
 
-/// What the rows of a plan become.
+/// Renders what a plan's statement returned.
 ///
 /// # Errors
 /// When there is no such task, a precondition failed, or the statement did.
@@ -170,7 +170,7 @@ pub fn render(user: &UserId, plan: &TaskPlan, result: Result<Collected, DbError>
     let mut reader = RowReader::new(row);
     let read = reader.task(user).and_then(|task| Ok((task, reader.column::<Option<&str>>()?.unwrap_or_default())));
     let (task, tag) = read.map_err(|error| to_api_error(&error, user, sent(answer)))?;
-    // The statement returned a row of nulls.
+    // A row of nulls: the statement found the task, and a precondition failed.
     let task = task.ok_or(ApiError::PreconditionFailed)?;
     let response = match answer {
         Answer::Created(_) => task_response(201, &task, tag).with_header("Location", format!("/api/tasks/{}", task.id)),
@@ -191,8 +191,7 @@ pub fn render(user: &UserId, plan: &TaskPlan, result: Result<Collected, DbError>
     Ok(Rendered::Response(response))
 }
 
-/// The whole of a list that does not go in batches, or the rest of one that turned out to be long. `first` is what was
-/// read.
+/// Reads a list that is not batchable, or the rest of one that turned out to be long. `first` is what was read before.
 ///
 /// # Errors
 /// When the database cannot answer.
@@ -218,7 +217,7 @@ pub fn read_long_list(
             let list = TaskListStream::new(database, user, query, page);
             Ok(with_total(Response::json_stream(200, list, list_stream::RETAINED_BYTES), total))
         }
-        // No task can have that text.
+        // No task can contain a text that the database cannot encode.
         Err(error) if query.search.as_deref().is_some_and(|text| is_unencodable(text, &error)) => {
             Ok(with_total(Response::raw_json(200, b"[]".as_slice()), query.window.map(|_| 0)))
         }
@@ -247,7 +246,7 @@ fn quoted(tag: &str) -> String {
     ["\"", tag, "\""].concat()
 }
 
-/// What the request of this answer sent.
+/// The texts that the request sent to the database.
 fn sent(answer: &Answer) -> Sent<'_> {
     let (title, description) = match answer {
         Answer::Created(task) => (Some(&task.title), task.description.as_ref()),

@@ -1,4 +1,4 @@
-//! Which of a user's tasks a list shows, and in which order: the query parameters of `GET /api/tasks`.
+//! The query parameters of `GET /api/tasks`: filter, order and window of a list.
 
 use std::borrow::Cow;
 
@@ -6,19 +6,19 @@ use crate::http::error::{ApiError, FieldError};
 
 /// The largest `limit`.
 pub const MAX_LIMIT: i64 = 1_000;
-/// So many tasks from the start of a plain list are read in microseconds: such lists go in batches.
+/// The longest list that is batched: this many tasks in index order are read within microseconds.
 pub const SHORT_LIST_TASKS: i64 = 100;
 
 /// What a client asks for. The default is that of an empty query: everything, newest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListQuery {
-    /// Only tasks that are, or are not, completed.
+    /// Only tasks whose `completed` has this value.
     pub completed: Option<bool>,
-    /// Only tasks with this text in title or description, whatever the case.
+    /// Only tasks with this text in title or description, ignoring case.
     pub search: Option<String>,
     /// What they are sorted by.
     pub sort: Sort,
-    /// From large to small.
+    /// Descending order.
     pub descending: bool,
     /// A part of the list. Its answer also tells how long the whole list is.
     pub window: Option<Window>,
@@ -55,8 +55,7 @@ impl ListQuery {
         self.completed.is_some() || self.search.is_some()
     }
 
-    /// Whether its first [`SHORT_LIST_TASKS`] are read in index order, with none read in vain: such lists go in
-    /// batches.
+    /// Whether it may be batched: its first [`SHORT_LIST_TASKS`] are read in index order, and none is filtered out.
     pub fn is_batchable(&self) -> bool {
         let is_short =
             |window: Window| window.limit.is_some_and(|limit| limit.saturating_add(window.offset) <= SHORT_LIST_TASKS);
@@ -111,7 +110,7 @@ fn parse_status(text: &str) -> Option<bool> {
 }
 
 impl Sort {
-    /// All there are.
+    /// All sort orders.
     pub const ALL: [Self; 3] = [Self::CreatedAt, Self::UpdatedAt, Self::Title];
 
     fn parse(text: &str) -> Self {
@@ -131,7 +130,7 @@ fn parse_flag(text: &str) -> Option<bool> {
     }
 }
 
-/// Whether it is from large to small.
+/// Whether the order is descending.
 fn parse_order(text: &str) -> Option<bool> {
     match text {
         "asc" => Some(false),

@@ -1,4 +1,4 @@
-//! A list of several pages: the next page is read when the client has taken the last one.
+//! A streamed response body for a list of several pages: each is read when the client has taken the one before.
 //!
 //! Between two pages it holds no connection and no thread. It never looks complete when it is not: a page that cannot
 //! be read is an error, upon which the engine resets the connection.

@@ -1,4 +1,4 @@
-//! The domain: tasks, the endpoints that serve them, and every SQL text of theirs.
+//! The domain: tasks, their endpoints and their SQL statements.
 
 pub mod db_errors;
 pub mod handlers;

@@ -1,7 +1,7 @@
-//! A page of a list as JSON, and where the next one begins.
+//! Keyset pagination: a page of a list as JSON, and the cursor of the next page.
 //!
 //! A page ends after [`MAX_PAGE_TASKS`], or with the task that makes it longer than [`MAX_PAGE_BYTES`]. The first row
-//! without a place is the cursor of the next page. So nothing is counted, and what is deleted meanwhile shifts nothing.
+//! that does not fit is the cursor of the next page. So nothing is counted, and a deleted task shifts no other.
 
 use super::list_query::{ListQuery, MAX_LIMIT, SHORT_LIST_TASKS};
 use super::row::{Cursor, RowReader};
@@ -13,8 +13,8 @@ use crate::db::{Database, DbError, Row};
 const MAX_PAGE_TASKS: i64 = MAX_LIMIT;
 /// A page of so many bytes of JSON takes no further task.
 const MAX_PAGE_BYTES: usize = 256 * 1024;
-/// What its last task may add, in bytes. A title of 255 characters and a description of 10,000, each of which takes six
-/// bytes in JSON (`\u0001`), are less.
+/// What its last task may add, in bytes. The longest title and description take less: 10,255 characters of at most six
+/// bytes in JSON (`\u0001`).
 const MAX_TASK_BYTES: usize = 64 * 1024;
 /// So no page is longer than this, in bytes. A row that another program wrote may be longer than our limits.
 pub const MAX_PAGE_BUFFER_BYTES: usize = MAX_PAGE_BYTES + MAX_TASK_BYTES;
@@ -23,7 +23,7 @@ pub const MAX_PAGE_BUFFER_BYTES: usize = MAX_PAGE_BYTES + MAX_TASK_BYTES;
 const MAX_QUEUED_BYTES: usize = 32 * 1024;
 /// Room for most short pages, in bytes.
 const START_BYTES: usize = 8 * 1024;
-/// A page of so many bytes gets all the room that it may need: smaller steps would leave each size to the allocator.
+/// From this length in bytes a page gets its full capacity: growth in steps would leave freed blocks of each size.
 const LONG_BYTES: usize = 24 * 1024;
 
 /// A page. All pages of a list together are one JSON array.
@@ -49,7 +49,7 @@ impl Page {
         Self { json, total: query.window.map(|_| 0), cursor: None, tasks: 0, remaining }
     }
 
-    /// Reads the first page. `known` is its beginning, if that was read before: fewer long tasks fill a page.
+    /// Reads the first page. `known` is the cursor of a shorter read before it, and tells how many tasks fill a page.
     ///
     /// # Errors
     /// When the database cannot answer.
@@ -66,7 +66,7 @@ impl Page {
         Ok(database.fold(&statement, || Self::first(query), add)?.finish())
     }
 
-    /// Reads the page at the cursor. It is added to what `json` holds of the list already, which is less than a page.
+    /// Reads the page at the cursor, and appends it to `json`: the start of the list, which is shorter than a page.
     ///
     /// # Errors
     /// When the database cannot answer, or the page is the same again.
@@ -90,8 +90,7 @@ impl Page {
         }
     }
 
-    /// Adds the task of a row, if there is a place for it. The first row without one is the cursor; rows behind it are
-    /// skipped.
+    /// Adds the task of a row, if it fits. The first row that does not fit is the cursor; later rows are skipped.
     ///
     /// # Errors
     /// When the row is not what its statement returns, or another user's.
@@ -136,7 +135,7 @@ impl Page {
                 cursor.remaining = self.remaining.map(|remaining| remaining - self.tasks);
                 let task_bytes = (self.json.len() as i64 / self.tasks.max(1)).max(1);
                 cursor.page_tasks = (MAX_PAGE_BYTES as i64 / task_bytes).clamp(1, MAX_PAGE_TASKS);
-                self.json.shrink_to_fit(); // it may wait for its client
+                self.json.shrink_to_fit(); // it may wait long for its client
             }
         }
         self

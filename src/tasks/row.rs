@@ -43,7 +43,7 @@ impl<'r> RowReader<'r> {
     /// reads as `specs/api/tasks.md` says.
     ///
     /// # Errors
-    /// When it is another user's: nobody is shown another's task, whatever may have gone wrong.
+    /// When it is another user's task: a last defence, so that a defect elsewhere shows it to nobody.
     pub fn task(&mut self, user: &UserId) -> Result<Option<Task<'r>>, DbError> {
         let id: Option<i64> = self.column()?;
         let user_id: Option<&str> = self.column()?;
@@ -79,7 +79,7 @@ impl<'r> RowReader<'r> {
     }
 }
 
-/// What a list is sorted by, as it came from the row; it goes back into the statement of the next page.
+/// The sort key of a row, which is a parameter of the statement for the next page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SortKey {
     /// A moment, or null.

@@ -1,6 +1,6 @@
-//! Every SQL text of tasks. `$1` is the user in each, and each function asks for a [`UserId`] first.
+//! The SQL statements on tasks. In each, `$1` is the user: every function takes a [`UserId`] first.
 //!
-//! A request is one statement. `returning` tells what happened; nothing is checked first and acted upon later.
+//! A request is one atomic statement, and `returning` tells what it did. No check precedes it that could be outdated.
 
 use std::borrow::Cow;
 
@@ -12,9 +12,9 @@ use crate::db::Statement;
 use crate::db::statement::{Param, bigint, boolean, text, texts};
 use crate::http::preconditions::Preconditions;
 
-/// The entity tag of a row without its quotes: the transaction that wrote the row, which no other state of the row in
-/// this database has, and its moment, because a database that was restored uses transaction numbers again. Moments far
-/// away, which are too many microseconds for a bigint or infinite, are left out.
+/// The entity tag of a row without its quotes: `xmin`, the transaction that wrote the row, and `updated_at`. `xmin`
+/// alone tells the states of a row in this database apart, but a restored database uses its numbers again. A time that
+/// is infinite, or too many microseconds for a bigint, is left out.
 macro_rules! entity_tag {
     () => {
         "concat(xmin, '-', (case when updated_at between '0001-01-01' and '9999-12-31' \
@@ -29,9 +29,9 @@ macro_rules! task_and_tag {
     };
 }
 
-/// A statement that changes one task: as such, and under preconditions. `$if_match` and `$if_none_match` are the
-/// numbers of the two lists of entity tags. The row is locked before it is compared, so that nobody can change it in
-/// between. No row: no such task. A row of nulls: a precondition failed.
+/// A statement that changes one task, without and with preconditions. `$if_match` and `$if_none_match` are the numbers
+/// of the two lists of entity tags. The row is locked before it is compared, so that nobody can change it in between.
+/// No row: no such task. A row of nulls: a precondition failed.
 macro_rules! change {
     ($change:literal, $if_match:literal, $if_none_match:literal) => {
         Change {
@@ -63,8 +63,8 @@ struct Change {
 
 const READ: &str = concat!("select ", task_and_tag!(), " from tasks where user_id = $1 and id = $2");
 
-/// Creates a task. Everything is written out, because a table made by SQLModel has no defaults. The last column fails,
-/// and with it the statement, where the type of `user_id` or a trigger makes the task another user's.
+/// Creates a task. It sets every column, because a table made by SQLModel has no defaults. The last column makes the
+/// statement fail if the type of `user_id` or a trigger makes the task another user's.
 pub const INSERT: &str = concat!(
     "insert into tasks (user_id, title, description, completed, created_at, updated_at) ",
     "values ($1, $2, $3, $4, now(), now()) returning ",
@@ -87,11 +87,11 @@ const DELETE: Change = change!("delete from tasks", "$3", "$4");
 /// What `--check` tries after [`INSERT`], in a transaction that it rolls back: read, update, delete.
 pub const PROBE: [&str; 3] = [READ, UPDATE.plain, DELETE.plain];
 
-/// Without the filters, because with them no generic plan could count by the index alone.
+/// Without the filters: with them no generic plan could count by the index alone.
 const FROM_ALL: &str = "from tasks where user_id = $1";
 
-/// What is compared in a search: bytes, because among characters a repetitive text is found in another only slowly. The
-/// column's own collation is not used: `lower` may depend on it, and `$3` has none.
+/// A text as a search compares it: in lower case, and as bytes, because `position` on characters is slow for repetitive
+/// texts. Both sides use the default collation: `lower` depends on the collation, and `$3` has no column's.
 macro_rules! folded {
     ($text:literal) => {
         concat!("convert_to(lower(", $text, "::text collate \"default\"), 'UTF8')")
@@ -186,8 +186,8 @@ fn key(sort: Sort) -> &'static str {
     }
 }
 
-/// The clauses of a list: its columns with the sort key, its rows, its order. `tasks.id`, because `id` would be the
-/// column with its cast, in whose order there is no index.
+/// The clauses of a list: its columns with the sort key, its rows, its order. The order names `tasks.id`: `id` alone
+/// would be the output column with its cast, which no index sorts by.
 fn clauses(query: &ListQuery) -> (String, &'static str, String) {
     let (key, direction) = (key(query.sort), if query.descending { " desc" } else { "" });
     (
@@ -209,7 +209,7 @@ fn window_sql(query: &ListQuery) -> String {
     format!("select {columns}, (select count(*) {from}) as total {from} {order} limit $4")
 }
 
-/// A window with an offset. One without tasks is one row without a task, so that it tells the length all the same.
+/// A window with an offset. An empty window is one row without a task, so that it still has the total.
 fn window_offset_sql(query: &ListQuery) -> String {
     let (columns, from, order) = clauses(query);
     let order_of_page = if query.descending { "order by key desc, id desc" } else { "order by key, id" };
@@ -219,8 +219,8 @@ fn window_offset_sql(query: &ListQuery) -> String {
     )
 }
 
-/// Every further page: from the row of the cursor on. Descending, rows without a key come first; ascending, last: these
-/// are read apart, because no index serves both conditions at once.
+/// Any further page, from the row of the cursor on. Null keys come first in descending order, last in ascending order.
+/// There they have a query of their own, because no index serves both conditions at once.
 fn next_page_sql(query: &ListQuery, key_is_null: bool) -> String {
     let (columns, from, order) = clauses(query);
     let key = key(query.sort);

@@ -1,4 +1,4 @@
-//! Tasks, and what a client may say of one. A value of these types is valid; nothing is checked again later.
+//! Tasks, and the bodies that create or change one. A value of these types is valid; nothing is checked again later.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,7 +15,7 @@ pub const MAX_TITLE_CHARS: usize = 255;
 /// The longest description, in characters (Unicode scalar values).
 pub const MAX_DESCRIPTION_CHARS: usize = 10_000;
 
-/// A task as a client reads it. Its texts are those of the row that it is read from.
+/// A task as a client reads it. It borrows its texts from the row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[allow(missing_docs)] // specs/api/tasks.md says what each is
 pub struct Task<'r> {
@@ -89,7 +89,7 @@ impl Description {
         &self.0
     }
 
-    /// `null` is a value, too: none.
+    /// `null` is valid and means no description.
     fn parse(field: JsonValue) -> Result<Option<Self>, FieldError> {
         if field == JsonValue::Null {
             return Ok(None);
@@ -100,7 +100,7 @@ impl Description {
     }
 }
 
-/// What holds for every text that is stored.
+/// Checks what every stored text must satisfy.
 fn validate_text(field: &'static str, text: &str, max_chars: usize) -> Result<(), FieldError> {
     if text.contains('\0') {
         return Err(field_error(field, "string_nul", "String should not contain a NUL character"));

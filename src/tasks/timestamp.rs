@@ -1,4 +1,4 @@
-//! A moment as PostgreSQL keeps it and as clients read it.
+//! A timestamp: PostgreSQL's binary format in, RFC 3339 out.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -14,12 +14,12 @@ use serde::{Serialize, Serializer};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timestamp(i64);
 
-/// Always six digits of a second.
+/// Always six fractional digits.
 const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
 const POSTGRES_EPOCH: DateTime = date(2000, 1, 1).at(0, 0, 0, 0);
 /// From 1970 to 2000, in microseconds.
 const POSTGRES_EPOCH_UNIX_US: i64 = 946_684_800_000_000;
-/// The first and the last moment that RFC 3339 can say.
+/// The first and the last moment that RFC 3339 can express.
 const FIRST: DateTime = date(0, 1, 1).at(0, 0, 0, 0);
 const LAST: DateTime = date(9999, 12, 31).at(23, 59, 59, 999_999_000);
 
@@ -49,7 +49,7 @@ impl<'a> FromSql<'a> for Timestamp {
     accepts!(TIMESTAMP, TIMESTAMPTZ);
 }
 
-/// RFC 3339 in UTC. An infinity, or a year that RFC 3339 cannot say, shows as the nearest moment that it can.
+/// RFC 3339 in UTC. An infinity, or a year that RFC 3339 cannot express, becomes the nearest moment that it can.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nearest = if self.0 < 0 { FIRST } else { LAST };

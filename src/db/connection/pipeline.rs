@@ -1,4 +1,4 @@
-//! Several statements at once: all are sent before the first answer is awaited.
+//! Pipelining: several statements are sent before the first answer is awaited.
 
 use std::future::{Future, poll_fn};
 use std::task::Poll;
@@ -15,7 +15,7 @@ use crate::db::statement::{Param, Statement};
 /// A statement that was prepared; `None` where it is sent as text.
 pub type Plan = Option<Prepared>;
 
-/// Sends a statement; its rows.
+/// Sends a statement, and returns its rows.
 pub async fn query(client: &Client, plan: Result<Plan, DbError>, statement: &Statement) -> Result<RowStream, DbError> {
     let Statement { sql, params, .. } = statement;
     Ok(match plan? {

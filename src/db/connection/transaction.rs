@@ -61,15 +61,15 @@ impl Connection {
                 answers.pop();
                 BatchOutcome::Committed(answers.into_iter().skip(2).filter_map(Result::ok).collect())
             }
-            // Before the commit is answered an ERROR or FATAL means that it does nothing. Without the begin there is no
-            // transaction; a FATAL in place of the commit's answer may come after it is on the disk.
+            // An ERROR or FATAL before the commit's answer means a rollback. Two exceptions: if `begin` failed there
+            // was no transaction, and a FATAL in place of the commit's answer may come after the commit is on the disk.
             Some(at)
                 if answers[at]
                     .as_ref()
                     .is_err_and(|error| error.is_refusal() && at > 0 || error.is_fatal() && at + 1 < all.len()) =>
             {
                 debug!("a transaction of {} writes was rolled back", statements.len());
-                // Each is tried again alone; then it is seen what the failure says of the database.
+                // Each is tried again alone. Only that attempt shows what the failure says of the database.
                 answers.iter().filter_map(|answer| answer.as_ref().err()).for_each(|error| self.forget_plans(error));
                 BatchOutcome::RolledBack
             }
