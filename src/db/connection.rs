@@ -21,12 +21,12 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 use tokio::time::timeout_at;
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Config, Row, SimpleQueryMessage, Socket, Statement as Prepared};
+use tokio_postgres::{Client, Config, Row, Socket, Statement as Prepared};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::availability::Availability;
 use super::error::DbError;
-use super::statement::Statement;
+use super::statement::{Statement, TextRow, text_rows};
 use pipeline::{Plan, in_order, query};
 
 /// After this idle time the socket is checked for its end before it is written to. Costs no round trip.
@@ -37,17 +37,6 @@ pub const PING_TIMEOUT: Duration = Duration::from_secs(1);
 const READ_ONLY_GRACE: Duration = Duration::from_secs(10);
 /// The library's other half: it must be polled to read and write the socket.
 type Wire = tokio_postgres::Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
-/// A row of the simple protocol: each value as text.
-pub type TextRow = Vec<Option<String>>;
-
-/// The rows of an answer in the simple protocol.
-pub fn text_rows(messages: Vec<SimpleQueryMessage>) -> Vec<TextRow> {
-    let texts = |message| match message {
-        SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect()),
-        _ => None,
-    };
-    messages.into_iter().filter_map(texts).collect()
-}
 
 /// A connection.
 pub struct Connection {

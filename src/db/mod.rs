@@ -22,14 +22,14 @@ use r2d2::{NopErrorHandler, Pool, PooledConnection};
 pub use tokio_postgres::Row;
 
 use availability::{Availability, DOWN_AFTER};
+pub use connection::Connection;
 use connection::PING_TIMEOUT;
 use connection::pipeline::push_row;
 pub use connection::transaction::BatchOutcome;
-pub use connection::{Connection, TextRow, text_rows};
 pub use error::DbError;
 pub use limits::Limits;
 use pool::ConnectionManager;
-pub use statement::Statement;
+pub use statement::{Statement, TextRow, text_rows};
 use url::DatabaseUrl;
 
 /// How long to wait for an answer beyond the statement timeout, so that PostgreSQL can report a cancelled statement.

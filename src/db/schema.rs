@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use log::info;
 
-use super::connection::{Connection, TextRow};
+use super::connection::Connection;
 use super::error::DbError;
+use super::statement::TextRow;
 
 /// Servers that start at the same time take turns by this advisory lock.
 const LOCK: i64 = 0x746f_646f;

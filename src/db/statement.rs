@@ -1,8 +1,9 @@
-//! A statement as data, so that several can be sent in one round trip.
+//! A statement as data, so that several can be sent in one round trip; and rows of the simple protocol.
 
 use std::borrow::Cow;
 use std::time::SystemTime;
 
+use postgres::SimpleQueryMessage;
 use postgres::types::{Timestamp, ToSql, Type};
 
 /// A parameter, and the type that PostgreSQL is told: never the one that it would guess from the column.
@@ -79,4 +80,16 @@ impl Statement {
             Effect::Reads | Effect::Inserts => None,
         }
     }
+}
+
+/// A row of the simple protocol: each value as text.
+pub type TextRow = Vec<Option<String>>;
+
+/// The rows of an answer in the simple protocol.
+pub fn text_rows(messages: Vec<SimpleQueryMessage>) -> Vec<TextRow> {
+    let texts = |message| match message {
+        SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect()),
+        _ => None,
+    };
+    messages.into_iter().filter_map(texts).collect()
 }
