@@ -64,13 +64,12 @@ struct Change {
 const READ: &str = concat!("select ", task_and_tag!(), " from tasks where user_id = $1 and id = $2");
 
 /// Creates a task. It sets every column, because a table made by SQLModel has no defaults. The last column makes the
-/// statement fail if the type of `user_id` or a trigger makes the task another user's.
+/// statement fail if the type of `user_id` or a trigger makes the task another user's: there is no such setting.
 pub const INSERT: &str = concat!(
     "insert into tasks (user_id, title, description, completed, created_at, updated_at) ",
     "values ($1, $2, $3, $4, now(), now()) returning ",
     task_and_tag!(),
-    ", case when user_id::text is distinct from $1 \
-     then concat('the database changes user_id', left(user_id::text, 0))::int end"
+    ", case when user_id::text is distinct from $1 then current_setting('the database changes user_id') end"
 );
 
 const UPDATE: Change = change!(
