@@ -23,8 +23,8 @@ const MAX_STALLED_GROWTH_KIB: usize = 39 * 1024;
 const MAX_WORST_GROWTH_KIB: usize = 48 * 1024;
 /// How many readers stall.
 const STALLED: usize = 50;
-/// More readers than the server keeps waiting. Together they may cost 32 MiB of unsent responses, 32 KB each for a first
-/// page that is queued, and three quarters of both for what the allocator keeps.
+/// More readers than the server keeps waiting. Together they may cost 32 MiB of unsent responses, 32 KB each for a
+/// first page that is queued, and three quarters of both for what the allocator keeps.
 const CROWD: usize = 300;
 const MAX_CROWD_GROWTH_KIB: usize = 72 * 1024;
 /// Lists of 100 of the largest tasks at each of 8 workers: the first pages of 8 in each batch, a row, and the engine's
