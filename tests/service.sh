@@ -301,5 +301,7 @@ wait "$late" || true
 wait "$locker" || true
 check 'an open request is answered before the end' '201 late' \
     "$(cat "$work/late_status") $(jq -r .title "$work/late")"
+# A second signal would end it at once, with 1.
+wait_until 30 server_has_ended
 stop_server
 check 'the server then ends with 0' 0 "$exit_status"
