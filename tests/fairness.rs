@@ -9,11 +9,11 @@ use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use support::locks::{blocked_statements, lock_tasks, wait_until_blocked};
-use support::{Answer, Cluster, Server, token, wait_until};
+use support::{Answer, Cluster, Server, raise_descriptor_limit, token, wait_until};
 
 /// As many as the server has by default.
 const WORKERS: i64 = 8;
@@ -165,22 +165,28 @@ impl Bystander<'_> {
         begun.elapsed()
     }
 
-    /// Percentile 99 of requests beside so many users, each of whom keeps 200 searches waiting.
+    /// Percentile 99 of requests beside so many users, each of whom keeps 200 searches waiting, or as many as the limit
+    /// of descriptors lets them.
     fn p99_beside(&self, users: usize) -> Duration {
-        const SEARCHES: usize = 200;
+        const OTHER_DESCRIPTORS: usize = 200;
+        let searches_each = (raise_descriptor_limit().saturating_sub(OTHER_DESCRIPTORS) / users).min(200);
         let server = &Server::start(&self.cluster.url());
         let (ready, is_over) = (&AtomicUsize::new(0), &AtomicBool::new(false));
         let (durations, searches) = thread::scope(|scope| {
-            let search = |user| move || keep_searching(server, &format!("heavy-{user}"), SEARCHES, ready, is_over);
+            let search = |user| move || keep_searching(server, &format!("heavy-{user}"), searches_each, ready, is_over);
             let heavy: Vec<_> = (1..=users).map(|user| scope.spawn(search(user))).collect();
-            wait_until("all searches", || ready.load(Ordering::SeqCst) == users);
-            let until = Instant::now() + self.duration;
-            let requests = (0..).take_while(|_| Instant::now() < until).map(|number| {
-                thread::sleep(Duration::from_millis(2));
-                self.request(server, number)
-            });
+            let measure = || {
+                let is_one_over = || heavy.iter().any(ScopedJoinHandle::is_finished);
+                wait_until("all searches", || ready.load(Ordering::SeqCst) == users || is_one_over());
+                let until = Instant::now() + self.duration;
+                let requests = (0..).take_while(|_| Instant::now() < until).map(|number| {
+                    thread::sleep(Duration::from_millis(2));
+                    self.request(server, number)
+                });
+                requests.collect::<Vec<_>>()
+            };
             // Whatever the outcome, the others stop.
-            let durations = catch_unwind(AssertUnwindSafe(|| requests.collect::<Vec<_>>()));
+            let durations = catch_unwind(AssertUnwindSafe(measure));
             is_over.store(true, Ordering::SeqCst);
             let searches: Vec<_> = heavy.into_iter().map(|thread| thread.join().unwrap()).collect();
             (durations.unwrap_or_else(|panic| resume_unwind(panic)), searches)

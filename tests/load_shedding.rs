@@ -9,10 +9,9 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::locks::{lock_tasks, wait_until_blocked};
 use support::proxy::{Proxy, Way};
-use support::{Answer, Cluster, Server, token, wait_until};
+use support::{Answer, Cluster, Server, raise_descriptor_limit, token, wait_until};
 
 /// More than the queue holds and the workers take.
 const REQUESTS: usize = 1_300;
@@ -32,9 +31,7 @@ const LONGEST: Duration = Duration::from_secs(5 + 11 + 2);
 
 #[test]
 fn requests_when_the_queue_is_full_are_shed_at_once() {
-    // A descriptor for each, in both processes.
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+    raise_descriptor_limit();
     let cluster = Cluster::start();
     let server = Server::start(&cluster.url());
     let token = token("ada");
