@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
+use support::locks::{lock_tasks, wait_until_blocked};
 use support::proxy::listen;
 use support::signer::{ALGORITHMS, Signer};
 use support::{Answer, Cluster, SECRET, Server};
@@ -18,7 +19,8 @@ use support::{Answer, Cluster, SECRET, Server};
 /// The longest that a request may wait for a key set, with tolerance for a busy machine.
 const LONGEST: Duration = Duration::from_secs(8);
 
-/// An issuer's web server. Responds with these bytes, or, without any, keeps the connection open and sends nothing.
+/// An issuer's web server. Responds with these bytes after `delay`, or, without any, keeps the connection open and sends
+/// nothing.
 struct Issuer {
     port: u16,
     answer: Arc<Mutex<Option<String>>>,
@@ -27,6 +29,10 @@ struct Issuer {
 
 impl Issuer {
     fn start(answer: Option<String>) -> Self {
+        Self::start_slow(answer, Duration::ZERO)
+    }
+
+    fn start_slow(answer: Option<String>, delay: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let issuer = Self { port, answer: Arc::new(Mutex::new(answer)), asked: Arc::default() };
@@ -36,6 +42,7 @@ impl Issuer {
             for mut stream in listener.incoming().flatten() {
                 read_head(&mut stream);
                 asked.fetch_add(1, Ordering::SeqCst);
+                thread::sleep(delay);
                 match &*answer.lock().unwrap() {
                     // The client may hang up before it has read everything.
                     Some(answer) => drop(stream.write_all(answer.as_bytes())),
@@ -181,6 +188,33 @@ fn requests_when_the_issuer_hangs_hold_no_worker() {
         assert!(longest < LONGEST, "{longest:?}");
     });
     assert_eq!(issuer.asked(), 1);
+}
+
+/// The 5 s that a request may be queued begin again when the key set is there.
+#[test]
+fn request_when_it_waited_for_the_key_set_has_the_whole_time_of_the_queue() {
+    const DELAY: Duration = Duration::from_millis(4_200);
+    /// From the first request to the end of the lock: more than 5 s, and less than 5 s after the key set came.
+    const LOCKED: Duration = Duration::from_millis(7_000);
+    let cluster = Cluster::start();
+    let signer = Signer::new("a", "EdDSA");
+    let issuer = Issuer::start_slow(set(&[&signer]), DELAY);
+    let variables =
+        [("BETTER_AUTH_JWKS_URL", &*issuer.url()), ("DB_POOL_SIZE", "1"), ("DB_STATEMENT_TIMEOUT_MS", "20000")];
+    let server = Server::start_with(&cluster.url(), &variables);
+    assert_eq!(list(&server, &support::token("bob")).status, 200);
+    let (mut locker, mut watcher) = (cluster.client(), cluster.client());
+    let begun = Instant::now();
+    let waiting = server.send("GET", "/api/tasks", &token(&signer));
+    support::wait_until("the fetch", || issuer.asked() > 0);
+    let lock = lock_tasks(&mut locker);
+    let blocking = server.send("GET", "/api/tasks", &support::token("bob"));
+    wait_until_blocked(&mut watcher, "the only worker", 1);
+    assert!(begun.elapsed() < DELAY, "the machine is too slow for this test: {:?}", begun.elapsed());
+    thread::sleep(LOCKED.saturating_sub(begun.elapsed()));
+    lock.rollback().unwrap();
+    assert_eq!(Answer::read(blocking).status, 200);
+    assert_eq!(Answer::read(waiting).status, 200);
 }
 
 #[test]
