@@ -15,8 +15,9 @@ pub mod ops;
 pub mod server;
 pub mod tasks;
 
-#[cfg(test)]
-mod fuzz_tests;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz_tests;
 #[cfg(test)]
 #[path = "../tests/support/random.rs"]
 mod random;

@@ -149,11 +149,12 @@ impl Verifier {
     }
 }
 
-#[cfg(test)]
-mod fuzz_tests;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz_tests;
 #[cfg(test)]
 mod key_tests;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 #[path = "../../tests/support/signer.rs"]
 mod signer;
 #[cfg(test)]

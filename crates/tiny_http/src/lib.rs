@@ -25,8 +25,9 @@ mod connection_table;
 mod engine;
 mod event_loop;
 mod eviction;
-#[cfg(test)]
-mod fuzz_tests;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzz_tests;
 mod head;
 mod head_validation;
 mod header;

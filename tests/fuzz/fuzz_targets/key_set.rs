@@ -1,0 +1,5 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &str| {
+    todo_backend::auth::fuzz_tests::check_key_set(input);
+});
