@@ -10,7 +10,7 @@ refused() {
     raw "$4"
     check "$3: status and code" "$1 $2" "$(refusal)"
     common="$(header Content-Type)|$(header Cache-Control)|$(header X-Content-Type-Options)|$(header Vary)"
-    check "$3: the answer has the form of every error" 'application/json|no-store|nosniff|Origin|true' \
+    check "$3: the response has the form of every error" 'application/json|no-store|nosniff|Origin|true' \
         "$common|$(json '.detail == .message')"
     check "$3: it has Connection: close" close "$(header Connection)"
 }
@@ -64,10 +64,10 @@ answered 404 'OPTIONS *' 'OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n
 answered 405 'a method of 200 letters' "$(text_of 200 M) /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 answered 200 'a head of 100 headers' "${get}$(text_of 98 'X: y\r\n')Connection: close\r\n\r\n"
 raw "${get}\r\n${get}Connection: close\r\n\r\n"
-check 'two pipelined requests are both answered' 2 "$(grep -o 'HTTP/1.1 200' "$work/raw_answer" | wc -l | tr -d ' ')"
+check 'two pipelined requests are both answered' 2 "$(grep -o 'HTTP/1.1 200' "$work/raw_response" | wc -l | tr -d ' ')"
 as ada POST /api/tasks --header 'Expect: 100-continue' --data-raw '{"title":"patient"}'
-check 'Expect: 100-continue gets 100, then the answer' '100 201 patient' \
-    "$(printf '%s\n' "$headers" | sed -n '1s,^HTTP/1.1 \([0-9]*\).*,\1,p') $(answer .title)"
+check 'Expect: 100-continue gets 100, then the response' '100 201 patient' \
+    "$(printf '%s\n' "$headers" | sed -n '1s,^HTTP/1.1 \([0-9]*\).*,\1,p') $(response .title)"
 
 # --- Slow clients ---
 

@@ -70,7 +70,7 @@ check_lacks 'but no secret' "$stderr" "$PGPASSWORD"
 
 start_server LOG_FORMAT=json ADMIN_ADDR="127.0.0.1:$("$dev" free-port)"
 
-# returned_id ID: the id of an answer to a request with this one
+# returned_id ID: the id of a response to a request with this one
 returned_id() {
     request GET /health --header "X-Request-Id: $1"
     header X-Request-Id
@@ -91,7 +91,7 @@ first=$(header X-Request-Id)
 request GET /health
 check 'two requests without an id get different ones' true "$([ "$first" != "$(header X-Request-Id)" ] && echo true)"
 
-# has_id NAME: the last answer has an id and the status $2
+# has_id NAME: the last response has an id and the status $2
 has_id() {
     check "$1 has an id" "$2 1" "$status $(header X-Request-Id | grep -c -x '[0-9a-f]\{16\}')"
 }

@@ -1,4 +1,4 @@
-//! Roles as people have them: settings that must not change an answer, and rights that are missing.
+//! Roles as people have them: settings that must not change a response, and rights that are missing.
 
 mod support;
 
@@ -17,7 +17,7 @@ fn prepare(cluster: &Cluster, number: usize, sql: &str) -> String {
 }
 
 #[test]
-fn setting_of_the_role_does_not_change_an_answer() {
+fn setting_of_the_role_does_not_change_an_response() {
     let cluster = Cluster::start();
     let settings = [
         "timezone to 'Asia/Tokyo'",
