@@ -1,4 +1,4 @@
-"""`./dev bench`: our server, its peers and PostgreSQL alone, measured in turn.
+"""`./dev bench`: our server, its contenders and PostgreSQL alone, measured in turn.
 
 All servers run at the same time: an idle one takes no processor time. Each round starts new processes, so that the luck
 of one process is not in every ratio. Within a round each workload is measured on all of them, in another order each

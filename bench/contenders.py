@@ -27,7 +27,7 @@ class Contender:
     command: tuple
     cwd: object = ROOT
     environment: tuple = ()
-    # It gets the texts of our server's statements in its environment, as SQL_READ and so on.
+    # It gets our server's statements in its environment, as SQL_READ and so on.
     runs_our_sql: bool = False
 
     def start(self, fixture, pool_size):
@@ -83,7 +83,7 @@ def all_contenders():
 
 
 def _comparable(task, varying=()):
-    """A task with its times parsed, without the members that vary from one server to the next."""
+    """A task with its times parsed, without the fields that vary from one server to the next."""
     times = {name: datetime.fromisoformat(task[name]) for name in ("created_at", "updated_at")}
     return {name: value for name, value in {**task, **times}.items() if name not in varying}
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use support::locks::{lock_tasks, wait_until_blocked};
 use support::{Cluster, Response, Server, signal, token, wait_until};
 
-/// The longest that a request may take: a statement's deadline (6 s), and tolerance for a noisy machine.
+/// The longest that a request may take: a statement's timeout (6 s), and tolerance for a noisy machine.
 const LONGEST: Duration = Duration::from_secs(8);
 /// How soon after the database's return the first request must succeed.
 const RECOVERY: Duration = Duration::from_secs(1);

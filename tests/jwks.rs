@@ -235,9 +235,9 @@ fn key_set_when_no_url_is_set_is_read_from_the_table_of_better_auth() {
             .unwrap();
         let mut insert = |signer: &Signer, expiry: &str| {
             let mut jwk = signer.jwk();
-            let members = jwk.as_object_mut().unwrap();
-            members.remove("kid");
-            members.remove("alg");
+            let fields = jwk.as_object_mut().unwrap();
+            fields.remove("kid");
+            fields.remove("alg");
             let insert = format!(
                 r#"insert into jwks (id, "{public_key}", "{private_key}", "{created_at}", "{expires_at}")
                    values ($1, $2, 'secret', now(), {expiry})"#

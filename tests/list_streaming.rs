@@ -333,7 +333,7 @@ fn stalled_readers_of_the_longest_tasks_take_bounded_memory() {
     assert!(growth <= MAX_WORST_GROWTH_KIB, "{growth} KiB");
     let response = Response::read(stalled.pop().unwrap());
     assert_eq!(response.body.matches("\"user_id\":\"ada\"").count(), 200);
-    // A part of the list is no way around it.
+    // A window of the list is no way around it.
     let part = list(&server, "?limit=150&offset=20");
     assert_eq!(part.body.matches("\"user_id\":\"ada\"").count(), 150);
     assert_eq!((part.header("x-total-count"), part.header("content-length")), (Some("200"), None));

@@ -1,4 +1,4 @@
-//! `specs/api/openapi.json` describes what the server has: its operations, the members of a task, and every error.
+//! `specs/api/openapi.json` describes what the server has: its operations, the fields of a task, and every error.
 
 mod support;
 
@@ -72,13 +72,13 @@ fn version_is_that_of_the_package() {
 fn every_reference_has_a_target_and_every_component_is_referred_to() {
     fn walk<'v>(document: &Value, value: &'v Value, seen: &mut BTreeSet<&'v str>) {
         match value {
-            Value::Object(members) => {
-                if let Some(Value::String(reference)) = members.get("$ref") {
+            Value::Object(fields) => {
+                if let Some(Value::String(reference)) = fields.get("$ref") {
                     let pointer = reference.strip_prefix('#').unwrap();
                     assert!(document.pointer(pointer).is_some(), "{reference} has no target");
                     seen.insert(pointer);
                 }
-                members.values().for_each(|member| walk(document, member, seen));
+                fields.values().for_each(|field| walk(document, field, seen));
             }
             Value::Array(items) => items.iter().for_each(|item| walk(document, item, seen)),
             _ => {}
@@ -96,7 +96,7 @@ fn every_reference_has_a_target_and_every_component_is_referred_to() {
 }
 
 #[test]
-fn task_has_the_members_of_the_schema() {
+fn task_has_the_fields_of_the_schema() {
     let cluster = Cluster::start();
     let server = Server::start(&cluster.url());
     let created = server.request("POST", "/api/tasks", Some(&token("ada")), Some(r#"{"title":"Buy milk"}"#));

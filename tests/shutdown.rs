@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use support::{Server, free_port, signal, wait_until};
 
 const HEALTH: &str = "GET /health HTTP/1.1\r\nHost: h\r\n\r\n";
-const PATIENCE: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 /// So many requests are answered before the signal is sent.
 const ENOUGH: usize = 2_000;
 
@@ -22,7 +22,7 @@ fn start(variables: &[(&str, &str)]) -> Server {
 
 fn connect(server: &Server) -> TcpStream {
     let stream = TcpStream::connect(("127.0.0.1", server.port)).expect("the server listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    stream.set_read_timeout(Some(MAX_WAIT)).expect("a socket");
     stream
 }
 

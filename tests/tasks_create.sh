@@ -24,9 +24,9 @@ check 'a title suffices' 201 "$status"
 check 'the response is JSON' application/json "$(header Content-Type)"
 id=$(json .id)
 check 'Location is the path of the task' "/api/tasks/$id" "$(header Location)"
-check 'a task has these seven members and no other' \
+check 'a task has these seven fields and no other' \
     'completed created_at description id title updated_at user_id' "$(json 'keys | join(" ")')"
-check 'the members have these types' 'boolean string null number string string string' \
+check 'the fields have these types' 'boolean string null number string string string' \
     "$(json '[.completed, .created_at, .description, .id, .title, .updated_at, .user_id | type] | join(" ")')"
 check 'the id is an integer of at least 1' true "$(json '.id >= 1 and (.id | floor) == .id')"
 check 'user_id is the user of the token' ada "$(json .user_id)"

@@ -12,7 +12,7 @@ renew() {
     before=$body
 }
 
-# part: the members that a client can change
+# part: the fields that a client can change
 part='[.title, .description, .completed] | tojson'
 
 # updated NAME EXPECTED_PART JSON
@@ -55,7 +55,7 @@ renew
 send ada PUT "/api/tasks/$id" '{"title":"cream"}'
 answered=$body
 check 'the response is JSON' '200 application/json' "$status $(header Content-Type)"
-check 'the response has all seven members' 7 "$(json length)"
+check 'the response has all seven fields' 7 "$(json length)"
 check 'updated_at is later' true "$(json ".updated_at > $(printf '%s' "$before" | jq .updated_at)")"
 check 'created_at, id and user_id stay' true \
     "$(json "[.created_at, .id, .user_id] == ($before | [.created_at, .id, .user_id])")"

@@ -91,7 +91,7 @@ fn no_mutated_token_is_accepted() {
     });
 }
 
-/// Reads nothing else: other members may have any value, even a number out of range.
+/// Reads nothing else: other fields may have any value, even a number out of range.
 #[derive(Deserialize)]
 struct Expiry {
     exp: f64,

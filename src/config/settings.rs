@@ -53,7 +53,7 @@ pub const GROUPS: &[(&str, &[Setting])] = &[
     ("Database", &[
         setting("NEON_DATABASE_URL", Secret, Required, "postgresql://user:password@host/database"),
         setting("DATABASE_CA_FILE", Text, Unset, "PEM file of certificates to trust in addition to Mozilla's"),
-        setting("DB_POOL_SIZE", Number(1..=128), Value("8"), "connections, and as many worker threads"),
+        setting("DB_POOL_SIZE", Number(1..=128), Value("8"), "connections, and as many workers"),
         setting("DB_CONNECT_TIMEOUT_MS", Number(100..=60_000),
             Described("default: connect_timeout in the URL, or 5000"), "time to open a connection"),
         setting("DB_CHECKOUT_TIMEOUT_MS", Number(100..=60_000), Value("5000"), "time a request waits for a connection"),

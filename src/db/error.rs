@@ -15,7 +15,7 @@ use super::tls;
 pub enum DbError {
     /// PostgreSQL refused it, or the connection failed while it was under way.
     Postgres(PgError),
-    /// No answer came before the deadline. The statement may have run.
+    /// No response came before the deadline. The statement may have run.
     Timeout,
     /// The connection had ended before anything was sent.
     NotSent,

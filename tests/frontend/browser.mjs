@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync, writeFileSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { PATIENCE, check, inChromium } from './chromium.mjs'
+import { MAX_WAIT, check, inChromium } from './chromium.mjs'
 
 const CREDENTIALS = ['omit', 'same-origin', 'include']
 
@@ -18,7 +18,7 @@ class Tab {
         const tab = new Tab()
         const context = await browser.newContext()
         tab.page = await context.newPage()
-        tab.page.setDefaultTimeout(PATIENCE)
+        tab.page.setDefaultTimeout(MAX_WAIT)
         tab.console = []
         tab.page.on('console', message => tab.console.push(message.text()))
         tab.page.on('pageerror', error => check('the page has no fault', null, String(error)))

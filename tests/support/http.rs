@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use serde_json::Value;
 
-use super::PATIENCE;
+use super::MAX_WAIT;
 
 /// Sends one request to this port of the loopback address, on a connection of its own.
 pub fn request_on(port: u16, method: &str, target: &str, token: Option<&str>, body: Option<&str>) -> Response {
@@ -62,7 +62,7 @@ impl Response {
 
     /// The same where the server may die meanwhile.
     pub fn try_read(mut stream: TcpStream) -> io::Result<Self> {
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(MAX_WAIT))?;
         let mut response = Vec::new();
         stream.read_to_end(&mut response)?;
         Self::parse(&response).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())

@@ -29,18 +29,18 @@ use serde_json::json;
 pub use http::{Response, request_on};
 
 /// How long a wait for an event may take, in a debug build on a noisy machine.
-const PATIENCE: Duration = Duration::from_secs(90);
+const MAX_WAIT: Duration = Duration::from_secs(90);
 /// The secret that the server and the tokens share.
 pub const SECRET: &str = "a secret of the tests, 32 bytes or more";
 
 /// Waits until `ready` returns a value.
 pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + MAX_WAIT;
     loop {
         if let Some(value) = ready() {
             return value;
         }
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {what}");
+        assert!(Instant::now() < deadline, "waited {MAX_WAIT:?} for {what}");
         thread::sleep(Duration::from_millis(10));
     }
 }

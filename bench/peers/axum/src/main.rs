@@ -34,7 +34,7 @@ use task::{Completion, NewTask, TASK_COLUMNS, Task};
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// The texts of our server's statements, which the bench reads from PostgreSQL's log (`bench/workloads.py`).
+/// Our server's statements, which the bench reads from PostgreSQL's log (`bench/workloads.py`).
 struct Statements {
     read: String,
     /// The first tasks of a list.
