@@ -1,4 +1,4 @@
-//! Mutated input of clients and operators: nothing panics, and what is accepted is what another reading finds in it.
+//! Fuzz tests of input of clients and operators: nothing panics, and only valid input is accepted.
 //!
 //! `auth/fuzz_tests.rs` does the same for tokens and key sets, the engine's for heads and chunked bodies.
 //! `./dev fuzz SECONDS` runs them all.

@@ -1,4 +1,4 @@
-//! Mutated input: nothing panics, and nothing is accepted that was not signed.
+//! Fuzz tests: nothing panics on mutated input, and nothing is accepted that was not signed.
 //!
 //! Deterministic: the same inputs in the same order (but for the keys). `FUZZ_SECONDS` says for how long (default: 1).
 

@@ -67,7 +67,7 @@ pub const GROUPS: &[(&str, &[Setting])] = &[
         setting("BETTER_AUTH_SECRETS", Secret, Unset, "several secrets, the current one first: 2:new,1:old"),
         setting("BETTER_AUTH_URL", Text, Unset, "URL of Better Auth, to fetch the keys of its jwt() plugin"),
         setting("BETTER_AUTH_JWKS_URL", Text, Unset,
-            "URL of these keys, if they are not at the usual path of BETTER_AUTH_URL"),
+            "URL of its key set, if that is not at the usual path of BETTER_AUTH_URL"),
         setting("BETTER_AUTH_ISSUER", Text, Unset, "`iss` that a token must have"),
         setting("BETTER_AUTH_AUDIENCE", Text, Unset, "`aud` that a token must have"),
     ]),

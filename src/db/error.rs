@@ -1,4 +1,4 @@
-//! Why a statement failed or a connection could not be made, and what follows from it.
+//! Database errors: why a statement or a connection failed, and what follows from it.
 //!
 //! [`Class`] is the one table of SQLSTATEs. `specs/database/failure.md` says the same in words.
 
