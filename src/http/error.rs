@@ -18,7 +18,7 @@ pub enum ApiError {
     Unauthenticated(AuthError),
     /// No such path.
     RouteNotFound,
-    /// No task of this user has this id. The same whether another user has one or nobody.
+    /// No task of this user has this id. The same if another user has it.
     TaskNotFound,
     /// `If-Match` or `If-None-Match` does not hold.
     PreconditionFailed,
