@@ -1,4 +1,4 @@
-"""`./dev bench`: our server, its peers and PostgreSQL alone, measured in turn.
+"""`./dev bench`: our server, its contenders and PostgreSQL alone, measured in turn.
 
 All servers run at the same time: an idle one takes no processor time. Each round starts new processes, so that the luck
 of one process is not in every ratio. Within a round each workload is measured on all of them, in another order each
@@ -12,7 +12,7 @@ import statistics
 import time
 
 import report
-from contenders import all_contenders, compare_answers, our_server, versions
+from contenders import all_contenders, compare_responses, our_server, versions
 from fixture import Fixture, log, server_binary
 from machine import CORES, busy_seconds, cpu_seconds, describe, memory_bytes, own_seconds, wait_until_idle
 from workloads import (
@@ -191,7 +191,7 @@ def compare(plan, results):
         server.stop()
         meter = Meter(fixture, plan)
         with running(meter, contenders, lambda _: plan.pool_sizes[0]) as servers:
-            compare_answers(servers, fixture, data)
+            compare_responses(servers, fixture, data)
         wait_until_idle(log)
         best = best_pool_sizes(meter, contenders)
         figures = run_rounds(meter, contenders, best)

@@ -1,4 +1,4 @@
-"""The servers that are measured, and the check that they give the same answers."""
+"""The servers that are measured, and the check that they give the same responses."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ from workloads import LIMIT, NEW_TASK, request
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target").absolute()
 # Processes of uvicorn.
 UVICORN_WORKERS = 2
-# Keys of `answers` that FastAPI does not have: it sends none of these headers.
+# Keys of `responses` that FastAPI does not have: it sends none of these headers.
 HEADERS = ("ETag of read", "X-Total-Count of list", "X-Total-Count of limit")
 
 
@@ -27,7 +27,7 @@ class Contender:
     command: tuple
     cwd: object = ROOT
     environment: tuple = ()
-    # It gets the texts of our server's statements in its environment, as SQL_READ and so on.
+    # It gets our server's statements in its environment, as SQL_READ and so on.
     runs_our_sql: bool = False
 
     def start(self, fixture, pool_size):
@@ -83,13 +83,13 @@ def all_contenders():
 
 
 def _comparable(task, varying=()):
-    """A task with its times parsed, without the members that vary from one server to the next."""
+    """A task with its times parsed, without the fields that vary from one server to the next."""
     times = {name: datetime.fromisoformat(task[name]) for name in ("created_at", "updated_at")}
     return {name: value for name, value in {**task, **times}.items() if name not in varying}
 
 
-def answers(server, fixture, data):
-    """The answers of a server to each kind of request, in a form that does not depend on the server."""
+def responses(server, fixture, data):
+    """The responses of a server to each kind of request, in a form that does not depend on the server."""
     few, many = data.groups[20], data.groups[100]
 
     def ask(kind, group=few, user=0, number=3, bearer=None):
@@ -124,8 +124,8 @@ def answers(server, fixture, data):
     return found
 
 
-def expect_right_answers(found, data):
-    """Our server's answers must be right before the others are compared with them."""
+def expect_right_responses(found, data):
+    """Our server's responses must be right before the others are compared with them."""
     few, many = data.groups[20], data.groups[100]
 
     def newest(group, count):
@@ -151,16 +151,16 @@ def expect_right_answers(found, data):
             raise BenchError(f"{what}: expected {right}, got {actual}")
 
 
-def compare_answers(servers, fixture, data):
-    """Ends the bench unless all servers, given by name and ours first, give the same answers."""
-    found = {name: answers(server, fixture, data) for name, server in servers.items()}
-    expect_right_answers(found["ours"], data)
+def compare_responses(servers, fixture, data):
+    """Ends the bench unless all servers, given by name and ours first, give the same responses."""
+    found = {name: responses(server, fixture, data) for name, server in servers.items()}
+    expect_right_responses(found["ours"], data)
     for name, theirs in found.items():
         for what, expected in found["ours"].items():
             is_missing = name == "fastapi" and what in HEADERS
             if theirs[what] != expected and not is_missing:
                 raise BenchError(f"{what}: {name} answers {theirs[what]}, ours {expected}")
-    log(f"{', '.join(servers)} give the same answers")
+    log(f"{', '.join(servers)} give the same responses")
 
 
 def versions():

@@ -69,7 +69,7 @@ class Database:
 
     def __init__(self, folder, options=()):
         self.folder = folder
-        # The texts that our server sends, by kind of request (`workloads.record_statements`).
+        # The statements that our server sends, by kind of request (`workloads.record_statements`).
         self.statements = {}
         self.url = run([DEV, "database", "start", folder, *DATABASE_OPTIONS, *options]).strip()
         self.port = int((folder / "port").read_text())
@@ -120,7 +120,7 @@ class Database:
             time.sleep(0.05)
 
     def statements_of(self, act):
-        """The texts that PostgreSQL received by the extended protocol while `act` ran, in order."""
+        """The statements that PostgreSQL received by the extended protocol while `act` ran, in order."""
         log = self.folder / "log"
         self._log_statements("0")
         begin = log.stat().st_size

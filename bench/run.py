@@ -30,7 +30,7 @@ def parse_arguments():
         nargs="?",
         default="compare",
         choices=("compare", "small", "growth", "remote"),
-        help="compare: our server beside its peers; small: size, memory and start; growth: cost as tables, lists and "
+        help="compare: our server beside its contenders; small: size, memory and start; growth: cost as tables, lists and "
         "connections grow; remote: a database that is milliseconds away",
     )
     parser.add_argument("--quick", action="store_true", help="one short round, to try it out: the figures mean nothing")

@@ -1,4 +1,4 @@
-"""`./dev bench small`: size of the binary, memory under load and with idle connections, time to the first answer."""
+"""`./dev bench small`: size of the binary, memory under load and with idle connections, time to the first response."""
 
 import resource
 import socket
@@ -37,10 +37,10 @@ def memory_after_load(fixture, data, seconds):
 def _exchange(connection, head):
     """Sends a request without a body and reads the whole response; returns its status."""
     connection.sendall(head)
-    answer = b""
-    while b"\r\n\r\n" not in answer:
-        answer += _received(connection)
-    head, _, body = answer.partition(b"\r\n\r\n")
+    response = b""
+    while b"\r\n\r\n" not in response:
+        response += _received(connection)
+    head, _, body = response.partition(b"\r\n\r\n")
     length = next((line for line in head.lower().splitlines() if line.startswith(b"content-length:")), b":0")
     missing = int(length.partition(b":")[2]) - len(body)
     while missing > 0:
@@ -74,7 +74,7 @@ def memory_of_idle_connections(fixture):
         for _ in range(IDLE_CONNECTIONS):
             connections.append(_connected(server.port))
             if _exchange(connections[-1], b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n") != 200:
-                raise BenchError("one of many connections had another answer")
+                raise BenchError("one of many connections had another response")
         idle = memory_bytes(server.pid)
         for connection in (connections[0], connections[-1]):
             _exchange(connection, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")  # both are still open
@@ -85,7 +85,7 @@ def memory_of_idle_connections(fixture):
     return before, idle
 
 
-def first_answer_seconds(fixture, data):
+def first_response_seconds(fixture, data):
     """From the start of the process to the last byte of the first response that needs the database."""
     few = data.groups[20]
     bearer = fixture.token(few.first_user)
@@ -117,7 +117,7 @@ def small(seconds, results):
         after, highest = memory_after_load(fixture, data, seconds)
         before, idle = memory_of_idle_connections(fixture)
         wait_until_idle(log)
-        starts = sorted(first_answer_seconds(fixture, data) * 1_000 for _ in range(STARTS))
+        starts = sorted(first_response_seconds(fixture, data) * 1_000 for _ in range(STARTS))
     median, loaded = statistics.median(starts), f"RSS after every workload at {CONNECTIONS} connections"
     rows = [
         ("binary, stripped, as in the image", binary / MEGABYTE, BINARY_MEGABYTES, "MB", ""),
@@ -130,7 +130,7 @@ def small(seconds, results):
             f"{before / MEGABYTE:.1f} with none",
         ),
         (
-            f"start to first answer, median of {STARTS}",
+            f"start to first response, median of {STARTS}",
             median,
             START_MILLISECONDS,
             "ms",

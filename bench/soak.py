@@ -1,7 +1,7 @@
 """`./dev soak [MINUTES]`: whether the server grows under a mixed load: good clients beside bad tokens, aborted
 requests, slow readers, reconnects and lost database connections.
 
-Writes bench/results/soak.md and soak.svg. Fails if memory, descriptors or threads grow, or an answer is wrong.
+Writes bench/results/soak.md and soak.svg. Fails if memory, descriptors or threads grow, or a response is wrong.
 """
 
 import argparse
@@ -76,7 +76,7 @@ class Load:
             thread.join(2 * TIMEOUT_SECONDS)
 
     def keep(self, kind, number):
-        """Calls this again and again. A connection that the server closes is no failure; a wrong answer is."""
+        """Calls this again and again. A connection that the server closes is no failure; a wrong response is."""
         choices = random.Random(f"{kind.__name__} {number}")
         while not self.over.is_set():
             try:
@@ -164,7 +164,7 @@ class Load:
         self.pause(0.02)
 
     def aborted_requests(self, choices, number):
-        """A request that ends anywhere, or whose answer nobody reads; the connection is closed or reset."""
+        """A request that ends anywhere, or whose response nobody reads; the connection is closed or reset."""
         body = json.dumps({"title": TITLE, "description": "x" * choices.randint(0, 50_000)})
         request = (
             f"PUT /api/tasks/1 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {self.fixture.token(number)}\r\n"

@@ -141,9 +141,9 @@ PARAMETERS = {
 
 
 def record_statements(server, database, data, token_of):
-    """Asks our server for one request of each kind and records the SQL text that it sends, from PostgreSQL's log.
+    """Asks our server for one request of each kind and records the statement that it sends, from PostgreSQL's log.
 
-    The axum peer and pgbench run these texts, so that the bench holds no copy of the server's SQL.
+    The contender axum and pgbench run these statements, so that the bench holds no copy of the server's SQL.
     """
     group = data.groups[20]
     token = token_of(group.first_user)
@@ -157,10 +157,10 @@ def record_statements(server, database, data, token_of):
 
     logged = database.statements_of(send_all)
     database.remove_new_tasks(data.rows)
-    texts = [text for text in logged if re.search(r"\b(from|into|update) tasks\b", text)]
-    if len(texts) != len(PARAMETERS):
-        raise BenchError(f"{len(PARAMETERS)} requests sent {len(texts)} statements:\n" + "\n".join(logged))
-    for (kind, parameters), text in zip(PARAMETERS.items(), texts, strict=True):
+    statements = [text for text in logged if re.search(r"\b(from|into|update) tasks\b", text)]
+    if len(statements) != len(PARAMETERS):
+        raise BenchError(f"{len(PARAMETERS)} requests sent {len(statements)} statements:\n" + "\n".join(logged))
+    for (kind, parameters), text in zip(PARAMETERS.items(), statements, strict=True):
         if set(re.findall(r"\$\d", text)) != set(parameters):
             raise BenchError(f"the statement of {kind} has other parameters than {', '.join(parameters)}:\n{text}")
         database.statements[kind] = text

@@ -1,7 +1,8 @@
 //! Any input of clients and operators: nothing panics, and what is accepted is what another reading finds in it.
 //!
 //! `tests/fuzz` calls the `check_` functions with the input of libFuzzer (`./dev fuzz SECONDS`), the tests here with
-//! mutated seeds. `auth/fuzz_tests.rs` does the same for tokens and key sets, the engine's for heads and chunked bodies.
+//! mutated seeds. `auth/fuzz_tests.rs` does the same for tokens and key sets, the engine's for heads and chunked
+//! bodies.
 
 use serde_json::Value;
 

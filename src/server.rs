@@ -68,7 +68,7 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
     accept(&dispatcher, &server);
     match stopped.recv() {
         Ok(true) => info!("stopped"),
-        _ => warn!("stopped before every answer was sent"),
+        _ => warn!("stopped before every response was sent"),
     }
     Ok(())
 }
@@ -115,7 +115,7 @@ fn reject(rejection: &Rejection, cors: &cors::Policy) -> ResponseBox {
     let id = request_id::from_header_or_new(single_value(rejection.header_values(request_id::HEADER)));
     let (status, error_code) = (rejection.status_code().0, rejection.error_code());
     let _scope = request_log::enter_request(Arc::clone(&id));
-    info!(target: access_log::TARGET, status, error_code; "refused");
+    info!(target: access_log::TARGET, status, error_code; "rejected");
     let origin = cors.allowed_origin(single_value(rejection.header_values("Origin")).unwrap_or_default());
     let error = ApiError::Engine(status, error_code, rejection.reason());
     Response::from(error).with_common_headers(origin, &id).into_tiny_http().boxed()

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-const SECTION: &str = "\n## The way of GET /api/tasks/1\n";
+const SECTION: &str = "\n## The path of GET /api/tasks/1\n";
 /// The most hops of the list.
 const MAX_HOPS: usize = 15;
 

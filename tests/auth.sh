@@ -33,7 +33,7 @@ check 'a user id with quotes, backslash and emoji is accepted unchanged' '201 O'
 accepted 'a header without typ is accepted if there is a sub' ada "$untyped" \
     "{\"sub\":\"ada\",\"email\":\"ada@example.com\",\"exp\":$later}"
 accepted 'typ is case-insensitive' ada '{"alg":"HS256","typ":"jwt"}' "{\"sub\":\"ada\",\"exp\":$later}"
-accepted 'an unknown header member is ignored' ada '{"alg":"HS256","typ":"JWT","kid":"1"}' \
+accepted 'an unknown header parameter is ignored' ada '{"alg":"HS256","typ":"JWT","kid":"1"}' \
     "{\"sub\":\"ada\",\"exp\":$later}"
 accepted 'without sub the user is userId' bob "$typed" \
     "{\"userId\":\"bob\",\"email\":\"bob@example.com\",\"iat\":$now,\"nbf\":$now,\"exp\":$later}"

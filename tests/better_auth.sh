@@ -44,7 +44,7 @@ check 'the token in set-auth-jwt is accepted' "201 $ada" "$(verdict "$token")"
 bob=$(sign_up bob)
 check 'another account is another user' "201 $bob" "$(verdict "$(plugin_token bob)")"
 request GET /api/tasks --header "Authorization: Bearer $(plugin_token bob)"
-check 'the other user sees only their own tasks' "200 [\"$bob\"]" "$(answer 'map(.user_id) | unique')"
+check 'the other user sees only their own tasks' "200 [\"$bob\"]" "$(response 'map(.user_id) | unique')"
 token=$(cat "$work/token.EdDSA")
 case $token in
     *A) changed=${token%?}Q ;;

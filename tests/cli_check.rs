@@ -1,4 +1,4 @@
-//! What `--check` tells an operator of a database: each thing that would hinder the service, with a remedy.
+//! What `--check` tells an operator of a database: each thing that would hinder the service, with a hint.
 
 mod support;
 

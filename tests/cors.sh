@@ -1,4 +1,4 @@
-# User story: my frontend has another origin; its pages can read every answer, and pages of other origins none.
+# User story: my frontend has another origin; its pages can read every response, and pages of other origins none.
 # shellcheck shell=sh source=tests/lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -8,7 +8,7 @@ start_server
 page=http://localhost:3000
 exposed='WWW-Authenticate, Location, ETag, Retry-After, X-Total-Count, X-Request-Id, Server-Timing'
 
-# cors_headers: the CORS headers of the last answer, and Vary
+# cors_headers: the CORS headers of the last response, and Vary
 cors_headers() {
     printf '%s|%s|%s|%s\n' "$(header Access-Control-Allow-Origin)" "$(header Access-Control-Allow-Credentials)" \
         "$(header Access-Control-Expose-Headers)" "$(header Vary)"
@@ -16,7 +16,7 @@ cors_headers() {
 readable="$page|true|$exposed|Origin"
 unreadable='|||Origin'
 
-# --- Every answer is readable, whatever its status ---
+# --- Every response is readable, whatever its status ---
 
 # can_be_read STATUS METHOD PATH [CURL_OPTION…]
 can_be_read() {
@@ -68,7 +68,7 @@ check 'a 401 for an expired token can be read by the page' "401 TOKEN_EXPIRED $r
 
 # --- Origins ---
 
-# origin_is allowed|refused ORIGIN: for answers and preflights
+# origin_is allowed|refused ORIGIN: for responses and preflights
 origin_is() {
     allowed=$2
     [ "$1" = allowed ] || allowed=
@@ -88,9 +88,9 @@ for origin in null https://localhost:3000 http://localhost http://localhost:3001
     origin_is refused "$origin"
 done
 as ada GET /api/tasks
-check 'an answer without Origin has Vary and no CORS headers' "200 $unreadable" "$status $(cors_headers)"
+check 'a response without Origin has Vary and no CORS headers' "200 $unreadable" "$status $(cors_headers)"
 as ada GET /api/tasks --header 'Origin: http://evil.example'
-check 'an answer to a refused origin has Vary and no CORS headers' "200 $unreadable" "$status $(cors_headers)"
+check 'a response to a refused origin has Vary and no CORS headers' "200 $unreadable" "$status $(cors_headers)"
 request GET /api/tasks --header 'Origin: http://evil.example'
 check 'a 401 to a refused origin has Vary and no CORS headers' "401 $unreadable" "$status $(cors_headers)"
 

@@ -1,8 +1,9 @@
 //! No acknowledged write is lost and none is done twice while server and database are killed again and again under
 //! load.
 //!
-//! Each client keeps, for each of its tasks, the set of states that the task can be in: one after an answer, more after
-//! a request without an answer, which may have been done. Every answer, and in the end the table, must agree with them.
+//! Each client keeps, for each of its tasks, the set of states that the task can be in: one after a response, more
+//! after a request without a response, which may have been done. Every response, and in the end the table, must agree
+//! with them.
 
 mod support;
 
@@ -28,7 +29,7 @@ type State = Option<(String, bool)>;
 #[derive(Default)]
 struct Knowledge {
     tasks: BTreeMap<i64, BTreeSet<State>>,
-    /// Titles of tasks whose creation got no answer.
+    /// Titles of tasks whose creation got no response.
     perhaps: BTreeSet<String>,
     acknowledged: usize,
     unanswered: usize,
@@ -40,12 +41,12 @@ fn writes_when_server_and_database_are_killed_are_neither_lost_nor_done_twice() 
     let mut server = Server::start_with(&cluster.url(), &[POOL]);
     let port = AtomicU16::new(server.port);
     let over = AtomicBool::new(false);
-    let answers = AtomicUsize::new(0);
+    let responses = AtomicUsize::new(0);
     let knowledge: Vec<Knowledge> = thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|number| {
-                let (port, over, answers) = (&port, &over, &answers);
-                scope.spawn(move || keep_writing(&format!("user-{number}"), port, over, answers))
+                let (port, over, responses) = (&port, &over, &responses);
+                scope.spawn(move || keep_writing(&format!("user-{number}"), port, over, responses))
             })
             .collect();
         let end = SetOnDrop(&over); // also when what follows panics
@@ -66,8 +67,8 @@ fn writes_when_server_and_database_are_killed_are_neither_lost_nor_done_twice() 
                     cluster.resume();
                 }
             }
-            let before = answers.load(Ordering::SeqCst);
-            wait_until("writes to go on", || answers.load(Ordering::SeqCst) > before + CLIENTS * 5);
+            let before = responses.load(Ordering::SeqCst);
+            wait_until("writes to go on", || responses.load(Ordering::SeqCst) > before + CLIENTS * 5);
         }
         drop(end);
         clients.into_iter().map(|client| client.join().unwrap()).collect()
@@ -110,7 +111,7 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-fn keep_writing(user: &str, port: &AtomicU16, over: &AtomicBool, answers: &AtomicUsize) -> Knowledge {
+fn keep_writing(user: &str, port: &AtomicU16, over: &AtomicBool, responses: &AtomicUsize) -> Knowledge {
     let mut known = Knowledge::default();
     let mut random = Random::from_env();
     let token = token(user);
@@ -120,23 +121,23 @@ fn keep_writing(user: &str, port: &AtomicU16, over: &AtomicBool, answers: &Atomi
         }
         let send = |method: &str, target: &str, body: &Value| {
             let body = body.to_string();
-            let answer = try_request_on(port.load(Ordering::SeqCst), method, target, Some(&token), Some(&body)).ok();
-            match &answer {
-                Some(answer) if answer.status < 500 => answers.fetch_add(1, Ordering::SeqCst),
+            let response = try_request_on(port.load(Ordering::SeqCst), method, target, Some(&token), Some(&body)).ok();
+            match &response {
+                Some(response) if response.status < 500 => responses.fetch_add(1, Ordering::SeqCst),
                 _ => {
                     thread::sleep(Duration::from_millis(5));
                     0
                 }
             };
-            answer.filter(|answer| answer.status < 500)
+            response.filter(|response| response.status < 500)
         };
         let title = format!("{user}, {number}");
         let ids: Vec<i64> = known.tasks.keys().copied().collect();
         if ids.len() < 3 || random.below(4) == 0 {
             match send("POST", "/api/tasks", &json!({ "title": title })) {
-                Some(answer) => {
-                    assert_eq!(answer.status, 201, "{answer:?}");
-                    let id = answer.json()["id"].as_i64().unwrap();
+                Some(response) => {
+                    assert_eq!(response.status, 201, "{response:?}");
+                    let id = response.json()["id"].as_i64().unwrap();
                     assert!(known.tasks.insert(id, BTreeSet::from([Some((title, false))])).is_none());
                     known.acknowledged += 1;
                 }
@@ -153,7 +154,7 @@ fn keep_writing(user: &str, port: &AtomicU16, over: &AtomicBool, answers: &Atomi
         let change = |change: &dyn Fn(&(String, bool)) -> State| -> BTreeSet<State> {
             before.iter().map(|state| state.as_ref().and_then(change)).collect()
         };
-        let (after, answer) = match random.below(3) {
+        let (after, response) = match random.below(3) {
             0 => (
                 change(&|(_, completed)| Some((title.clone(), *completed))),
                 send("PUT", &path, &json!({ "title": title })),
@@ -164,18 +165,18 @@ fn keep_writing(user: &str, port: &AtomicU16, over: &AtomicBool, answers: &Atomi
             ),
             _ => (change(&|_| None), send("DELETE", &path, &json!({}))),
         };
-        let states = match answer {
+        let states = match response {
             None => {
                 known.unanswered += 1;
                 before | &after
             }
-            Some(answer) => {
+            Some(response) => {
                 known.acknowledged += 1;
-                let told: State = (answer.status == 200).then(|| {
-                    let task = answer.json();
+                let told: State = (response.status == 200).then(|| {
+                    let task = response.json();
                     (task["title"].as_str().unwrap().to_owned(), task["completed"].as_bool().unwrap())
                 });
-                if answer.status == 404 {
+                if response.status == 404 {
                     assert!(before.contains(&None), "task {id} of {user} was lost; it can only be one of {before:?}");
                 }
                 assert!(after.contains(&told), "task {id} of {user} is told to be {told:?}, not one of {after:?}");

@@ -24,7 +24,7 @@ unavailable() {
         127.0.0.1 postgres connect refused shut sql
 }
 
-# lives WHAT: answers that need no database are given
+# lives WHAT: responses that need no database are given
 lives() {
     request GET /health
     check "$1: /health is 200" 200 "$status"
@@ -108,7 +108,7 @@ for mode in fast immediate; do
     start_database
     recovers "started after it was stopped ($mode)"
     as ada GET "/api/tasks/$id"
-    check "started after it was stopped ($mode): the task is kept" '200 kept' "$(answer .title)"
+    check "started after it was stopped ($mode): the task is kept" '200 kept' "$(response .title)"
 done
 
 # --- Connections are closed, the database runs ---

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use support::locks::{lock_tasks, wait_until_blocked};
 use support::proxy::{self, Proxy, Way};
-use support::{Answer, Cluster, Server, token, wait_for, wait_until};
+use support::{Cluster, Response, Server, token, wait_for, wait_until};
 
 /// How soon after the database's return the first request must succeed.
 const RECOVERY: Duration = Duration::from_secs(1);
@@ -24,11 +24,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// What is instant, on a noisy machine.
 const INSTANT: Duration = Duration::from_millis(500);
 
-fn list(server: &Server) -> Answer {
+fn list(server: &Server) -> Response {
     server.request("GET", "/api/tasks", Some(&token("ada")), None)
 }
 
-fn create(server: &Server, title: &str) -> Answer {
+fn create(server: &Server, title: &str) -> Response {
     let body = format!(r#"{{"title":"{title}"}}"#);
     server.request("POST", "/api/tasks", Some(&token("ada")), Some(&body))
 }
@@ -46,9 +46,9 @@ fn all_unavailable(server: &Server, requests: usize) -> Duration {
     thread::scope(|scope| {
         for _ in 0..requests {
             scope.spawn(|| {
-                let answer = list(server);
-                assert_eq!(answer.status, 503, "{answer:?}");
-                assert_eq!(answer.header("retry-after"), Some("1"));
+                let response = list(server);
+                assert_eq!(response.status, 503, "{response:?}");
+                assert_eq!(response.header("retry-after"), Some("1"));
             });
         }
     });
@@ -62,7 +62,7 @@ fn requests_when_the_network_is_cut_silently_are_answered_in_time_and_recover() 
     let log = cluster.server_log();
     let settings = [("RUST_LOG", "info"), ("DB_STATEMENT_TIMEOUT_MS", "1000"), ("DB_CHECKOUT_TIMEOUT_MS", "3000")];
     let server = Server::start_telling(log.create(), &proxy.url(), &settings);
-    // Waiting for a worker, for a connection, for an answer.
+    // Waiting for a worker, for a connection, for a response.
     let deadline = Duration::from_secs(5 + 3 + 2);
     // When the cut ends, an attempt to connect is well on its way, or has just begun, or has just failed.
     let cuts = [6_000, 7_300, 9_100].map(Duration::from_millis);
@@ -105,7 +105,7 @@ fn requests_when_the_network_is_cut_silently_are_answered_in_time_and_recover() 
     println!("{log}");
     let count = |text: &str| log.lines().filter(|line| line.contains(text)).count();
     assert_eq!(count("WARN") + count("ERROR"), cuts.len() + 1, "one line for each time that it went");
-    // What is noticed first: a statement without an answer, or an attempt to connect.
+    // What is noticed first: a statement without a response, or an attempt to connect.
     assert_eq!(count("the database does not answer: ") + count("the database is unreachable: "), cuts.len() + 1);
     assert_eq!(count("connected to the database"), 1);
 }
@@ -116,11 +116,11 @@ fn requests_when_the_database_wakes_slowly_wait_for_it() {
     let cluster = Cluster::start();
     let proxy = Proxy::start(Way::Slowly(cluster.port, Duration::from_secs(3)));
     let server = Server::start(&proxy.url());
-    let answers: Vec<Answer> = thread::scope(|scope| {
+    let responses: Vec<Response> = thread::scope(|scope| {
         let asking: Vec<_> = (0..16).map(|_| scope.spawn(|| list(&server))).collect();
-        asking.into_iter().map(|answer| answer.join().unwrap()).collect()
+        asking.into_iter().map(|response| response.join().unwrap()).collect()
     });
-    assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
+    assert!(responses.iter().all(|response| response.status == 200), "{responses:?}");
     println!("{} connections for 16 requests", proxy.arrived());
 }
 
@@ -132,8 +132,8 @@ fn requests_when_the_database_refuses_for_a_second_wait_for_it() {
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
-                let answer = list(&server);
-                assert_eq!(answer.status, 200, "{answer:?}");
+                let response = list(&server);
+                assert_eq!(response.status, 200, "{response:?}");
             });
         }
         thread::sleep(Duration::from_secs(1));
@@ -169,10 +169,11 @@ fn connection_when_its_primary_becomes_read_only_is_closed() {
     }
     proxy.lead(Way::To(second.port));
     let created = wait_for("a write on the new primary", || {
-        let answer = create(&server, "butter");
-        assert!([201, 503].contains(&answer.status), "{answer:?}");
+        let response = create(&server, "butter");
+        assert!([201, 503].contains(&response.status), "{response:?}");
         // The first writes may succeed on the former primary, before it has read its settings.
-        (list(&server).json()[0]["title"] == "butter" && list(&server).json()[1]["title"] == "bread").then_some(answer)
+        (list(&server).json()[0]["title"] == "butter" && list(&server).json()[1]["title"] == "bread")
+            .then_some(response)
     });
     assert_eq!(created.status, 201);
 }
@@ -187,7 +188,7 @@ fn connect_when_the_first_host_is_silent_tries_the_next_in_time() {
     assert_eq!(list(&server).status, 200);
 }
 
-/// With this parameter the database is asked at login whether it takes writes. That answer must not be taken for the
+/// With this parameter the database is asked at login whether it takes writes. That response must not be taken for the
 /// response to a statement.
 #[test]
 fn responses_when_the_network_sends_single_bytes_are_matched_to_their_requests() {
@@ -278,9 +279,9 @@ fn requests_when_the_table_is_altered_succeed() {
          alter table copy rename to tasks",
     ] {
         cluster.client().batch_execute(change).unwrap();
-        let answer = list(&server);
-        assert_eq!((answer.status, &answer.json()[0]["title"]), (200, &"milk".into()), "{change}: {answer:?}");
-        let id = answer.json()[0]["id"].to_string();
+        let response = list(&server);
+        assert_eq!((response.status, &response.json()[0]["title"]), (200, &"milk".into()), "{change}: {response:?}");
+        let id = response.json()[0]["id"].to_string();
         let toggled = server.request("PATCH", &format!("/api/tasks/{id}/complete"), Some(&token("ada")), None);
         assert_eq!(toggled.status, 200, "{change}: {toggled:?}");
     }
@@ -306,11 +307,11 @@ fn prepared_statements_when_the_table_is_altered_are_renewed_on_all_connections(
                 wait_until_blocked(&mut watcher, "each on a connection of its own", sent.len() as i64);
             }
             lock.rollback().unwrap();
-            sent.into_iter().for_each(|stream| assert_eq!(Answer::read(stream).status, 200));
+            sent.into_iter().for_each(|stream| assert_eq!(Response::read(stream).status, 200));
             owner.batch_execute(&format!("alter table tasks alter title type {kind}")).unwrap();
             for (target, user) in targets(tail) {
-                let answer = server.request(method, &target, Some(&token(user)), None);
-                assert_eq!(answer.status, 200, "{method} {kind}: {answer:?}");
+                let response = server.request(method, &target, Some(&token(user)), None);
+                assert_eq!(response.status, 200, "{method} {kind}: {response:?}");
             }
         }
     }

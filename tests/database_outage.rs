@@ -6,29 +6,29 @@ mod support;
 use std::time::{Duration, Instant};
 
 use support::locks::{lock_tasks, wait_until_blocked};
-use support::{Answer, Cluster, Server, signal, token, wait_until};
+use support::{Cluster, Response, Server, signal, token, wait_until};
 
-/// The longest that a request may take: a statement's deadline (6 s), and tolerance for a noisy machine.
+/// The longest that a request may take: a statement's timeout (6 s), and tolerance for a noisy machine.
 const LONGEST: Duration = Duration::from_secs(8);
 /// How soon after the database's return the first request must succeed.
 const RECOVERY: Duration = Duration::from_secs(1);
 /// What is instant, on a noisy machine.
 const INSTANT: Duration = Duration::from_millis(500);
 
-fn timed(work: impl FnOnce() -> Answer) -> (Answer, Duration) {
+fn timed(work: impl FnOnce() -> Response) -> (Response, Duration) {
     let begun = Instant::now();
-    let answer = work();
-    (answer, begun.elapsed())
+    let response = work();
+    (response, begun.elapsed())
 }
 
-fn list(server: &Server) -> Answer {
+fn list(server: &Server) -> Response {
     server.request("GET", "/api/tasks", Some(&token("ada")), None)
 }
 
-fn assert_unavailable(answer: &Answer) {
-    assert_eq!(answer.status, 503, "{answer:?}");
-    assert_eq!(answer.json()["error_code"], "SERVICE_UNAVAILABLE");
-    assert_eq!(answer.header("retry-after"), Some("1"));
+fn assert_unavailable(response: &Response) {
+    assert_eq!(response.status, 503, "{response:?}");
+    assert_eq!(response.json()["error_code"], "SERVICE_UNAVAILABLE");
+    assert_eq!(response.header("retry-after"), Some("1"));
 }
 
 fn assert_alive(server: &Server) {
@@ -53,8 +53,8 @@ fn server_when_the_database_is_down_at_the_start_recovers() {
     assert_alive(&server);
     assert_unavailable(&server.request("GET", "/ready", None, None));
     for _ in 0..20 {
-        let (answer, took) = timed(|| list(&server));
-        assert_unavailable(&answer);
+        let (response, took) = timed(|| list(&server));
+        assert_unavailable(&response);
         assert!(took < LONGEST, "took {took:?}");
     }
     cluster.resume();
@@ -68,8 +68,8 @@ fn server_when_the_database_restarts_recovers_within_a_second() {
     assert_eq!(list(&server).status, 200);
     cluster.stop();
     for _ in 0..20 {
-        let (answer, took) = timed(|| list(&server));
-        assert_unavailable(&answer);
+        let (response, took) = timed(|| list(&server));
+        assert_unavailable(&response);
         assert!(took < LONGEST, "took {took:?}");
         assert_alive(&server);
     }
@@ -98,8 +98,8 @@ fn requests_when_the_database_is_stopped_by_sigstop_are_answered_in_time() {
     std::thread::scope(|scope| {
         for _ in 0..20 {
             scope.spawn(|| {
-                let (answer, took) = timed(|| list(&server));
-                assert_unavailable(&answer);
+                let (response, took) = timed(|| list(&server));
+                assert_unavailable(&response);
                 assert!(took < LONGEST, "took {took:?}");
             });
         }
@@ -123,7 +123,7 @@ fn request_in_flight_when_sigterm_comes_is_answered() {
     wait_until_blocked(&mut cluster.client(), "a statement that waits", 1);
     signal(server.id(), "TERM");
     transaction.rollback().unwrap();
-    assert_eq!(Answer::read(under_way).status, 200);
+    assert_eq!(Response::read(under_way).status, 200);
     assert_eq!(server.wait(), Some(0));
 }
 
@@ -140,8 +140,8 @@ fn server_when_the_table_cannot_be_served_says_why_and_recovers() {
     log.wait_until("the cause", |log| log.contains(why) && log.contains("`completed` is text, not boolean"));
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_secs(3) {
-        let (answer, took) = timed(|| list(&server));
-        assert_unavailable(&answer);
+        let (response, took) = timed(|| list(&server));
+        assert_unavailable(&response);
         assert!(took < LONGEST, "took {took:?}");
         assert_unavailable(&server.request("GET", "/ready", None, None));
         assert_alive(&server);

@@ -16,7 +16,7 @@ use todo_backend::db::url::{DatabaseUrl, HostConfig};
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 /// What `psql` takes where the URL says nothing.
 const DEFAULT_USER: &str = "default-user";
 const DEFAULT_PASSWORD: &str = "default-password";
@@ -46,7 +46,7 @@ fn read_message(stream: &mut TcpStream, has_type: bool) -> Option<Vec<u8>> {
 
 /// Lets one client log in that speaks without TLS; what it says, as far as it comes.
 fn serve(stream: &mut TcpStream) -> Seen {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(MAX_WAIT)).unwrap();
     let mut seen = Seen::default();
     let Some(mut startup) = read_message(stream, false) else { return seen };
     if startup == 80_877_103_u32.to_be_bytes() {
@@ -281,7 +281,7 @@ fn query(url: &str, sql: &str) -> Result<String, String> {
     runtime.block_on(async {
         let mut failures = Vec::new();
         for HostConfig { config, address } in url.hosts() {
-            match tokio::time::timeout(PATIENCE, config.connect(url.tls().connector())).await.unwrap() {
+            match tokio::time::timeout(MAX_WAIT, config.connect(url.tls().connector())).await.unwrap() {
                 Ok((client, connection)) => {
                     let connection = tokio::spawn(connection);
                     let value = client.query_one(sql, &[]).await.unwrap().get(0);
@@ -376,7 +376,7 @@ fn direct_tls_begins_with_a_client_hello_that_names_the_protocol() {
     let port = listener.local_addr().unwrap().port();
     let server = thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(MAX_WAIT)).unwrap();
         let mut hello = [0; 4096];
         let length = stream.read(&mut hello).unwrap();
         hello[..length].to_vec()

@@ -23,7 +23,7 @@ error() {
     as ada "$@"
     check "$1 $2: status and code" "$expected" "$(refusal)"
     check "$1 $2: the body has the form of every error" true "$(json "$form")"
-    check "$1 $2: the headers are those of every answer" 'application/json|no-store|nosniff|Origin' \
+    check "$1 $2: the headers are those of every response" 'application/json|no-store|nosniff|Origin' \
         "$(header Content-Type)|$(header Cache-Control)|$(header X-Content-Type-Options)|$(header Vary)"
 }
 
@@ -44,8 +44,8 @@ error 422 VALIDATION_ERROR GET '/api/tasks?limit=x&offset=y'
 error 422 VALIDATION_ERROR GET /api/tasks/abc
 for header in 'X: y' 'Authorization: Bearer x' "Authorization: Bearer $("$dev" token ada -60)"; do
     request GET /api/tasks --header "$header"
-    check 'a 401 has the form of every error' '401 true' "$(answer "$form")"
-    check 'a 401 has the headers of every answer' 'application/json|no-store|nosniff|Origin' \
+    check 'a 401 has the form of every error' '401 true' "$(response "$form")"
+    check 'a 401 has the headers of every response' 'application/json|no-store|nosniff|Origin' \
         "$(header Content-Type)|$(header Cache-Control)|$(header X-Content-Type-Options)|$(header Vary)"
 done
 
@@ -82,7 +82,7 @@ END
 as ada HEAD "/api/tasks/$id/complete"
 check 'HEAD of a path without GET is a 405' '405 PATCH' "$status $(header Allow)"
 as ada GET "/api/tasks/$id"
-check 'the refused methods changed nothing' '200 milk false' "$(answer '.title + " " + (.completed | tostring)')"
+check 'the refused methods changed nothing' '200 milk false' "$(response '.title + " " + (.completed | tostring)')"
 
 # --- 404 ---
 
@@ -113,4 +113,4 @@ done
 check_logged 'the log has the cause' 'title'
 sql 'alter table tasks rename column heading to title'
 as ada GET "/api/tasks/$id"
-check 'after the table is repaired, GET works again' '200 milk' "$(answer .title)"
+check 'after the table is repaired, GET works again' '200 milk' "$(response .title)"

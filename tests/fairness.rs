@@ -13,7 +13,7 @@ use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use support::locks::{blocked_statements, lock_tasks, wait_until_blocked};
-use support::{Answer, Cluster, Server, raise_descriptor_limit, token, wait_until};
+use support::{Cluster, Response, Server, raise_descriptor_limit, token, wait_until};
 
 /// As many as the server has by default.
 const WORKERS: i64 = 8;
@@ -30,7 +30,7 @@ fn alone() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner) // another test failed
 }
 
-/// Sends so many requests that cannot end while the row is locked, and leaves their answers for later.
+/// Sends so many requests that cannot end while the row is locked, and leaves their responses for later.
 fn send_toggles(server: &Server, user: &str, id: i64, count: usize) -> Vec<TcpStream> {
     let token = token(user);
     (0..count).map(|_| server.send("PATCH", &format!("/api/tasks/{id}/complete"), &token)).collect()
@@ -61,21 +61,22 @@ fn user_when_another_ones_requests_hang_is_served() {
     let first = send_toggles(&server, "ada", id, HALF as usize);
     wait_until_blocked(&mut watcher, "half of the workers", HALF);
     let more = send_toggles(&server, "ada", id, MAX_QUEUED_PER_USER + excess);
-    let answers: Vec<_> = first.into_iter().chain(more).map(|stream| thread::spawn(|| Answer::read(stream))).collect();
+    let responses: Vec<_> =
+        first.into_iter().chain(more).map(|stream| thread::spawn(|| Response::read(stream))).collect();
     wait_until("the refusal of what is too much", || {
-        answers.iter().filter(|answer| answer.is_finished()).count() == excess
+        responses.iter().filter(|response| response.is_finished()).count() == excess
     });
     let slowest = slowest_list(&server, "bob");
     assert_eq!(blocked_statements(&mut watcher), HALF);
-    println!("beside {} requests of another that hang, the slowest list took {slowest:?}", answers.len());
+    println!("beside {} requests of another that hang, the slowest list took {slowest:?}", responses.len());
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
     lock.rollback().unwrap();
     let (mut shed, mut done) = (0, 0);
-    for answer in answers {
-        match answer.join().unwrap() {
-            Answer { status: 200, .. } => done += 1,
-            answer => {
-                assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{answer:?}");
+    for response in responses {
+        match response.join().unwrap() {
+            Response { status: 200, .. } => done += 1,
+            response => {
+                assert_eq!((response.status, response.header("retry-after")), (503, Some("1")), "{response:?}");
                 shed += 1;
             }
         }
@@ -93,8 +94,8 @@ fn setting(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |value| value.parse().unwrap())
 }
 
-/// Whether the answer has begun to come before it is over.
-fn await_answer(stream: &TcpStream, is_over: &AtomicBool) -> bool {
+/// Whether the response has begun to come before it is over.
+fn await_response(stream: &TcpStream, is_over: &AtomicBool) -> bool {
     stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     while stream.peek(&mut [0]).is_err() {
         if is_over.load(Ordering::SeqCst) {
@@ -128,14 +129,14 @@ fn keep_searching(
         if !std::mem::replace(&mut is_ready, true) {
             ready.fetch_add(1, Ordering::SeqCst);
         }
-        let Some(stream) = waiting.pop_front().filter(|stream| await_answer(stream, is_over)) else { break };
-        match Answer::read(stream) {
-            Answer { status: 200, .. } => {
+        let Some(stream) = waiting.pop_front().filter(|stream| await_response(stream, is_over)) else { break };
+        match Response::read(stream) {
+            Response { status: 200, .. } => {
                 answered += 1;
                 waiting.push_back(send());
             }
-            answer => {
-                assert_eq!(answer.status, 503, "{answer:?}");
+            response => {
+                assert_eq!(response.status, 503, "{response:?}");
                 refused += 1;
             }
         }
@@ -160,8 +161,8 @@ impl Bystander<'_> {
             1 => ("GET", &*self.task, None),
             _ => ("PUT", &*self.task, Some(r#"{"title":"changed"}"#)),
         };
-        let answer = server.request(method, target, Some(&self.token), body);
-        assert_eq!(answer.status, 200, "{method} {target}: {answer:?}");
+        let response = server.request(method, target, Some(&self.token), body);
+        assert_eq!(response.status, 200, "{method} {target}: {response:?}");
         begun.elapsed()
     }
 
@@ -238,7 +239,7 @@ fn user_when_anothers_pages_and_requests_hang_finds_a_connection() {
     let lists: Vec<_> = (0..LISTS).map(|_| server.send("GET", "/api/tasks", &ada)).collect();
     wait_until("the beginning of each list", || lists.iter().all(|list| list.peek(&mut [0]).unwrap() == 1));
     let lock = lock_tasks(&mut locker);
-    let reading: Vec<_> = lists.into_iter().map(|list| thread::spawn(|| Answer::try_read(list))).collect();
+    let reading: Vec<_> = lists.into_iter().map(|list| thread::spawn(|| Response::try_read(list))).collect();
     wait_until_blocked(&mut watcher, "all the pages at once", PAGES);
     // Her requests take as many workers as one user's may.
     let more: Vec<_> = (0..LISTS).map(|_| server.send("GET", "/api/tasks?limit=1", &ada)).collect();
@@ -247,8 +248,8 @@ fn user_when_anothers_pages_and_requests_hang_finds_a_connection() {
     let another = server.send("GET", "/api/tasks", &bob);
     wait_until_blocked(&mut watcher, "another's list", PAGES + HALF + 1);
     lock.rollback().unwrap();
-    for answer in more.into_iter().chain([another]) {
-        assert_eq!(Answer::read(answer).status, 200);
+    for response in more.into_iter().chain([another]) {
+        assert_eq!(Response::read(response).status, 200);
     }
     for list in reading {
         let whole = list.join().unwrap().unwrap();
@@ -268,12 +269,12 @@ fn request_when_queued_for_too_long_is_answered_503() {
     lock.query("select from tasks for update", &[]).unwrap();
     let begun = Instant::now();
     for stream in send_toggles(&server, "ada", id, 50) {
-        assert_eq!(Answer::read(stream).status, 503);
+        assert_eq!(Response::read(stream).status, 503);
     }
     // One or two are blocked for 3 s each, one after the other; by then the others have been queued for 5 s.
     assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
     lock.rollback().unwrap();
-    assert_eq!(Answer::read(send_toggles(&server, "ada", id, 1).remove(0)).status, 200);
+    assert_eq!(Response::read(send_toggles(&server, "ada", id, 1).remove(0)).status, 200);
 }
 
 #[test]
@@ -308,7 +309,7 @@ fn search_when_its_text_is_repetitive_is_cheap() {
         (format!("{0}b{0}", &many[2_000..]), "0"),
         (many.clone(), "300"),
     ] {
-        let answer = list(&format!("search={text}&limit=1"));
-        assert_eq!((answer.status, answer.header("x-total-count")), (200, Some(found)), "{answer:?}");
+        let response = list(&format!("search={text}&limit=1"));
+        assert_eq!((response.status, response.header("x-total-count")), (200, Some(found)), "{response:?}");
     }
 }

@@ -84,7 +84,7 @@ server=$!
 check_that 'it starts with the two variables that are required, and reaches its database by name' \
     wait_until 10 server_answers
 send ada POST /api/tasks '{"title":"in a box"}'
-check 'it serves' '201 in a box' "$(answer .title)"
+check 'it serves' '201 in a box' "$(response .title)"
 check_that 'the health check passes' is_healthy
 check 'nothing was written' "$(cat "$work/before")" "$(find "$image" | sort)"
 stop_server TERM

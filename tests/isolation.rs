@@ -9,18 +9,18 @@ use std::thread;
 
 use serde_json::{Value, json};
 use support::random::Random;
-use support::{Answer, Cluster, Server, token};
+use support::{Cluster, Response, Server, token};
 
 /// Requests of each user.
 const REQUESTS: usize = 400;
 /// None of these is part of another.
 const USERS: [&str; 6] = ["ada", "eve", "bob", "mia", "tom", "zoe"];
 
-/// An answer without what differs from request to request. What a user is told of another's task must equal, to the
+/// A response without what differs from request to request. What a user is told of another's task must equal, to the
 /// byte, what is told of a task that does not exist.
-fn normal(mut answer: Answer) -> Answer {
-    answer.headers.retain(|(name, _)| !["date", "x-request-id", "server-timing"].contains(&name.as_str()));
-    answer
+fn normal(mut response: Response) -> Response {
+    response.headers.retain(|(name, _)| !["date", "x-request-id", "server-timing"].contains(&name.as_str()));
+    response
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn user_when_asking_for_anothers_tasks_learns_and_changes_nothing() {
     assert!(foreign > requests / 10, "only {foreign} requests tried another's task");
 }
 
-/// Sends random requests of this user and compares each answer with a model. `ids` are those of all users' tasks. How
+/// Sends random requests of this user and compares each response with a model. `ids` are those of all users' tasks. How
 /// many requests were for a task that is not this user's.
 fn drive_user(server: &Server, user: &str, ids: &Mutex<Vec<i64>>, mut random: Random) -> usize {
     let token = token(user);
@@ -87,23 +87,23 @@ fn drive_user(server: &Server, user: &str, ids: &Mutex<Vec<i64>>, mut random: Ra
             5 => ("PATCH", format!("{path}/complete"), Some(r#"{"completed":true}"#.to_owned())),
             _ => ("DELETE", path, None),
         };
-        let answer = send(method, &target, body.as_deref());
+        let response = send(method, &target, body.as_deref());
         match model.get_mut(&id) {
             None => {
                 foreign += 1;
                 let absent = target.replacen(&id.to_string(), "2147483647", 1);
                 let nobody = send(method, &absent, body.as_deref());
-                assert_eq!(answer.status, 404, "{method} {target}: {answer:?}");
-                assert_eq!(normal(answer), normal(nobody), "{method} {target} can be told from an absent task");
+                assert_eq!(response.status, 404, "{method} {target}: {response:?}");
+                assert_eq!(normal(response), normal(nobody), "{method} {target} can be told from an absent task");
             }
             Some(task) => {
                 expect(task, method, body.as_deref());
                 if method == "DELETE" {
-                    assert_eq!((answer.status, answer.body.as_str()), (204, ""));
+                    assert_eq!((response.status, response.body.as_str()), (204, ""));
                     model.remove(&id);
                 } else {
-                    assert_eq!(answer.status, 200, "{method} {target}: {answer:?}");
-                    assert_task(&answer.json(), user, id, task);
+                    assert_eq!(response.status, 200, "{method} {target}: {response:?}");
+                    assert_task(&response.json(), user, id, task);
                 }
             }
         }
@@ -122,9 +122,9 @@ fn expect(task: &mut (String, bool), method: &str, body: Option<&str>) {
     }
 }
 
-fn check_list(answer: &Answer, user: &str, tasks: &BTreeMap<i64, (String, bool)>) {
-    assert_eq!(answer.status, 200);
-    let list = answer.json();
+fn check_list(response: &Response, user: &str, tasks: &BTreeMap<i64, (String, bool)>) {
+    assert_eq!(response.status, 200);
+    let list = response.json();
     let list = list.as_array().unwrap();
     assert_eq!(list.len(), tasks.len(), "{user} sees too much or too little");
     // Newest first: ids were given in the order of creation.

@@ -14,38 +14,38 @@ use serde_json::json;
 use support::locks::{lock_tasks, wait_until_blocked};
 use support::proxy::listen;
 use support::signer::{ALGORITHMS, Signer};
-use support::{Answer, Cluster, SECRET, Server};
+use support::{Cluster, Response, SECRET, Server};
 
 /// The longest that a request may wait for a key set, with tolerance for a busy machine.
 const LONGEST: Duration = Duration::from_secs(8);
 
-/// An issuer's web server. Responds with these bytes after `delay`, or, without any, keeps the connection open and sends
-/// nothing.
+/// An issuer's web server. Responds with these bytes after `delay`, or, without any, keeps the connection open and
+/// sends nothing.
 struct Issuer {
     port: u16,
-    answer: Arc<Mutex<Option<String>>>,
+    response: Arc<Mutex<Option<String>>>,
     asked: Arc<AtomicUsize>,
 }
 
 impl Issuer {
-    fn start(answer: Option<String>) -> Self {
-        Self::start_slow(answer, Duration::ZERO)
+    fn start(response: Option<String>) -> Self {
+        Self::start_slow(response, Duration::ZERO)
     }
 
-    fn start_slow(answer: Option<String>, delay: Duration) -> Self {
+    fn start_slow(response: Option<String>, delay: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let issuer = Self { port, answer: Arc::new(Mutex::new(answer)), asked: Arc::default() };
-        let (answer, asked) = (Arc::clone(&issuer.answer), Arc::clone(&issuer.asked));
+        let issuer = Self { port, response: Arc::new(Mutex::new(response)), asked: Arc::default() };
+        let (response, asked) = (Arc::clone(&issuer.response), Arc::clone(&issuer.asked));
         thread::spawn(move || {
             let mut kept = Vec::new();
             for mut stream in listener.incoming().flatten() {
                 read_head(&mut stream);
                 asked.fetch_add(1, Ordering::SeqCst);
                 thread::sleep(delay);
-                match &*answer.lock().unwrap() {
+                match &*response.lock().unwrap() {
                     // The client may hang up before it has read everything.
-                    Some(answer) => drop(stream.write_all(answer.as_bytes())),
+                    Some(response) => drop(stream.write_all(response.as_bytes())),
                     None => kept.push(stream),
                 }
             }
@@ -53,8 +53,8 @@ impl Issuer {
         issuer
     }
 
-    fn answer(&self, answer: Option<String>) {
-        *self.answer.lock().unwrap() = answer;
+    fn respond(&self, response: Option<String>) {
+        *self.response.lock().unwrap() = response;
     }
 
     fn asked(&self) -> usize {
@@ -89,18 +89,18 @@ fn token(signer: &Signer) -> String {
     signer.token(&json!({"sub": "ada", "email": "ada@example.com", "exp": expiry}))
 }
 
-fn list(server: &Server, token: &str) -> Answer {
+fn list(server: &Server, token: &str) -> Response {
     ask(server, "", token)
 }
 
-fn ask(server: &Server, query: &str, token: &str) -> Answer {
+fn ask(server: &Server, query: &str, token: &str) -> Response {
     server.request("GET", &format!("/api/tasks{query}"), Some(token), None)
 }
 
-fn assert_unavailable(answer: &Answer) {
-    assert_eq!(answer.status, 503, "{answer:?}");
-    assert_eq!(answer.header("retry-after"), Some("1"));
-    assert_eq!(answer.header("www-authenticate"), None);
+fn assert_unavailable(response: &Response) {
+    assert_eq!(response.status, 503, "{response:?}");
+    assert_eq!(response.header("retry-after"), Some("1"));
+    assert_eq!(response.header("www-authenticate"), None);
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn key_set_when_rotated_is_fetched_again_over_http() {
     assert_eq!(issuer.asked(), 1);
 
     let new = Signer::new("new", "EdDSA");
-    issuer.answer(set(&[&new]));
+    issuer.respond(set(&[&new]));
     assert_eq!(list(&server, &token(&new)).status, 200, "the first one with the new key");
     assert_eq!(list(&server, &token(&signers[0])).status, 401, "its key was taken back");
     for _ in 0..50 {
@@ -125,7 +125,7 @@ fn key_set_when_rotated_is_fetched_again_over_http() {
     }
     assert_eq!(list(&server, &token(&signers[0])).status, 401, "it was asked for and is missing");
     assert_eq!(issuer.asked(), 3);
-    issuer.answer(None);
+    issuer.respond(None);
     assert_eq!(list(&server, &token(&new)).status, 200);
     assert_eq!(issuer.asked(), 3, "nobody is asked for a known key");
 }
@@ -137,7 +137,7 @@ fn token_when_the_fetch_of_keys_fails_is_503_and_not_401() {
     let elsewhere = Issuer::start(set(&[&signer]));
     let redirect = format!("Location: {}/\r\n", elsewhere.url());
     let large = json!({"keys": [signer.jwk()], "more": "x".repeat(1_000_000)}).to_string();
-    for (name, answer) in [
+    for (name, response) in [
         ("500", http("500 Internal Server Error", "", "{}")),
         ("404", http("404 Not Found", "", "")),
         ("redirect", http("307 Temporary Redirect", &redirect, "")),
@@ -147,12 +147,12 @@ fn token_when_the_fetch_of_keys_fails_is_503_and_not_401() {
         ("no HTTP", Some("garbage\r\n\r\n".to_owned())),
         ("nothing", Some(String::new())),
     ] {
-        let issuer = Issuer::start(answer);
+        let issuer = Issuer::start(response);
         let server = Server::start_with(&cluster.url(), &[("BETTER_AUTH_JWKS_URL", &issuer.url())]);
         assert_unavailable(&list(&server, &token(&signer)));
         assert_eq!(issuer.asked(), 1, "{name}");
         assert_eq!(list(&server, &support::token("ada")).status, 200, "{name}");
-        issuer.answer(set(&[&signer]));
+        issuer.respond(set(&[&signer]));
         support::wait_until("the issuer's return", || list(&server, &token(&signer)).status == 200);
     }
     assert_eq!(elsewhere.asked(), 0, "a redirect was followed");
@@ -213,8 +213,8 @@ fn request_when_it_waited_for_the_key_set_has_the_whole_time_of_the_queue() {
     assert!(begun.elapsed() < DELAY, "the machine is too slow for this test: {:?}", begun.elapsed());
     thread::sleep(LOCKED.saturating_sub(begun.elapsed()));
     lock.rollback().unwrap();
-    assert_eq!(Answer::read(blocking).status, 200);
-    assert_eq!(Answer::read(waiting).status, 200);
+    assert_eq!(Response::read(blocking).status, 200);
+    assert_eq!(Response::read(waiting).status, 200);
 }
 
 #[test]
@@ -229,14 +229,14 @@ fn issuer_when_its_certificate_is_untrusted_is_refused() {
         .with_single_cert(vec![key.cert.der().clone()], private)
         .unwrap();
     let signer = Signer::new("a", "EdDSA");
-    let (answer, config) = (set(&[&signer]).unwrap(), Arc::new(config));
+    let (response, config) = (set(&[&signer]).unwrap(), Arc::new(config));
     let tried = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&tried);
     let port = listen(move |stream| {
         counter.fetch_add(1, Ordering::SeqCst);
         let session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
         // The client hangs up in the middle of the handshake.
-        let _ = rustls::StreamOwned::new(session, stream).write_all(answer.as_bytes());
+        let _ = rustls::StreamOwned::new(session, stream).write_all(response.as_bytes());
     });
     let url = format!("https://localhost:{port}/jwks");
     let server = Server::start_with(&cluster.url(), &[("BETTER_AUTH_JWKS_URL", &url)]);
@@ -269,9 +269,9 @@ fn key_set_when_no_url_is_set_is_read_from_the_table_of_better_auth() {
             .unwrap();
         let mut insert = |signer: &Signer, expiry: &str| {
             let mut jwk = signer.jwk();
-            let members = jwk.as_object_mut().unwrap();
-            members.remove("kid");
-            members.remove("alg");
+            let fields = jwk.as_object_mut().unwrap();
+            fields.remove("kid");
+            fields.remove("alg");
             let insert = format!(
                 r#"insert into jwks (id, "{public_key}", "{private_key}", "{created_at}", "{expires_at}")
                    values ($1, $2, 'secret', now(), {expiry})"#

@@ -19,7 +19,7 @@ unset ALLOWED_ORIGINS DATABASE_CA_FILE RUST_LOG 2>/dev/null || true
 # Better Auth reads some of these, too.
 unset BETTER_AUTH_AUDIENCE BETTER_AUTH_ISSUER BETTER_AUTH_JWKS_URL BETTER_AUTH_SECRETS BETTER_AUTH_URL \
     2>/dev/null || true
-# The answer to the last request; the body is also in the file, with every byte.
+# The response to the last request; the body is also in the file, with every byte.
 status='' headers='' body='' body_file=$work/body
 
 # --- Checks ---
@@ -221,14 +221,14 @@ raw() {
         alarm 15;
         local $/;
         print $socket <STDIN>;
-        print <$socket>' <"$work/raw" 2>&1 | tr -d '\r' >"$work/raw_answer"
-    headers=$(sed '/^$/q' "$work/raw_answer")
-    sed '1,/^$/d' "$work/raw_answer" >"$body_file"
+        print <$socket>' <"$work/raw" 2>&1 | tr -d '\r' >"$work/raw_response"
+    headers=$(sed '/^$/q' "$work/raw_response")
+    sed '1,/^$/d' "$work/raw_response" >"$body_file"
     body=$(cat "$body_file")
     status=$(printf '%s\n' "$headers" | sed -n '1s,^HTTP/1\.[01] \([0-9]*\).*,\1,p')
 }
 
-# header NAME: its value in the last answer; of several, one a line
+# header NAME: its value in the last response; of several, one a line
 header() {
     printf '%s\n' "$headers" | awk -v name="$1" '
         { colon = index($0, ":") }
@@ -242,19 +242,19 @@ json() {
     jq -rc "$1" "$body_file" 2>&1
 }
 
-# answer FILTER: status and what jq makes of the body, in one line
-answer() {
+# response FILTER: status and what jq makes of the body, in one line
+response() {
     printf '%s %s\n' "$status" "$(json "$1")"
 }
 
 # refusal: status and error code
 refusal() {
-    answer .error_code
+    response .error_code
 }
 
 # violation: status, error code, and where what does not hold
 violation() {
-    answer '.error_code + " " + ([.detail[] | (.loc | join(".")) + " " + .type] | join(", "))'
+    response '.error_code + " " + ([.detail[] | (.loc | join(".")) + " " + .type] | join(", "))'
 }
 
 # create NAME TITLE sets $id.
@@ -266,7 +266,7 @@ create() {
 # verdict TOKEN: whom the server takes its bearer for, or why not
 verdict() {
     request POST /api/tasks --header "Authorization: Bearer $1" --data-raw '{"title":"whose"}'
-    answer '.user_id // .error_code'
+    response '.user_id // .error_code'
 }
 
 # text_of LENGTH CHARACTER

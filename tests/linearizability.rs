@@ -1,7 +1,7 @@
 //! Reads, writes, toggles and compare-and-sets of one task are linearizable, through two servers over one PostgreSQL,
 //! while servers and database are killed and restarted.
 //!
-//! Each answer carries the entity tag of the state that it shows. No answer, a cut one and a 503 mean that a change
+//! Each response carries the entity tag of the state that it shows. No response, a cut one and a 503 mean that a change
 //! happened once at any time since its start, or never. `LINEARIZABILITY_SECONDS` says for how long (default: 10),
 //! `SEED` repeats the choices of a run.
 
@@ -25,7 +25,7 @@ use history::{Call, Operation, Outcome, Seen, Tag};
 use serde_json::json;
 use support::proxy::listen;
 use support::random::Random;
-use support::{Answer, Cluster, Server, signal, token, wait_until};
+use support::{Cluster, Response, Server, signal, token, wait_until};
 
 const CLIENTS: usize = 6;
 /// Kinds of faults.
@@ -42,13 +42,13 @@ struct World {
     /// Of the two servers.
     ports: [AtomicU16; 2],
     is_over: AtomicBool,
-    answers: AtomicUsize,
+    responses: AtomicUsize,
     next_title: AtomicU32,
     /// Numbers of the entity tags.
     tags: Mutex<HashMap<String, Tag>>,
 }
 
-/// Why a request has no answer that shows a state.
+/// Why a request has no response that shows a state.
 enum Silence {
     NotSent,
     Unknown,
@@ -65,14 +65,14 @@ impl World {
         *tags.entry(tag.to_owned()).or_insert(next)
     }
 
-    /// What an answer with a task shows, and its entity tag.
-    fn seen(&self, answer: &Answer) -> (Seen, String) {
-        let (task, tag) = (answer.json(), answer.header("etag").expect("an answer with a task has an ETag"));
+    /// What a response with a task shows, and its entity tag.
+    fn seen(&self, response: &Response) -> (Seen, String) {
+        let (task, tag) = (response.json(), response.header("etag").expect("a response with a task has an ETag"));
         let title = task["title"].as_str().unwrap().parse().unwrap();
         (Seen { tag: self.tag_number(tag), title, completed: task["completed"].as_bool().unwrap() }, tag.to_owned())
     }
 
-    fn request(&self, port: u16, call: Call, if_match: &str) -> Result<Answer, Silence> {
+    fn request(&self, port: u16, call: Call, if_match: &str) -> Result<Response, Silence> {
         let (method, path, body) = match call {
             Call::Read => ("GET", self.path.clone(), String::new()),
             Call::Toggle => ("PATCH", format!("{}/complete", self.path), String::new()),
@@ -92,8 +92,8 @@ impl World {
         );
         let mut stream = TcpStream::connect(("127.0.0.1", port)).map_err(|_| Silence::NotSent)?;
         stream.write_all(request.as_bytes()).map_err(|_| Silence::Unknown)?;
-        let answer = Answer::try_read(stream).map_err(|_| Silence::Unknown)?;
-        if answer.status == 503 { Err(Silence::Unknown) } else { Ok(answer) }
+        let response = Response::try_read(stream).map_err(|_| Silence::Unknown)?;
+        if response.status == 503 { Err(Silence::Unknown) } else { Ok(response) }
     }
 
     /// Sends a request and notes what came of it; the entity tag of what was seen.
@@ -104,15 +104,17 @@ impl World {
         let (outcome, tag) = match result {
             Err(Silence::NotSent) => return None,
             Err(Silence::Unknown) => (Outcome::Unknown, None),
-            Ok(answer) if answer.status == 412 && matches!(call, Call::CompareAndSet(..)) => (Outcome::Refused, None),
-            Ok(answer) => {
-                assert_eq!(answer.status, 200, "{call:?}: {answer:?}");
-                let (seen, tag) = self.seen(&answer);
+            Ok(response) if response.status == 412 && matches!(call, Call::CompareAndSet(..)) => {
+                (Outcome::Refused, None)
+            }
+            Ok(response) => {
+                assert_eq!(response.status, 200, "{call:?}: {response:?}");
+                let (seen, tag) = self.seen(&response);
                 (Outcome::Done(seen), Some(tag))
             }
         };
         if outcome != Outcome::Unknown {
-            self.answers.fetch_add(1, Ordering::SeqCst);
+            self.responses.fetch_add(1, Ordering::SeqCst);
         }
         history.push(Operation { call, outcome, start, end });
         tag
@@ -139,17 +141,17 @@ impl World {
     }
 }
 
-/// The network between the servers and PostgreSQL. It can lose an answer: PostgreSQL has committed, and the connection
+/// The network between the servers and PostgreSQL. It can lose a response: PostgreSQL has committed, and the connection
 /// ends.
 struct Network {
     port: u16,
-    answers_to_lose: Arc<AtomicUsize>,
+    responses_to_lose: Arc<AtomicUsize>,
 }
 
 impl Network {
     fn start(database: u16) -> Self {
-        let answers_to_lose = Arc::new(AtomicUsize::new(0));
-        let to_lose = Arc::clone(&answers_to_lose);
+        let responses_to_lose = Arc::new(AtomicUsize::new(0));
+        let to_lose = Arc::clone(&responses_to_lose);
         let port = listen(move |client| {
             let Ok(database) = TcpStream::connect(("127.0.0.1", database)) else { return };
             let (mut from, mut to) = (client.try_clone().unwrap(), database.try_clone().unwrap());
@@ -157,22 +159,22 @@ impl Network {
                 let _ = io::copy(&mut from, &mut to);
                 let _ = to.shutdown(Shutdown::Write);
             });
-            Self::pass_answers(&database, &client, &to_lose);
+            Self::pass_responses(&database, &client, &to_lose);
             let _ = client.shutdown(Shutdown::Both);
             let _ = database.shutdown(Shutdown::Both);
         });
-        Self { port, answers_to_lose }
+        Self { port, responses_to_lose }
     }
 
-    fn pass_answers(mut database: &TcpStream, mut client: &TcpStream, to_lose: &AtomicUsize) {
+    fn pass_responses(mut database: &TcpStream, mut client: &TcpStream, to_lose: &AtomicUsize) {
         let mut buffer = [0; 16 * 1024];
         while let Ok(length @ 1..) = database.read(&mut buffer) {
-            let answer = &buffer[..length];
+            let response = &buffer[..length];
             // The end of a statement about one row.
-            let may_be_lost = answer.windows(8).any(|tag| matches!(tag, b"UPDATE 1" | b"SELECT 1"));
+            let may_be_lost = response.windows(8).any(|tag| matches!(tag, b"UPDATE 1" | b"SELECT 1"));
             let lose_one =
                 || to_lose.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
-            if may_be_lost && lose_one() || client.write_all(answer).is_err() {
+            if may_be_lost && lose_one() || client.write_all(response).is_err() {
                 return;
             }
         }
@@ -197,8 +199,8 @@ fn disturb(
     let mut faults = 0;
     while Instant::now() < end || faults < FAULTS {
         for _ in 0..5 {
-            network.answers_to_lose.store(1, Ordering::SeqCst);
-            wait_until("a lost answer", || network.answers_to_lose.load(Ordering::SeqCst) == 0);
+            network.responses_to_lose.store(1, Ordering::SeqCst);
+            wait_until("a lost response", || network.responses_to_lose.load(Ordering::SeqCst) == 0);
             thread::sleep(Duration::from_millis(random.below(20) as u64));
         }
         // Each once at first.
@@ -226,8 +228,8 @@ fn disturb(
             }
         }
         faults += 1;
-        let before = world.answers.load(Ordering::SeqCst);
-        wait_until("answers", || world.answers.load(Ordering::SeqCst) > before + CLIENTS * 10);
+        let before = world.responses.load(Ordering::SeqCst);
+        wait_until("responses", || world.responses.load(Ordering::SeqCst) > before + CLIENTS * 10);
     }
     faults
 }
@@ -254,7 +256,7 @@ fn task_when_servers_and_database_are_killed_is_linearizable() {
         clock: Instant::now(),
         ports: [servers[0].port.into(), servers[1].port.into()],
         is_over: AtomicBool::new(false),
-        answers: AtomicUsize::new(0),
+        responses: AtomicUsize::new(0),
         next_title: AtomicU32::new(1),
         tags: Mutex::default(),
     };

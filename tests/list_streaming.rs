@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
 use support::locks::{blocked_statements, lock_tasks, wait_until_blocked};
 use support::pgbouncer::PgBouncer;
-use support::{Answer, Cluster, Server, signal, token, wait_for, wait_until};
+use support::{Cluster, Response, Server, signal, token, wait_for, wait_until};
 
 /// What 100,000 tasks may cost.
 const MAX_GROWTH_KIB: usize = 16 * 1024;
@@ -63,10 +63,10 @@ fn start(tasks: usize) -> (Cluster, Server) {
     (cluster, server)
 }
 
-fn list(server: &Server, query: &str) -> Answer {
-    let answer = server.request("GET", &format!("/api/tasks{query}"), Some(&token("ada")), None);
-    assert_eq!(answer.status, 200, "{answer:?}");
-    answer
+fn list(server: &Server, query: &str) -> Response {
+    let response = server.request("GET", &format!("/api/tasks{query}"), Some(&token("ada")), None);
+    assert_eq!(response.status, 200, "{response:?}");
+    response
 }
 
 /// What the database itself says of a list: id, title and the moments of each task.
@@ -77,8 +77,8 @@ fn expected(cluster: &Cluster, tail: &str) -> Vec<String> {
     cluster.client().query(&sql, &[]).unwrap().iter().map(|row| row.get(0)).collect()
 }
 
-fn shown(answer: &Answer) -> Vec<String> {
-    let json = answer.json();
+fn shown(response: &Response) -> Vec<String> {
+    let json = response.json();
     let text = |task: &serde_json::Value, name: &str| task[name].as_str().unwrap().to_owned();
     let tasks = json.as_array().unwrap().iter();
     tasks
@@ -96,7 +96,7 @@ fn memory(server: &Server, what: &str) -> usize {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// Threads of the server that read long answers.
+/// Threads of the server that read long responses.
 fn reading(server: &Server) -> usize {
     let tasks = fs::read_dir(format!("/proc/{}/task", server.id())).unwrap().flatten();
     let names = tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
@@ -109,11 +109,11 @@ fn list_when_it_has_100_000_tasks_is_complete_and_takes_little_memory() {
     let expected = expected(&cluster, "order by created_at desc, id desc");
     let before = memory(&server, "VmRSS");
     let begun = Instant::now();
-    let answer = list(&server, "");
+    let response = list(&server, "");
     let growth = memory(&server, "VmHWM").saturating_sub(before);
-    println!("{} bytes in {:?}, {growth} KiB more of memory at most", answer.body.len(), begun.elapsed());
-    assert_eq!(answer.header("transfer-encoding"), Some("chunked"));
-    assert!(shown(&answer) == expected, "not the list that the database has");
+    println!("{} bytes in {:?}, {growth} KiB more of memory at most", response.body.len(), begun.elapsed());
+    assert_eq!(response.header("transfer-encoding"), Some("chunked"));
+    assert!(shown(&response) == expected, "not the list that the database has");
     assert_eq!(expected.len(), 100_000);
     assert!(growth <= MAX_GROWTH_KIB, "{growth} KiB");
 }
@@ -137,10 +137,10 @@ fn list_in_every_order_filter_and_window_matches_the_database() {
         ("?offset=3499", 3_500, 3_499, 9_999),
         ("?offset=3500", 3_500, 3_500, 9_999),
     ] {
-        let answer = list(&server, query);
+        let response = list(&server, query);
         let sql = format!("order by created_at desc, id desc limit {limit} offset {offset}");
-        assert_eq!(shown(&answer), expected(&cluster, &sql), "{query}");
-        assert_eq!(answer.header("x-total-count"), Some(total.to_string().as_str()), "{query}");
+        assert_eq!(shown(&response), expected(&cluster, &sql), "{query}");
+        assert_eq!(response.header("x-total-count"), Some(total.to_string().as_str()), "{query}");
     }
 }
 
@@ -153,9 +153,9 @@ fn list_when_it_ends_at_a_page_boundary_is_complete() {
             cluster.client().batch_execute("insert into tasks (user_id, title) values ('ada', 'one more')").unwrap();
         }
         let expected = expected(&cluster, "order by created_at desc, id desc");
-        let answer = list(&server, "");
-        assert_eq!(shown(&answer), expected, "{} tasks", expected.len());
-        assert_eq!(answer.header("content-length").is_some(), is_whole, "{} tasks", expected.len());
+        let response = list(&server, "");
+        assert_eq!(shown(&response), expected, "{} tasks", expected.len());
+        assert_eq!(response.header("content-length").is_some(), is_whole, "{} tasks", expected.len());
         let head = read_on(server.send("HEAD", "/api/tasks", &token("ada"))).unwrap();
         let head = String::from_utf8(head).unwrap();
         assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"), "{head}");
@@ -208,9 +208,9 @@ fn check_orders(cluster: &Cluster, server: &Server) {
 fn list_when_the_client_speaks_http_1_0_ends_with_the_connection() {
     let (cluster, server) = start(2_500);
     let stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
-    let answer = Answer::read(ask(stream, OLD_CLIENT));
-    assert_eq!((answer.header("transfer-encoding"), answer.header("content-length")), (None, None));
-    assert_eq!(shown(&answer), expected(&cluster, "order by created_at desc, id desc"));
+    let response = Response::read(ask(stream, OLD_CLIENT));
+    assert_eq!((response.header("transfer-encoding"), response.header("content-length")), (None, None));
+    assert_eq!(shown(&response), expected(&cluster, "order by created_at desc, id desc"));
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn list_when_cut_off_for_an_http_1_0_client_ends_with_a_reset() {
         let _ = tell.send(()); // nobody waits for it where it is read
         match read.join().unwrap() {
             Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
-            Ok(answer) => panic!("{} bytes, then a proper end", answer.len()),
+            Ok(response) => panic!("{} bytes, then a proper end", response.len()),
         }
     }
 }
@@ -283,7 +283,7 @@ fn stall(cluster: &Cluster, server: &Server, readers: usize) -> (Vec<TcpStream>,
             .collect();
         for stream in &wave {
             let mut status = [0; 12];
-            stream.peek(&mut status).unwrap(); // its answer has begun
+            stream.peek(&mut status).unwrap(); // its response has begun
             assert_eq!(str::from_utf8(&status), Ok("HTTP/1.1 200"));
         }
         stalled.extend(wave);
@@ -293,8 +293,8 @@ fn stall(cluster: &Cluster, server: &Server, readers: usize) -> (Vec<TcpStream>,
     assert_eq!(cluster.client().query_one(busy, &[]).unwrap().get::<_, i64>(0), 0, "a connection is held");
     for _ in 0..20 {
         let asked = Instant::now();
-        let answer = server.request("GET", "/api/tasks?limit=1", Some(&token("eve")), None);
-        assert_eq!(answer.status, 200, "{answer:?}");
+        let response = server.request("GET", "/api/tasks?limit=1", Some(&token("eve")), None);
+        assert_eq!(response.status, 200, "{response:?}");
         assert!(asked.elapsed() < INSTANT, "took {:?}", asked.elapsed());
     }
     let growth = memory(server, "VmHWM").saturating_sub(before);
@@ -303,9 +303,9 @@ fn stall(cluster: &Cluster, server: &Server, readers: usize) -> (Vec<TcpStream>,
 }
 
 fn read_on(mut stream: TcpStream) -> std::io::Result<Vec<u8>> {
-    let mut answer = Vec::new();
+    let mut response = Vec::new();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-    stream.read_to_end(&mut answer).map(|_| answer)
+    stream.read_to_end(&mut response).map(|_| response)
 }
 
 #[test]
@@ -314,8 +314,8 @@ fn stalled_readers_hold_no_worker_and_little_memory() {
     let (mut stalled, growth) = stall(&cluster, &server, STALLED);
     assert!(growth <= MAX_STALLED_GROWTH_KIB, "{growth} KiB");
     // One that reads on has missed nothing.
-    let answer = Answer::read(stalled.pop().unwrap());
-    assert_eq!(answer.json().as_array().unwrap().len(), 100_000);
+    let response = Response::read(stalled.pop().unwrap());
+    assert_eq!(response.json().as_array().unwrap().len(), 100_000);
 }
 
 /// Every character takes six bytes in JSON.
@@ -331,9 +331,9 @@ fn stalled_readers_of_the_longest_tasks_take_bounded_memory() {
     make_longest(&cluster);
     let (mut stalled, growth) = stall(&cluster, &server, STALLED);
     assert!(growth <= MAX_WORST_GROWTH_KIB, "{growth} KiB");
-    let answer = Answer::read(stalled.pop().unwrap());
-    assert_eq!(answer.body.matches("\"user_id\":\"ada\"").count(), 200);
-    // A part of the list is no way around it.
+    let response = Response::read(stalled.pop().unwrap());
+    assert_eq!(response.body.matches("\"user_id\":\"ada\"").count(), 200);
+    // A window of the list is no way around it.
     let part = list(&server, "?limit=150&offset=20");
     assert_eq!(part.body.matches("\"user_id\":\"ada\"").count(), 150);
     assert_eq!((part.header("x-total-count"), part.header("content-length")), (Some("200"), None));
@@ -353,7 +353,7 @@ fn list_when_the_database_fails_in_the_middle_ends_with_a_reset() {
     cluster.kill();
     match read_on(stream) {
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
-        Ok(answer) => panic!("{} bytes, then a proper end", answer.len()),
+        Ok(response) => panic!("{} bytes, then a proper end", response.len()),
     }
     let log = log.wait_until("the line in the log", |log| log.contains("a list was cut off"));
     println!("{log}");
@@ -364,8 +364,8 @@ fn list_when_the_database_fails_in_the_middle_ends_with_a_reset() {
     assert!(id(line_of("answered")).is_some());
     cluster.resume();
     wait_for("the whole list", || {
-        let answer = server.request("GET", "/api/tasks", Some(&token("ada")), None);
-        (answer.status == 200).then(|| assert_eq!(answer.json().as_array().unwrap().len(), 100_000))
+        let response = server.request("GET", "/api/tasks", Some(&token("ada")), None);
+        (response.status == 200).then(|| assert_eq!(response.json().as_array().unwrap().len(), 100_000))
     });
 }
 
@@ -379,7 +379,7 @@ fn stalled_readers_when_too_many_are_closed() {
     // The readers that had taken nothing for the longest time were closed by a reset; the others get their lists.
     let (mut whole, mut cut_off) = (0, 0);
     for stream in stalled {
-        *if Answer::try_read(stream).is_ok() { &mut whole } else { &mut cut_off } += 1;
+        *if Response::try_read(stream).is_ok() { &mut whole } else { &mut cut_off } += 1;
         if whole > 0 && cut_off > 0 {
             return;
         }
@@ -401,7 +401,7 @@ fn long_lists_when_many_are_read_leave_connections_free() {
     let mut holder = cluster.client();
     let lock = lock_tasks(&mut holder);
     std::thread::scope(|scope| {
-        let readers: Vec<_> = stalled.into_iter().map(|stream| scope.spawn(|| Answer::read(stream))).collect();
+        let readers: Vec<_> = stalled.into_iter().map(|stream| scope.spawn(|| Response::read(stream))).collect();
         let mut watcher = cluster.client();
         wait_until_blocked(&mut watcher, "a page to wait for the lock", 1);
         for _ in 0..5 {
@@ -411,8 +411,8 @@ fn long_lists_when_many_are_read_leave_connections_free() {
         }
         lock.rollback().unwrap();
         for reader in readers {
-            let answer = reader.join().unwrap();
-            assert_eq!(answer.json().as_array().unwrap().len(), 50_000);
+            let response = reader.join().unwrap();
+            assert_eq!(response.json().as_array().unwrap().len(), 50_000);
         }
     });
 }
@@ -424,10 +424,10 @@ fn short_window_of_large_tasks_is_complete() {
                  select 'ada', 'task ' || n, repeat('x', 10000) from generate_series(1, 200) as n";
     cluster.client().batch_execute(large).unwrap();
     for query in ["?limit=100", "?limit=60&offset=40", "?limit=30&order=asc"] {
-        let answer = list(&server, query);
+        let response = list(&server, query);
         let limit = query[7..].split('&').next().unwrap().parse().unwrap();
-        assert_eq!(answer.json().as_array().map(Vec::len), Some(limit), "{query}");
-        assert_eq!(answer.header("x-total-count"), Some("200"));
+        assert_eq!(response.json().as_array().map(Vec::len), Some(limit), "{query}");
+        assert_eq!(response.header("x-total-count"), Some("200"));
     }
 }
 
@@ -446,8 +446,8 @@ fn short_windows_of_large_tasks_when_read_in_batches_take_bounded_memory() {
     };
     let sent: Vec<_> = (0..CROWD).map(send).collect();
     // Those beyond the allowance for what waits are cut off.
-    let answers = sent.into_iter().filter_map(|stream| Answer::try_read(stream).ok());
-    let whole = answers.filter(|answer| answer.status == 200 && answer.body.ends_with("}]")).count();
+    let responses = sent.into_iter().filter_map(|stream| Response::try_read(stream).ok());
+    let whole = responses.filter(|response| response.status == 200 && response.body.ends_with("}]")).count();
     let growth = memory(&server, "VmHWM").saturating_sub(before);
     println!("{whole} of {CROWD} lists of 100 large tasks: {growth} KiB more of memory at most");
     assert!(whole > 0 && growth <= MAX_BATCH_GROWTH_KIB, "{growth} KiB");

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use support::locks::{lock_tasks, wait_until_blocked};
 use support::proxy::{Proxy, Way};
-use support::{Answer, Cluster, Server, raise_descriptor_limit, token, wait_until};
+use support::{Cluster, Response, Server, raise_descriptor_limit, token, wait_until};
 
 /// More than the queue holds and the workers take.
 const REQUESTS: usize = 1_300;
@@ -48,21 +48,21 @@ fn requests_when_the_queue_is_full_are_shed_at_once() {
     let health = Instant::now();
     assert_eq!(server.request("GET", "/health", None, None).status, 200);
     assert!(health.elapsed() < INSTANT, "/health took {:?}", health.elapsed());
-    let mut answers: Vec<(Answer, Duration)> = thread::scope(|scope| {
+    let mut responses: Vec<(Response, Duration)> = thread::scope(|scope| {
         let reading: Vec<_> =
-            streams.into_iter().map(|stream| scope.spawn(move || (Answer::read(stream), begun.elapsed()))).collect();
+            streams.into_iter().map(|stream| scope.spawn(move || (Response::read(stream), begun.elapsed()))).collect();
         while begun.elapsed() < Duration::from_secs(4) {
             assert_eq!(server.request("GET", "/health", None, None).status, 200);
             thread::sleep(Duration::from_millis(50));
         }
-        reading.into_iter().map(|answer| answer.join().unwrap()).collect()
+        reading.into_iter().map(|response| response.join().unwrap()).collect()
     });
-    answers.sort_by_key(|(_, took)| *took);
-    for (answer, _) in &answers {
-        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{answer:?}");
+    responses.sort_by_key(|(_, took)| *took);
+    for (response, _) in &responses {
+        assert_eq!((response.status, response.header("retry-after")), (503, Some("1")), "{response:?}");
     }
-    let shed = answers.iter().filter(|(_, took)| *took < Duration::from_secs(4)).count();
-    let last = answers.last().unwrap().1;
+    let shed = responses.iter().filter(|(_, took)| *took < Duration::from_secs(4)).count();
+    let last = responses.last().unwrap().1;
     println!("{REQUESTS} requests sent in {sent:?}: {shed} shed at once, the last one answered after {last:?}");
     assert!(shed >= REQUESTS - QUEUE - WORKERS * BATCH, "{shed} were shed at once");
     assert!(last < LONGEST, "took {last:?}");
@@ -144,13 +144,13 @@ fn requests_that_need_no_worker_when_every_worker_is_blocked_are_answered() {
         );
         let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
         stream.write_all(head.as_bytes()).unwrap();
-        let answer = Answer::read(stream);
-        assert_eq!(answer.status, status, "{method} {target}: {answer:?}");
-        assert_eq!(answer.header("access-control-allow-origin"), Some(PAGE), "{method} {target}: {answer:?}");
+        let response = Response::read(stream);
+        assert_eq!(response.status, status, "{method} {target}: {response:?}");
+        assert_eq!(response.header("access-control-allow-origin"), Some(PAGE), "{method} {target}: {response:?}");
         assert!(begun.elapsed() < INSTANT, "{method} {target} took {:?}", begun.elapsed());
     }
     lock.rollback().unwrap();
-    lists.into_iter().for_each(|list| assert_eq!(Answer::read(list).status, 200));
+    lists.into_iter().for_each(|list| assert_eq!(Response::read(list).status, 200));
 }
 
 /// No further request wakes the accept thread, which sheds what expires.
@@ -165,10 +165,10 @@ fn queued_request_when_no_other_comes_expires_in_time() {
     let running = server.send("GET", "/api/tasks", &token("ada"));
     wait_until_blocked(&mut cluster.client(), "the only worker to be blocked", 1);
     let begun = Instant::now();
-    let queued = Answer::read(server.send("GET", "/api/tasks", &token("eve")));
+    let queued = Response::read(server.send("GET", "/api/tasks", &token("eve")));
     let took = begun.elapsed();
     assert_eq!((queued.status, queued.header("retry-after")), (503, Some("1")), "{queued:?}");
     assert!(took >= QUEUE_TIMEOUT && took < QUEUE_TIMEOUT + INSTANT, "took {took:?}");
     lock.rollback().unwrap();
-    assert_eq!(Answer::read(running).status, 200);
+    assert_eq!(Response::read(running).status, 200);
 }

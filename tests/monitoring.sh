@@ -94,7 +94,7 @@ python_packages monitoring
 passes 'the Kubernetes manifests follow the schemas of its API' \
     "$venv/bin/kubernetes-validate" --strict "$ops/kubernetes.yml"
 sed 's/periodSeconds/periodSecond/' "$ops/kubernetes.yml" >"$work/misspelt.yml"
-check 'which find a misspelt member' true \
+check 'which find a misspelt field' true \
     "$("$venv/bin/kubernetes-validate" --strict "$work/misspelt.yml" >/dev/null 2>&1 || echo true)"
 
 if command -v systemd-analyze >/dev/null; then

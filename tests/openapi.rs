@@ -1,4 +1,4 @@
-//! `specs/api/openapi.json` describes what the server has: its operations, the members of a task, and every error.
+//! `specs/api/openapi.json` describes what the server has: its operations, the fields of a task, and every error.
 
 mod support;
 
@@ -7,7 +7,7 @@ use std::io::Write;
 use std::net::TcpStream;
 
 use serde_json::Value;
-use support::{Answer, Cluster, Server, token, token_for};
+use support::{Cluster, Response, Server, token, token_for};
 use todo_backend::http::router::ROUTES;
 
 type Pairs = BTreeSet<(String, String)>;
@@ -72,13 +72,13 @@ fn version_is_that_of_the_package() {
 fn every_reference_has_a_target_and_every_component_is_referred_to() {
     fn walk<'v>(document: &Value, value: &'v Value, seen: &mut BTreeSet<&'v str>) {
         match value {
-            Value::Object(members) => {
-                if let Some(Value::String(reference)) = members.get("$ref") {
+            Value::Object(fields) => {
+                if let Some(Value::String(reference)) = fields.get("$ref") {
                     let pointer = reference.strip_prefix('#').unwrap();
                     assert!(document.pointer(pointer).is_some(), "{reference} has no target");
                     seen.insert(pointer);
                 }
-                members.values().for_each(|member| walk(document, member, seen));
+                fields.values().for_each(|field| walk(document, field, seen));
             }
             Value::Array(items) => items.iter().for_each(|item| walk(document, item, seen)),
             _ => {}
@@ -96,7 +96,7 @@ fn every_reference_has_a_target_and_every_component_is_referred_to() {
 }
 
 #[test]
-fn task_has_the_members_of_the_schema() {
+fn task_has_the_fields_of_the_schema() {
     let cluster = Cluster::start();
     let server = Server::start(&cluster.url());
     let created = server.request("POST", "/api/tasks", Some(&token("ada")), Some(r#"{"title":"Buy milk"}"#));
@@ -139,10 +139,10 @@ fn field_errors_have_the_types_of_the_schema() {
 }
 
 /// Sends a request as it stands, and reads until the server closes the connection.
-fn raw(server: &Server, request: &[u8]) -> Answer {
+fn raw(server: &Server, request: &[u8]) -> Response {
     let mut stream = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
     stream.write_all(request).unwrap();
-    Answer::read(stream)
+    Response::read(stream)
 }
 
 /// Status and code of each error that an operation is described with, by its examples.
@@ -186,10 +186,10 @@ fn every_error_of_the_server_is_described_and_no_other() {
     .into();
     let mut seen = Pairs::new();
     let mut send = |request: &[u8]| {
-        let answer = raw(&server, request);
-        let error = answer.json();
+        let response = raw(&server, request);
+        let error = response.json();
         assert_eq!(names(&error), texts(&schema("Error")["required"]), "{error}");
-        seen.insert((answer.status.to_string(), error["error_code"].as_str().unwrap().to_owned()));
+        seen.insert((response.status.to_string(), error["error_code"].as_str().unwrap().to_owned()));
     };
     for (line, headers, body) in requests {
         let head = format!("{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");

@@ -70,7 +70,7 @@ check_lacks 'but no secret' "$stderr" "$PGPASSWORD"
 
 start_server LOG_FORMAT=json ADMIN_ADDR="127.0.0.1:$("$dev" free-port)"
 
-# returned_id ID: the id of an answer to a request with this one
+# returned_id ID: the id of a response to a request with this one
 returned_id() {
     request GET /health --header "X-Request-Id: $1"
     header X-Request-Id
@@ -91,7 +91,7 @@ first=$(header X-Request-Id)
 request GET /health
 check 'two requests without an id get different ones' true "$([ "$first" != "$(header X-Request-Id)" ] && echo true)"
 
-# has_id NAME: the last answer has an id and the status $2
+# has_id NAME: the last response has an id and the status $2
 has_id() {
     check "$1 has an id" "$2 1" "$status $(header X-Request-Id | grep -c -x '[0-9a-f]\{16\}')"
 }
@@ -106,8 +106,8 @@ request OPTIONS /api/tasks --header 'Origin: http://localhost:3000' --header 'Ac
 has_id 'a preflight' 204
 raw 'GET / HTTP/1.1\r\n\r\n'
 has_id 'a rejection by the HTTP engine' 400
-raw "POST / HTTP/1.1\r\nHost: x\r\nX-Request-Id: refused-1\r\nContent-Length: 99999999\r\n\r\n"
-check 'which returns the id that was sent, too' '413 refused-1' "$status $(header X-Request-Id)"
+raw "POST / HTTP/1.1\r\nHost: x\r\nX-Request-Id: rejected-1\r\nContent-Length: 99999999\r\n\r\n"
+check 'which returns the id that was sent, too' '413 rejected-1' "$status $(header X-Request-Id)"
 create ada milk
 check 'the timing of a write has the database' 'auth;dur=N, db;dur=N, total;dur=N' \
     "$(header Server-Timing | sed 's/[0-9]*\.[0-9]/N/g')"
@@ -125,19 +125,19 @@ line() {
     logged "$1" | jq -rc "$2"
 }
 
-members='[.level, .target, .message, .method, .route, .status, .bytes, (.duration_ms | type), (.user | type)]
+fields='[.level, .target, .message, .method, .route, .status, .bytes, (.duration_ms | type), (.user | type)]
     | join(" ")'
 as ada GET "/api/tasks/$id?token=secret-query" --header 'X-Request-Id: log-1'
 check 'a response is logged in one line' "info request answered GET /api/tasks/{id} 200 ${#body} number string" \
-    "$(line log-1 "$members")"
+    "$(line log-1 "$fields")"
 request GET /secret-path --header 'X-Request-Id: log-2'
 check 'an unknown path is not shown' "info request answered GET unknown 404 ${#body} number null" \
-    "$(line log-2 "$members")"
+    "$(line log-2 "$fields")"
 send ada POST /api/tasks '{"title":"secret-title","completed":0}' --header 'X-Request-Id: log-3'
 check 'an error is logged in the same form' "info request answered POST /api/tasks 422 ${#body} number string" \
-    "$(line log-3 "$members")"
-check 'a rejection by the HTTP engine is logged' '413 PAYLOAD_TOO_LARGE refused' \
-    "$(line refused-1 '[.status, .error_code, .message] | join(" ")')"
+    "$(line log-3 "$fields")"
+check 'a rejection by the HTTP engine is logged' '413 PAYLOAD_TOO_LARGE rejected' \
+    "$(line rejected-1 '[.status, .error_code, .message] | join(" ")')"
 as bob HEAD /api/tasks --header 'X-Request-Id: log-4'
 check 'a response to HEAD has 0 bytes' 'HEAD 0' "$(line log-4 '[.method, .bytes] | join(" ")')"
 as ada DELETE /api/tasks/abc --header 'X-Request-Id: log-5'
@@ -254,7 +254,7 @@ check_contains 'notes a missing index with its statement' \
 sql 'alter table tasks drop column completed'
 run NEON_DATABASE_URL="$database_url" BETTER_AUTH_SECRET=short "$server_binary" --check
 check '--check rejects an incompatible table' 1 "$exit_status"
-check_contains "names the column and a remedy" "FAIL table: it has no column \`completed\` (boolean); " "$stdout"
+check_contains "names the column and a hint" "FAIL table: it has no column \`completed\` (boolean); " "$stdout"
 check_contains 'and a short secret' 'note settings: BETTER_AUTH_SECRET has 5 bytes' "$stdout"
 run NEON_DATABASE_URL="$database_url" BETTER_AUTH_URL=http://127.0.0.1:1 "$server_binary" --check
 check_contains '--check reports keys that cannot be fetched' 'FAIL keys: http://127.0.0.1:1/api/auth/jwks: ' "$stdout"

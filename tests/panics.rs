@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use support::locks::{lock_tasks, wait_until_blocked};
-use support::{Answer, Cluster, Server, ServerLog, token};
+use support::{Cluster, Response, Server, ServerLog, token};
 
 const WORKERS: usize = 4;
 const ORIGIN: &str = "http://localhost:3000";
@@ -48,8 +48,8 @@ impl Stage {
             ("GET", "/ready".to_owned(), None, 200),
             ("GET", "/health".to_owned(), None, 200),
         ] {
-            let answer = self.server.request(method, &target, Some(&ada), body);
-            assert_eq!(answer.status, status, "{method} {target}: {answer:?}");
+            let response = self.server.request(method, &target, Some(&ada), body);
+            assert_eq!(response.status, status, "{method} {target}: {response:?}");
         }
         let mut locker = self.cluster.client();
         let lock = lock_tasks(&mut locker);
@@ -60,18 +60,18 @@ impl Stage {
         }
         lock.rollback().unwrap();
         for stream in sent {
-            assert_eq!(Answer::read(stream).status, 404);
+            assert_eq!(Response::read(stream).status, 404);
         }
     }
 }
 
 /// A 500 that the page can read.
-fn assert_internal_error(answer: &Answer, stage: &str) {
-    assert_eq!(answer.status, 500, "{stage}: {answer:?}");
-    assert_eq!(answer.header("access-control-allow-origin"), Some(ORIGIN), "{stage}: {answer:?}");
-    assert_eq!(answer.header("access-control-allow-credentials"), Some("true"), "{stage}: {answer:?}");
-    assert_eq!(answer.header("x-request-id"), Some(&*format!("panic-in-{stage}")));
-    assert_eq!(answer.json()["error_code"], "INTERNAL_ERROR", "{stage}: {answer:?}");
+fn assert_internal_error(response: &Response, stage: &str) {
+    assert_eq!(response.status, 500, "{stage}: {response:?}");
+    assert_eq!(response.header("access-control-allow-origin"), Some(ORIGIN), "{stage}: {response:?}");
+    assert_eq!(response.header("access-control-allow-credentials"), Some("true"), "{stage}: {response:?}");
+    assert_eq!(response.header("x-request-id"), Some(&*format!("panic-in-{stage}")));
+    assert_eq!(response.json()["error_code"], "INTERNAL_ERROR", "{stage}: {response:?}");
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn request_when_it_panics_in_any_stage_is_answered_500_and_nothing_else_is_lost(
             .map(|number| test.server.send("GET", &target, &Stage::faulty(stage, &format!("user-{number}"))))
             .collect();
         for stream in sent {
-            assert_internal_error(&Answer::read(stream), stage);
+            assert_internal_error(&Response::read(stream), stage);
         }
         test.assert_serves(WORKERS);
         let logged = |line: &str| line.contains("status=500") && line.contains(&format!("request_id=panic-in-{stage}"));
@@ -106,7 +106,10 @@ fn public_request_when_it_panics_is_answered_500() {
     let test = Stage::start(1);
     for stage in ["admission", "response"] {
         for target in ["/health", "/", "/api/none"] {
-            assert_internal_error(&Answer::read(test.server.send("GET", target, &Stage::faulty(stage, "ada"))), stage);
+            assert_internal_error(
+                &Response::read(test.server.send("GET", target, &Stage::faulty(stage, "ada"))),
+                stage,
+            );
         }
     }
     test.assert_serves(1);
@@ -117,8 +120,8 @@ fn write_when_it_panics_after_its_commit_is_answered_500_and_done_once() {
     let test = Stage::start(1);
     for (stage, is_done) in [("plan", false), ("render", true), ("response", true)] {
         let body = format!(r#"{{"title":"{stage}"}}"#);
-        let answer = test.server.send_json("POST", "/api/tasks", &Stage::faulty(stage, "ada"), &body);
-        assert_internal_error(&Answer::read(answer), stage);
+        let response = test.server.send_json("POST", "/api/tasks", &Stage::faulty(stage, "ada"), &body);
+        assert_internal_error(&Response::read(response), stage);
         let sql = "select count(*) from tasks where title = $1";
         let count: i64 = test.cluster.client().query_one(sql, &[&stage]).unwrap().get(0);
         assert_eq!(count, i64::from(is_done), "{stage}");
@@ -145,17 +148,17 @@ fn request_when_another_of_its_batch_panics_is_answered_or_fails_and_other_batch
             .collect();
         thread::sleep(Duration::from_millis(200)); // until they are queued
         lock.rollback().unwrap();
-        assert_eq!(Answer::read(before).status, 200);
-        assert_internal_error(&Answer::read(faulty), stage);
+        assert_eq!(Response::read(before).status, 200);
+        assert_internal_error(&Response::read(faulty), stage);
         let mut failed = 0;
-        for answer in reads.into_iter().map(Answer::read) {
-            assert!([200, 500].contains(&answer.status), "{stage}: {answer:?}");
-            assert_eq!(answer.header("access-control-allow-origin"), Some(ORIGIN), "{stage}: {answer:?}");
-            failed += usize::from(answer.status == 500);
+        for response in reads.into_iter().map(Response::read) {
+            assert!([200, 500].contains(&response.status), "{stage}: {response:?}");
+            assert_eq!(response.header("access-control-allow-origin"), Some(ORIGIN), "{stage}: {response:?}");
+            failed += usize::from(response.status == 500);
         }
         assert!(failed < OTHERS.div_ceil(2) + 1, "{stage}: {failed} of {OTHERS} were of the same batch");
         for stream in writes {
-            assert_eq!(Answer::read(stream).status, 201, "{stage}");
+            assert_eq!(Response::read(stream).status, 201, "{stage}");
         }
         test.assert_serves(1);
     }
@@ -172,11 +175,11 @@ fn request_when_it_panics_as_it_is_shed_costs_no_other() {
     // These are queued until their time is up; the accept thread sheds them.
     let faulty = test.server.send("GET", &target, &Stage::faulty("response", "bob"));
     let others: Vec<_> = (0..3).map(|_| test.server.send("GET", &target, &token("bob"))).collect();
-    assert_internal_error(&Answer::read(faulty), "response");
+    assert_internal_error(&Response::read(faulty), "response");
     for stream in others {
-        assert_eq!(Answer::read(stream).status, 503);
+        assert_eq!(Response::read(stream).status, 503);
     }
     lock.rollback().unwrap();
-    assert!([200, 503].contains(&Answer::read(first).status));
+    assert!([200, 503].contains(&Response::read(first).status));
     test.assert_serves(1);
 }

@@ -1,5 +1,5 @@
 //! Behind PgBouncer 1.18, which knows nothing of prepared statements: more clients than backends, two servers, and
-//! another client with statements of the same names. No request fails or gets another's answer.
+//! another client with statements of the same names. No request fails or gets another's response.
 
 mod support;
 
@@ -109,9 +109,9 @@ fn statements_of_each_backend(bouncer: &PgBouncer) -> Vec<(i64, i64)> {
 fn keep_tasks(server: &Server, user: &str, requests: usize) {
     let token = token(user);
     let send = |method: &str, target: &str, body: Option<&str>, status: u16| {
-        let answer = server.request(method, target, Some(&token), body);
-        assert_eq!(answer.status, status, "{user}: {method} {target}: {answer:?}");
-        answer
+        let response = server.request(method, target, Some(&token), body);
+        assert_eq!(response.status, status, "{user}: {method} {target}: {response:?}");
+        response
     };
     for round in 0..requests / 5 {
         let title = format!("{user}, {round}");

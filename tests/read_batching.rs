@@ -1,5 +1,5 @@
 //! Reads that wait for a worker share a round trip and nothing else: each is a transaction of its own. One that fails,
-//! is slow or is abandoned costs no other its answer.
+//! is slow or is abandoned costs no other its response.
 
 mod support;
 
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use postgres::Client;
 use support::locks::{lock_tasks, wait_until_blocked};
 use support::proxy::{Distance, for_each_piece, listen};
-use support::{Answer, Cluster, Server, ServerLog, token, wait_until};
+use support::{Cluster, Response, Server, ServerLog, token, wait_until};
 
 /// The most reads of a batch.
 const MAX_BATCH: usize = 16;
@@ -24,7 +24,7 @@ fn let_them_queue() {
 }
 
 #[test]
-fn reads_when_queued_share_a_round_trip_and_get_their_own_answers() {
+fn reads_when_queued_share_a_round_trip_and_get_their_own_responses() {
     const USERS: usize = 24;
     let cluster = Cluster::start();
     let distance = Distance::start(cluster.port);
@@ -53,19 +53,19 @@ fn reads_when_queued_share_a_round_trip_and_get_their_own_answers() {
     }
     let reads = USERS * 5; // those with 401 and 422 ask nothing
     for (user, expected, stream) in asked {
-        let answer = Answer::read(stream);
+        let response = Response::read(stream);
         match expected {
             200 => {
-                assert_eq!((answer.status, &answer.json()["user_id"]), (200, &user.as_str().into()));
-                assert_eq!(answer.json()["title"], format!("of {user}"));
+                assert_eq!((response.status, &response.json()["user_id"]), (200, &user.as_str().into()));
+                assert_eq!(response.json()["title"], format!("of {user}"));
             }
             206 => {
-                let list = answer.json();
-                assert_eq!((answer.status, list.as_array().map(Vec::len)), (200, Some(1)), "{user}");
+                let list = response.json();
+                assert_eq!((response.status, list.as_array().map(Vec::len)), (200, Some(1)), "{user}");
                 assert_eq!(list[0]["user_id"], user.as_str());
-                assert_eq!(answer.header("x-total-count"), Some("1"));
+                assert_eq!(response.header("x-total-count"), Some("1"));
             }
-            status => assert_eq!(answer.status, status, "{user}: {answer:?}"),
+            status => assert_eq!(response.status, status, "{user}: {response:?}"),
         }
     }
     let sent = distance.sent() - before;
@@ -94,15 +94,15 @@ fn reads_when_their_connection_is_lost_are_retried() {
     sent.extend((1..MAX_BATCH).map(|_| server.send("GET", &target, &token("ada"))));
     let_them_queue();
     lock.rollback().unwrap();
-    assert_eq!(Answer::read(sent.remove(0)).status, 200);
+    assert_eq!(Response::read(sent.remove(0)).status, 200);
     wait_until_blocked(&mut watcher, "the others", 1);
     assert_eq!(cluster.end_connections(), 1);
     wait_until_blocked(&mut watcher, "the others on another connection", 1);
     release.send(()).unwrap();
     next.join().unwrap();
     for stream in sent {
-        let answer = Answer::read(stream);
-        assert_eq!((answer.status, &answer.json()["id"]), (200, &id.into()));
+        let response = Response::read(stream);
+        assert_eq!((response.status, &response.json()["id"]), (200, &id.into()));
     }
 }
 
@@ -134,13 +134,13 @@ fn reads_when_another_users_write_is_blocked_are_answered() {
     let begun = Instant::now();
     both.rollback().unwrap();
     for (stream, status) in sent.into_iter().zip([200, 200, 200, 404, 200]) {
-        assert_eq!(Answer::read(stream).status, status);
+        assert_eq!(Response::read(stream).status, status);
     }
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(1), "another's request held her up for {took:?}");
     own.rollback().unwrap();
     for stream in of_eve {
-        assert_eq!(Answer::read(stream).status, 200);
+        assert_eq!(Response::read(stream).status, 200);
     }
 }
 
@@ -164,7 +164,7 @@ fn lists_when_many_are_queued_go_in_batches_of_at_most_eight() {
     let_them_queue();
     lock.rollback().unwrap();
     for stream in sent {
-        assert_eq!(Answer::read(stream).status, 200);
+        assert_eq!(Response::read(stream).status, 200);
     }
     let batches = [MAX_LIST_BATCH, MAX_LIST_BATCH, 4, 2, 1, 1];
     assert_eq!(batches.iter().sum::<usize>(), LISTS);
@@ -196,10 +196,10 @@ fn reads_when_not_preparable_fail_alone_under_their_own_request_id() {
     let_them_queue();
     lock.rollback().unwrap();
     for stream in refused {
-        assert_eq!(Answer::read(stream).status, 500);
+        assert_eq!(Response::read(stream).status, 500);
     }
     for stream in lists {
-        assert_eq!(Answer::read(stream).status, 200);
+        assert_eq!(Response::read(stream).status, 200);
     }
     let log = log.wait_until("the lines in the log", |log| log.matches("a statement failed").count() == READS);
     for number in 0..READS {
@@ -210,7 +210,7 @@ fn reads_when_not_preparable_fail_alone_under_their_own_request_id() {
 }
 
 /// A network that mixes up whose rows are whose: what the database says of `ada` arrives as of `eve`. Its port.
-fn rename_ada_in_answers(database: u16) -> u16 {
+fn rename_ada_in_responses(database: u16) -> u16 {
     listen(move |client| {
         let database = TcpStream::connect(("127.0.0.1", database)).unwrap();
         let (mut asked, mut asking) = (client.try_clone().unwrap(), database.try_clone().unwrap());
@@ -232,7 +232,7 @@ fn row_when_it_is_another_users_is_never_shown() {
     let cluster = Cluster::start();
     let near = Server::start(&cluster.url());
     let id = near.create("ada", "of ada");
-    let port = rename_ada_in_answers(cluster.port);
+    let port = rename_ada_in_responses(cluster.port);
     let log = cluster.server_log();
     let url = format!("postgresql://todo@127.0.0.1:{port}/postgres");
     let server = Server::start_telling(log.create(), &url, &[("RUST_LOG", "info")]);
@@ -243,11 +243,11 @@ fn row_when_it_is_another_users_is_never_shown() {
         ("GET", "/api/tasks?sort=title".to_owned()),
         ("PATCH", format!("/api/tasks/{id}/complete")),
     ] {
-        let answer = server.request(method, &target, Some(&token("ada")), None);
-        assert_eq!(answer.status, 500, "{method} {target}: {answer:?}");
-        assert!(!answer.body.contains("of "), "{answer:?}");
+        let response = server.request(method, &target, Some(&token("ada")), None);
+        assert_eq!(response.status, 500, "{method} {target}: {response:?}");
+        assert!(!response.body.contains("of "), "{response:?}");
     }
-    let log = log.wait_until("all answers", |log| log.matches("answered").count() == 5);
+    let log = log.wait_until("all responses", |log| log.matches("answered").count() == 5);
     assert_eq!(log.matches("another user's task").count(), 5, "{log}");
 }
 
@@ -273,7 +273,7 @@ fn connections_when_they_end_together_are_logged_once() {
         meanwhile(watcher);
         lock.rollback().unwrap();
         for stream in sent {
-            assert_eq!(Answer::read(stream).status, 404);
+            assert_eq!(Response::read(stream).status, 404);
         }
     };
     lock_out(&mut watcher, &mut |_| {}); // prepares the statement on each connection
@@ -320,7 +320,7 @@ fn reads_when_batched_have_a_statement_timeout_each() {
     holder.batch_execute("commit").unwrap();
     next.join().unwrap().batch_execute("commit").unwrap();
     for stream in sent {
-        assert_eq!(Answer::read(stream).status, 200);
+        assert_eq!(Response::read(stream).status, 200);
     }
 }
 
@@ -341,7 +341,7 @@ fn database_when_it_cancels_statements_is_not_taken_for_down() {
     let lock = lock_tasks(&mut locker);
     let sent: Vec<_> = (0..MAX_BATCH).map(|_| server.send("GET", &target, &token("ada"))).collect();
     for stream in sent {
-        assert_eq!(Answer::read(stream).status, 503);
+        assert_eq!(Response::read(stream).status, 503);
     }
     lock.rollback().unwrap();
     assert_eq!(server.request("GET", &target, Some(&token("ada")), None).status, 200);
@@ -351,14 +351,14 @@ fn database_when_it_cancels_statements_is_not_taken_for_down() {
 }
 
 #[test]
-fn reads_when_a_long_answer_before_them_was_abandoned_are_answered() {
+fn reads_when_a_long_response_before_them_was_abandoned_are_answered() {
     const READS: usize = 5;
     let cluster = Cluster::start();
     let id = Server::start_with(&cluster.url(), &[("DB_POOL_SIZE", "1")]).create("bob", "of bob");
     let fill = "insert into tasks (user_id, title, description)
                 select 'ada', 'of ada', repeat('x', 1000) from generate_series(1, 900)";
     cluster.client().batch_execute(fill).unwrap();
-    let url = format!("postgresql://todo@127.0.0.1:{}/postgres", rename_ada_in_answers(cluster.port));
+    let url = format!("postgresql://todo@127.0.0.1:{}/postgres", rename_ada_in_responses(cluster.port));
     let server = Server::start_with(&url, &[("DB_POOL_SIZE", "1"), ("RUST_LOG", "off")]);
     assert_eq!(server.request("GET", "/api/tasks", Some(&token("bob")), None).status, 200);
     let connections = || {
@@ -372,10 +372,10 @@ fn reads_when_a_long_answer_before_them_was_abandoned_are_answered() {
         let abandoned = server.send("GET", "/api/tasks?sort=title", &token("ada"));
         let reads: Vec<_> =
             (0..READS).map(|_| server.send("GET", &format!("/api/tasks/{id}"), &token("bob"))).collect();
-        assert_eq!(Answer::read(abandoned).status, 500);
+        assert_eq!(Response::read(abandoned).status, 500);
         for stream in reads {
-            let answer = Answer::read(stream);
-            assert_eq!((answer.status, &answer.json()["title"]), (200, &"of bob".into()), "{answer:?}");
+            let response = Response::read(stream);
+            assert_eq!((response.status, &response.json()["title"]), (200, &"of bob".into()), "{response:?}");
         }
     }
     assert_eq!(connections(), before, "the connection was kept");
@@ -399,9 +399,9 @@ fn list_when_its_few_tasks_are_long_is_whole() {
         ("/api/tasks?limit=40&offset=5", 40, Some("60")),
         ("/api/tasks?limit=1000", TASKS, Some("60")),
     ] {
-        let answer = server.request("GET", target, Some(&token("ada")), None);
-        assert_eq!((answer.status, answer.header("x-total-count")), (200, total), "{target}");
-        let tasks = answer.json();
+        let response = server.request("GET", target, Some(&token("ada")), None);
+        assert_eq!((response.status, response.header("x-total-count")), (200, total), "{target}");
+        let tasks = response.json();
         let ids: Vec<_> = tasks.as_array().unwrap().iter().map(|task| task["id"].as_i64().unwrap()).collect();
         assert_eq!(ids.len(), expected, "{target}");
         assert!(ids.is_sorted_by(|one, next| one > next), "{target}: {ids:?}");
@@ -447,7 +447,7 @@ impl FaultyRows {
 
     /// Has carol's request wait for a lock, and queues a read of each user behind it. The response to hers, and to
     /// theirs.
-    fn request(&mut self, target: &str) -> (Answer, Vec<Answer>) {
+    fn request(&mut self, target: &str) -> (Response, Vec<Response>) {
         let target_of = |number: usize| format!("/api/tasks/{}", number + 1);
         let prepare = self.server.request("GET", &target_of(0), Some(&token("carol")), None);
         assert_eq!(prepare.status, 404);
@@ -459,20 +459,20 @@ impl FaultyRows {
         let sent: Vec<_> = (0..Self::READS).map(read).collect();
         let_them_queue();
         lock.rollback().unwrap();
-        (Answer::read(first), sent.into_iter().map(Answer::read).collect())
+        (Response::read(first), sent.into_iter().map(Response::read).collect())
     }
 
     /// The log once it has all of [`Self::request`].
     fn log(&self) -> String {
-        self.log.wait_until("all answers", |log| log.matches("answered").count() == 2 + Self::READS)
+        self.log.wait_until("all responses", |log| log.matches("answered").count() == 2 + Self::READS)
     }
 }
 
 /// Each of these is its user's task.
-fn assert_own<'a>(answers: impl IntoIterator<Item = (usize, &'a Answer)>) {
-    for (number, answer) in answers {
-        assert_eq!(answer.status, 200, "{number}: {answer:?}");
-        let task = answer.json();
+fn assert_own<'a>(responses: impl IntoIterator<Item = (usize, &'a Response)>) {
+    for (number, response) in responses {
+        assert_eq!(response.status, 200, "{number}: {response:?}");
+        let task = response.json();
         assert_eq!(task["user_id"], format!("user-{number}"));
         assert_eq!(task["title"], format!("of user-{number}"));
     }
@@ -488,9 +488,9 @@ fn read_when_it_fails_in_a_batch_fails_alone() {
          end if",
         &[],
     );
-    let (first, answers) = rows.request("/api/tasks/1");
-    assert_eq!((first.status, answers[BAD].status), (404, 500));
-    assert_own(answers.iter().enumerate().filter(|(number, _)| *number != BAD));
+    let (first, responses) = rows.request("/api/tasks/1");
+    assert_eq!((first.status, responses[BAD].status), (404, 500));
+    assert_own(responses.iter().enumerate().filter(|(number, _)| *number != BAD));
     let tries: i64 = rows.owner.query_one("select last_value from tries", &[]).unwrap().get(0);
     assert_eq!(tries, 2, "the serialization failure was retried once");
     let log = rows.log();
@@ -504,9 +504,9 @@ fn reads_when_the_statement_before_them_failed_are_answered() {
     rows.owner.batch_execute("insert into tasks (user_id, title) values ('carol', 'bad')").unwrap();
     // PostgreSQL reports the failure before it is ready for the next statement.
     for round in 0..5 {
-        let (first, answers) = rows.request(&format!("/api/tasks/{}", FaultyRows::READS + 1));
+        let (first, responses) = rows.request(&format!("/api/tasks/{}", FaultyRows::READS + 1));
         assert_eq!(first.status, 500, "{round}");
-        assert_own(answers.iter().enumerate());
+        assert_own(responses.iter().enumerate());
     }
 }
 
@@ -514,8 +514,8 @@ fn reads_when_the_statement_before_them_failed_are_answered() {
 fn reads_when_each_is_slow_are_all_answered() {
     // A batch takes longer than a statement may take.
     let mut rows = FaultyRows::start("perform pg_sleep(0.4)", &[("DB_STATEMENT_TIMEOUT_MS", "1000")]);
-    let (_, answers) = rows.request("/api/tasks/1");
-    assert_own(answers.iter().enumerate());
+    let (_, responses) = rows.request("/api/tasks/1");
+    assert_own(responses.iter().enumerate());
     let log = rows.log();
     assert!(!log.contains("does not answer") && !log.contains("is cancelling statements"), "{log}");
 }
@@ -525,8 +525,8 @@ fn reads_when_notices_and_parameter_changes_arrive_between_are_answered() {
     // A notice longer than one read of the socket, and a parameter of the session that changes.
     let on_read = "raise notice '%', repeat('n', 70000); perform set_config('application_name', title, false)";
     let mut rows = FaultyRows::start(on_read, &[]);
-    let (_, answers) = rows.request("/api/tasks?limit=5");
-    assert_own(answers.iter().enumerate());
+    let (_, responses) = rows.request("/api/tasks?limit=5");
+    assert_own(responses.iter().enumerate());
     let log = rows.log();
     let is_expected = |line: &str| !line.contains("WARN") || line.contains("row-level security");
     assert!(log.lines().all(is_expected) && !log.contains("a statement failed"), "{log}");

@@ -53,7 +53,7 @@ impl HaProxy {
         command.arg("-f").arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
         let process = command.spawn().expect("HAProxy is installed: ./dev test sees to that");
         let proxy = Self { process, file, port };
-        let ready = || try_request_on(port, "GET", "/ready", None, None).is_ok_and(|answer| answer.status == 200);
+        let ready = || try_request_on(port, "GET", "/ready", None, None).is_ok_and(|response| response.status == 200);
         wait_until("HAProxy", ready);
         proxy
     }
@@ -85,7 +85,7 @@ fn under_load(proxy: &HaProxy, happens: impl FnOnce()) -> (usize, usize) {
                 while !over.load(Ordering::SeqCst) {
                     let body = json!({ "title": "milk" }).to_string();
                     match try_request_on(proxy.port, "POST", "/api/tasks", Some(&token), Some(&body)) {
-                        Ok(answer) if answer.status == 201 => seen.succeeded.fetch_add(1, Ordering::SeqCst),
+                        Ok(response) if response.status == 201 => seen.succeeded.fetch_add(1, Ordering::SeqCst),
                         other => {
                             println!("failed: {other:?}");
                             seen.failed.fetch_add(1, Ordering::SeqCst)

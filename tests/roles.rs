@@ -1,4 +1,4 @@
-//! Roles as people have them: settings that must not change an answer, and rights that are missing.
+//! Roles as people have them: settings that must not change a response, and rights that are missing.
 
 mod support;
 
@@ -17,7 +17,7 @@ fn prepare(cluster: &Cluster, number: usize, sql: &str) -> String {
 }
 
 #[test]
-fn setting_of_the_role_does_not_change_an_answer() {
+fn setting_of_the_role_does_not_change_an_response() {
     let cluster = Cluster::start();
     let settings = [
         "timezone to 'Asia/Tokyo'",
@@ -101,19 +101,19 @@ fn role_when_it_lacks_a_right_is_refused_with_the_statement_that_gives_it() {
         (table(&[]) + GRANTS + "alter role app nologin", "is not permitted to log in"),
         (table(&[]) + GRANTS + "alter role app connection limit 0", "too many connections for role"),
     ];
-    in_parallel(&cases, |number, (sql, remedy)| {
+    in_parallel(&cases, |number, (sql, hint)| {
         let url = prepare(&cluster, number, sql);
-        let remedy = remedy.replace("app", &format!("app{number}"));
-        Service::start(&cluster, &url).assert_unavailable(sql, &remedy);
+        let hint = hint.replace("app", &format!("app{number}"));
+        Service::start(&cluster, &url).assert_unavailable(sql, &hint);
         let failed = failures(&check(&url));
-        let is_told = failed.iter().any(|line| line.contains(&remedy) || line.contains("this role may not create one"));
-        assert!(is_told, "{remedy}: {failed:?}");
+        let is_told = failed.iter().any(|line| line.contains(&hint) || line.contains("this role may not create one"));
+        assert!(is_told, "{hint}: {failed:?}");
         // What is said to mend it does.
-        if remedy.starts_with("grant") || remedy.starts_with("create") {
+        if hint.starts_with("grant") || hint.starts_with("create") {
             let owner = url.replace(&format!("app{number}@"), "todo@");
-            connect(&owner).batch_execute(&remedy).unwrap();
-            assert_eq!(failures(&check(&url)), Vec::<String>::new(), "{remedy}");
-            Service::start(&cluster, &url).assert_serves(&remedy, &["ada"]);
+            connect(&owner).batch_execute(&hint).unwrap();
+            assert_eq!(failures(&check(&url)), Vec::<String>::new(), "{hint}");
+            Service::start(&cluster, &url).assert_serves(&hint, &["ada"]);
         }
     });
 }
@@ -189,11 +189,11 @@ fn role_when_a_write_is_refused_is_found_by_the_check_and_told_in_the_log() {
         let failed = failures(&check(&url));
         assert!(failed.iter().any(|line| line.contains(&found)), "{found}: {failed:?}");
         let owner = url.replace(&format!("app{number}@"), "todo@");
-        if let Some((_, remedy)) =
+        if let Some((_, hint)) =
             failed[0].split_once("; ").filter(|(_, hint)| hint.starts_with("select") || hint.starts_with("alter"))
         {
-            connect(&owner).batch_execute(remedy).unwrap();
-            assert_eq!(failures(&check(&url)), Vec::<String>::new(), "{remedy}");
+            connect(&owner).batch_execute(hint).unwrap();
+            assert_eq!(failures(&check(&url)), Vec::<String>::new(), "{hint}");
         }
     });
 }

@@ -116,16 +116,16 @@ fn request_when_pooled_costs_one_round_trip_and_is_not_prepared() {
 fn count_round_trips(server: &Server, proxy: &CountingProxy) {
     let token = token("ada");
     let send = |method: &str, target: &str, body: Option<&str>, status: u16| {
-        let answer = server.request(method, target, Some(&token), body);
-        assert_eq!(answer.status, status, "{method} {target}: {answer:?}");
-        answer
+        let response = server.request(method, target, Some(&token), body);
+        assert_eq!(response.status, status, "{method} {target}: {response:?}");
+        response
     };
     const STALE: &str = "If-Match: \"0-0\"";
     let send_if = |condition: &str, method: &str, target: &str, body: Option<&str>, status: u16| {
         // The helper takes no headers; one that stands behind the token is one more line of the head.
         let token = format!("{token}\r\n{condition}");
-        let answer = server.request(method, target, Some(&token), body);
-        assert_eq!(answer.status, status, "{condition} {method} {target}: {answer:?}");
+        let response = server.request(method, target, Some(&token), body);
+        assert_eq!(response.status, status, "{condition} {method} {target}: {response:?}");
     };
     let create = || send("POST", "/api/tasks", Some(r#"{"title":"milk"}"#), 201).json()["id"].to_string();
     let id = create();
@@ -193,9 +193,9 @@ fn count_pages(cluster: &Cluster, server: &Server, proxy: &CountingProxy) {
             ("?limit=20&offset=20", Some(20), 1),
         ] {
             let list = || {
-                let answer = server.request("GET", &format!("/api/tasks{query}"), Some(&token), None);
-                assert_eq!(answer.status, 200, "{query}");
-                answer.json().as_array().map(Vec::len)
+                let response = server.request("GET", &format!("/api/tasks{query}"), Some(&token), None);
+                assert_eq!(response.status, 200, "{query}");
+                response.json().as_array().map(Vec::len)
             };
             let expected_length = limit.map_or(tasks, |limit| tasks.min(limit));
             let expect = || assert_eq!(list(), Some(expected_length), "{query} of {tasks} tasks");

@@ -156,7 +156,7 @@ fn texts_when_longer_than_the_limits_are_listed_within_bounded_memory() {
     assert!(peak_kib < 150_000, "{peak_kib} KiB");
 }
 
-/// What PostgreSQL refuses of a value: the SQL of the table, the request, and the answer.
+/// What PostgreSQL refuses of a value: the SQL of the table, the request, and the response.
 #[test]
 fn value_when_the_database_refuses_it_is_an_error_of_the_request() {
     let cluster = Cluster::start();
@@ -380,12 +380,12 @@ fn value_when_the_database_refuses_it_is_an_error_of_the_request() {
         let count = || -> i64 { connect(&url).query_one("select count(*) from tasks", &[]).unwrap().get(0) };
         let before = count();
         let service = Service::start(&cluster, &url);
-        let answer = service.create(user, body.clone());
-        assert_eq!(answer.status, *status, "{case}: {answer:?} {}", service.log());
-        let detail = &answer.json()["detail"][0];
+        let response = service.create(user, body.clone());
+        assert_eq!(response.status, *status, "{case}: {response:?} {}", service.log());
+        let detail = &response.json()["detail"][0];
         let loc: Vec<&str> = detail["loc"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let error = format!("{} {}", loc.join("."), detail["type"].as_str().unwrap_or_default());
-        assert!(error == *told || answer.body.contains(told), "{case}: {answer:?}");
+        assert!(error == *told || response.body.contains(told), "{case}: {response:?}");
         assert_eq!(count(), before, "{case}: something was written");
         if *status >= 500 {
             service.count_logged("ERROR");
@@ -393,7 +393,7 @@ fn value_when_the_database_refuses_it_is_an_error_of_the_request() {
         if *case != "user id in latin" && *case != "user id too long" {
             assert_eq!(service.server.request("GET", "/ready", None, None).status, 200, "{case}");
         }
-        assert!(!answer.body.contains("SQL") && !answer.body.contains("varying"), "{case}: {answer:?}");
+        assert!(!response.body.contains("SQL") && !response.body.contains("varying"), "{case}: {response:?}");
     });
 }
 
@@ -413,12 +413,12 @@ fn search_when_the_encoding_lacks_its_characters_finds_nothing() {
         for (query, found) in [("%C3%B6t", 1), ("%E2%98%91", usize::from(has_emoji)), ("roe", 0), ("CHEN", 1)] {
             for window in ["", "&limit=5", "&sort=title", "&limit=5&offset=1"] {
                 let target = format!("/api/tasks?search={query}{window}");
-                let answer = service.send("ada", "GET", &target, None);
+                let response = service.send("ada", "GET", &target, None);
                 let expected = if window.contains("offset") { 0 } else { found };
-                let list = answer.json();
-                assert_eq!((answer.status, list.as_array().unwrap().len()), (200, expected), "{encoding} {target}");
+                let list = response.json();
+                assert_eq!((response.status, list.as_array().unwrap().len()), (200, expected), "{encoding} {target}");
                 let total = window.contains("limit").then(|| found.to_string());
-                assert_eq!(answer.header("x-total-count"), total.as_deref(), "{encoding} {target}");
+                assert_eq!(response.header("x-total-count"), total.as_deref(), "{encoding} {target}");
             }
         }
     }
@@ -452,8 +452,8 @@ fn task_when_other_data_refers_to_it_is_not_deleted() {
     let service = Service::start(&cluster, &url);
     let id = service.create("ada", json!({"title": "a"})).json()["id"].clone();
     connect(&url).batch_execute(&format!("insert into notes values ({id})")).unwrap();
-    let answer = service.send("ada", "DELETE", &format!("/api/tasks/{id}"), None);
-    assert_eq!((answer.status, &answer.json()["detail"][0]["loc"]), (422, &json!(["path", "id"])), "{answer:?}");
+    let response = service.send("ada", "DELETE", &format!("/api/tasks/{id}"), None);
+    assert_eq!((response.status, &response.json()["detail"][0]["loc"]), (422, &json!(["path", "id"])), "{response:?}");
     assert_eq!(service.list("ada", "").len(), 1);
 }
 

@@ -10,13 +10,13 @@ start_server
 
 request GET /
 check '/ returns name and version' '200 todo-backend true' \
-    "$(answer '.name + " " + (.version | test("^[0-9]+\\.[0-9]+\\.[0-9]+") | tostring)')"
+    "$(response '.name + " " + (.version | test("^[0-9]+\\.[0-9]+\\.[0-9]+") | tostring)')"
 request GET /health
 check '/health is 200' 200 "$status"
 request GET /ready
 check '/ready is 200 while the database responds' 200 "$status"
 request GET /openapi.json
-check '/openapi.json describes the API' '200 true' "$(answer '.openapi | startswith("3.")')"
+check '/openapi.json describes the API' '200 true' "$(response '.openapi | startswith("3.")')"
 check '/openapi.json has each path' \
     '/,/api/tasks,/api/tasks/{id},/api/tasks/{id}/complete,/docs,/health,/openapi.json,/ready' \
     "$(json '.paths | keys | join(",")')"

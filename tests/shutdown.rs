@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use support::{Server, free_port, signal, wait_until};
 
 const HEALTH: &str = "GET /health HTTP/1.1\r\nHost: h\r\n\r\n";
-const PATIENCE: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 /// So many requests are answered before the signal is sent.
 const ENOUGH: usize = 2_000;
 
@@ -22,30 +22,30 @@ fn start(variables: &[(&str, &str)]) -> Server {
 
 fn connect(server: &Server) -> TcpStream {
     let stream = TcpStream::connect(("127.0.0.1", server.port)).expect("the server listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    stream.set_read_timeout(Some(MAX_WAIT)).expect("a socket");
     stream
 }
 
-/// Sends requests on one connection until the server closes it, and counts the answers. An incomplete answer is a
+/// Sends requests on one connection until the server closes it, and counts the responses. A incomplete response is a
 /// failure; a request that finds its connection closed was never accepted.
 fn ask_until_closed(mut stream: TcpStream, answered: &AtomicUsize) {
-    let mut answer = Vec::new();
+    let mut response = Vec::new();
     while stream.write_all(HEALTH.as_bytes()).is_ok() {
-        answer.clear();
-        while !answer.ends_with(b"}") {
+        response.clear();
+        while !response.ends_with(b"}") {
             let mut piece = [0; 4096];
             match stream.read(&mut piece) {
                 Ok(0) => {
-                    return assert!(answer.is_empty(), "cut short: {:?}", String::from_utf8_lossy(&answer));
+                    return assert!(response.is_empty(), "cut short: {:?}", String::from_utf8_lossy(&response));
                 }
-                Ok(count) => answer.extend_from_slice(&piece[..count]),
+                Ok(count) => response.extend_from_slice(&piece[..count]),
                 Err(error) => {
-                    assert!(error.kind() == ErrorKind::ConnectionReset && answer.is_empty(), "{error}");
+                    assert!(error.kind() == ErrorKind::ConnectionReset && response.is_empty(), "{error}");
                     return;
                 }
             }
         }
-        let text = String::from_utf8_lossy(&answer);
+        let text = String::from_utf8_lossy(&response);
         assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
         answered.fetch_add(1, Ordering::Relaxed);
         if text.contains("\r\nConnection: close\r\n") {

@@ -29,16 +29,16 @@ make_table
 table_before=$(table)
 start_server
 
-# --- The same six endpoints (sqlmodel_answers.sh compares their answers in full) ---
+# --- The same six endpoints (sqlmodel_responses.sh compares their responses in full) ---
 
 as ada GET /api/tasks
-check 'existing tasks are listed' '200 from before' "$(answer '.[].title')"
+check 'existing tasks are listed' '200 from before' "$(response '.[].title')"
 check 'a time without zone is UTC' '2024-07-01T12:00:00.000000Z' "$(json '.[0].created_at')"
 check 'microseconds are kept' '2024-12-31T23:59:59.123456Z' "$(json '.[0].updated_at')"
 before=$(json .[0])
 send ada POST /api/tasks '{"title":"milk","description":"oat"}'
 check 'a task can be created' '201 milk oat false' \
-    "$(answer '.title + " " + .description + " " + (.completed | tostring)')"
+    "$(response '.title + " " + .description + " " + (.completed | tostring)')"
 check 'created_at is now in UTC' true "$(json '(.created_at[0:19] + "Z" | fromdate) - now | fabs < 60')"
 check 'created_at equals updated_at' true "$(json '.created_at == .updated_at')"
 check 'created_at in the table is now in UTC' t \
@@ -49,24 +49,24 @@ id=$(json .id)
 as ada GET "/api/tasks/$id"
 check 'a new task can be read' "200 $created" "$status $body"
 send ada PUT /api/tasks/1 '{"description":"now with one"}'
-check 'an existing task can be changed' '200 now with one' "$(answer .description)"
+check 'an existing task can be changed' '200 now with one' "$(response .description)"
 check 'its created_at is unchanged' '2024-07-01T12:00:00.000000Z' "$(json .created_at)"
 check 'its updated_at is now in UTC' true "$(json '(.updated_at[0:19] + "Z" | fromdate) - now | fabs < 60')"
 send ada PUT "/api/tasks/$id" '{"description":null,"title":"cream"}'
-check 'a new task can be changed' '200 cream null' "$(answer '.title + " " + (.description | tostring)')"
+check 'a new task can be changed' '200 cream null' "$(response '.title + " " + (.description | tostring)')"
 as ada PATCH "/api/tasks/$id/complete"
-check 'a task can be toggled' '200 true' "$(answer .completed)"
+check 'a task can be toggled' '200 true' "$(response .completed)"
 send ada PATCH "/api/tasks/$id/complete" '{"completed":false}'
-check 'completed can be set' '200 false' "$(answer .completed)"
+check 'completed can be set' '200 false' "$(response .completed)"
 as bob GET /api/tasks/1
 check 'another user gets a 404' 404 "$status"
 as bob GET /api/tasks
-check 'another user has an empty list' '200 []' "$(answer .)"
+check 'another user has an empty list' '200 []' "$(response .)"
 as ada DELETE "/api/tasks/$id"
 check 'a task can be deleted' 204 "$status"
 send ada POST /api/tasks "{\"title\":\"$(text_of 255 🦀)\",\"description\":\"$(text_of 10000 ש)\"}"
 check 'the longest texts are accepted' '201 255 10000' \
-    "$(answer '"\(.title | length) \(.description | length)"')"
+    "$(response '"\(.title | length) \(.description | length)"')"
 
 # --- The table stays as it is ---
 
@@ -84,7 +84,7 @@ stop_server
 sql "alter table tasks add column priority varchar, add column tags integer not null default 0"
 start_server
 send ada POST /api/tasks '{"title":"with more columns","priority":"high"}'
-check 'additional columns are ignored' '201 7' "$(answer length)"
+check 'additional columns are ignored' '201 7' "$(response length)"
 as ada DELETE "/api/tasks/$(json .id)"
 stop_server
 sql "alter table tasks drop column priority, drop column tags"
@@ -99,10 +99,10 @@ owner_url=$database_url
 database_url=postgresql://guest:guest@$PGHOST:$PGPORT/$PGDATABASE
 start_server
 send ada POST /api/tasks '{"title":"by a guest"}'
-check 'a role without create privilege can create tasks' '201 by a guest' "$(answer .title)"
+check 'a role without create privilege can create tasks' '201 by a guest' "$(response .title)"
 id=$(json .id)
 send ada PUT "/api/tasks/$id" '{"completed":true}'
-check 'it can change tasks' '200 true' "$(answer .completed)"
+check 'it can change tasks' '200 true' "$(response .completed)"
 as ada GET /api/tasks
 check 'it can list tasks' 200 "$status"
 as ada DELETE "/api/tasks/$id"
@@ -115,7 +115,7 @@ sql 'revoke select, insert, update, delete on tasks from guest'
 start_server
 as ada GET /api/tasks
 check_contains 'a role without privileges gets a 500 or 503' "$status" '500 503'
-check_lacks 'the answer does not show the cause' "$(printf '%s' "$body" | tr '[:upper:]' '[:lower:]')" \
+check_lacks 'the response does not show the cause' "$(printf '%s' "$body" | tr '[:upper:]' '[:lower:]')" \
     permission denied guest relation
 check_logged 'the log has the cause' 'this role lacks rights on the table'
 stop_server
@@ -126,7 +126,7 @@ database_url=$owner_url
 sql 'drop table tasks'
 start_server
 create ada first
-check 'without a table, the server creates one' '201 1' "$(answer .id)"
+check 'without a table, the server creates one' '201 1' "$(response .id)"
 table_before=$(table)
 stop_server
 start_server

@@ -13,7 +13,7 @@ completes() {
     expected=$2
     shift 2
     as ada PATCH "$path" "$@"
-    check "$name" "200 $expected" "$(answer .completed)"
+    check "$name" "200 $expected" "$(response .completed)"
 }
 
 # refused NAME VIOLATIONS JSON: and nothing is changed
@@ -61,19 +61,19 @@ path=/api/tasks/$id/complete/
 completes 'one trailing slash is accepted' true
 path=/api/tasks/$id/complete
 
-# --- The answer ---
+# --- The response ---
 
 as ada GET "/api/tasks/$id"
 before=$body
 as ada PATCH "$path"
 answered=$body
-check 'the answer is JSON' '200 application/json' "$status $(header Content-Type)"
-check 'the answer has all seven members' 7 "$(json length)"
+check 'the response is JSON' '200 application/json' "$status $(header Content-Type)"
+check 'the response has all seven fields' 7 "$(json length)"
 check 'a toggle changes updated_at' true "$(json ".updated_at > ($before | .updated_at)")"
 check 'a toggle changes nothing else' true \
     "$(json "del(.completed, .updated_at) == ($before | del(.completed, .updated_at))")"
 as ada GET "/api/tasks/$id"
-check 'the answer is the task after the change' "$answered" "$body"
+check 'the response is the task after the change' "$answered" "$body"
 send ada PATCH "$path" "$(printf '%s' "$answered" | jq -c '{completed}')"
 check 'setting the same value changes updated_at' true "$(json ".updated_at > ($answered | .updated_at)")"
 

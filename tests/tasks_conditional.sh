@@ -9,7 +9,7 @@ tag() {
     header ETag
 }
 
-# novelty: whether the answer has another tag than $seen
+# novelty: whether the response has another tag than $seen
 novelty() {
     case $(tag) in
         '') echo none ;;
@@ -65,7 +65,7 @@ check 'a write by another program changes the tag' '200 new' "$status $(novelty)
 as ada GET /api/tasks
 check 'a list has no tag' '200 ' "$status $(tag)"
 as ada DELETE "$task"
-check 'the answer to DELETE has no tag' '204 ' "$status $(tag)"
+check 'the response to DELETE has no tag' '204 ' "$status $(tag)"
 
 # --- If-None-Match on a read ---
 
@@ -83,7 +83,7 @@ as ada GET "$task" --header 'If-None-Match: "x"' --header "If-None-Match: $seen"
 check 'If-None-Match may be sent twice' 304 "$status"
 overtake
 as ada GET "$task" --header "If-None-Match: $seen"
-check 'If-None-Match after a change gets the task' '200 cream' "$(answer .title)"
+check 'If-None-Match after a change gets the task' '200 cream' "$(response .title)"
 as ada GET /api/tasks --header 'If-None-Match: *'
 check 'If-None-Match: * of a list is ignored' 200 "$status"
 as ada GET /api/tasks/2147483647 --header 'If-None-Match: *'
@@ -141,11 +141,11 @@ renew
 as ada GET "$task" --header 'If-Match: "x"'
 check 'GET with an If-Match that fails is a 412' '412 PRECONDITION_FAILED' "$(refusal)"
 as ada GET "$task" --header "If-Match: $seen"
-check 'GET with an If-Match that holds gets the task' '200 milk' "$(answer .title)"
+check 'GET with an If-Match that holds gets the task' '200 milk' "$(response .title)"
 first=$seen
 send ada PUT "$task" '{"title":"cream"}' --header "If-Match: $seen"
 send ada PUT "$task" '{"title":"butter"}' --header "If-Match: $(tag)"
-check 'the tag of an answer is valid for the next write' '200 butter' "$(answer .title)"
+check 'the tag of a response is valid for the next write' '200 butter' "$(response .title)"
 send ada PUT "$task" '{"title":"milk","description":"oat"}'
 send ada PUT "$task" '{"title":"late"}' --header "If-Match: $first"
 check 'writing the same values back does not restore the tag' '412 PRECONDITION_FAILED' "$(refusal)"
@@ -156,8 +156,8 @@ check 'an invalid id is a 422 before the 412' '422 VALIDATION_ERROR path.id int_
 
 # --- An absent task, and another user's ---
 
-# answer_to_bob METHOD PATH JSON HEADER: the answer without the headers that differ between any two answers
-answer_to_bob() {
+# response_to_bob METHOD PATH JSON HEADER: the response without the headers that differ between any two responses
+response_to_bob() {
     send bob "$1" "$2" "$3" --header "$4"
     printf '%s\n%s\n' "$headers" "$body" | grep -v -e '^Date:' -e '^X-Request-Id:' -e '^Server-Timing:'
 }
@@ -169,8 +169,8 @@ for value in "If-Match: $seen" 'If-Match: "x"' 'If-Match: *' 'If-None-Match: *' 
         call=${write%%|*}
         tail=$(after_method)
         check "$write with $value: another user's task is answered like an absent one" \
-            "$(answer_to_bob "${call%%/*}" "/api/tasks/2147483647$tail" "${write#*|}" "$value")" \
-            "$(answer_to_bob "${call%%/*}" "$task$tail" "${write#*|}" "$value")"
+            "$(response_to_bob "${call%%/*}" "/api/tasks/2147483647$tail" "${write#*|}" "$value")" \
+            "$(response_to_bob "${call%%/*}" "$task$tail" "${write#*|}" "$value")"
         send bob "${call%%/*}" "$task$tail" "${write#*|}" --header "$value"
         check "$write with $value: another user's task is a 404" '404 RESOURCE_NOT_FOUND' "$(refusal)"
     done
@@ -192,7 +192,7 @@ blocked_by() {
     wait_until 10 is_locked
     (
         send ada PUT "$task" '{"title":"mine"}' --header "If-Match: $seen" &&
-            answer '.error_code // .title' >"$work/blocked"
+            response '.error_code // .title' >"$work/blocked"
     ) &
     waiting=$!
     wait_until 10 is_waited_for

@@ -8,7 +8,7 @@ start_server
 # created NAME EXPECTED FILTER JSON
 created() {
     send ada POST /api/tasks "$4"
-    check "$1" "201 $2" "$(answer "$3")"
+    check "$1" "201 $2" "$(response "$3")"
 }
 
 # refused NAME VIOLATIONS JSON
@@ -21,12 +21,12 @@ refused() {
 
 send ada POST /api/tasks '{"title":"Buy milk"}'
 check 'a title suffices' 201 "$status"
-check 'the answer is JSON' application/json "$(header Content-Type)"
+check 'the response is JSON' application/json "$(header Content-Type)"
 id=$(json .id)
 check 'Location is the path of the task' "/api/tasks/$id" "$(header Location)"
-check 'a task has these seven members and no other' \
+check 'a task has these seven fields and no other' \
     'completed created_at description id title updated_at user_id' "$(json 'keys | join(" ")')"
-check 'the members have these types' 'boolean string null number string string string' \
+check 'the fields have these types' 'boolean string null number string string string' \
     "$(json '[.completed, .created_at, .description, .id, .title, .updated_at, .user_id | type] | join(" ")')"
 check 'the id is an integer of at least 1' true "$(json '.id >= 1 and (.id | floor) == .id')"
 check 'user_id is the user of the token' ada "$(json .user_id)"
@@ -40,7 +40,7 @@ as ada GET "$(header Location)"
 check 'GET of the Location has the same task' "200 $task" "$status $body"
 first=$id
 send ada POST /api/tasks '{"title":"Buy milk"}'
-check 'the same title again creates another task' '201 true' "$(answer ".id > $first")"
+check 'the same title again creates another task' '201 true' "$(response ".id > $first")"
 send ada POST /api/tasks/ '{"title":"x"}'
 check 'one trailing slash is accepted' 201 "$status"
 
@@ -85,7 +85,7 @@ description_of() {
 
 for character in x 🦀 ע; do
     description_of 10000 "$character"
-    check "a description of 10,000 times $character is accepted" '201 10000' "$(answer '.description | length')"
+    check "a description of 10,000 times $character is accepted" '201 10000' "$(response '.description | length')"
     description_of 10001 "$character"
     check "a description of 10,001 times $character is too long" \
         '422 VALIDATION_ERROR body.description string_too_long' "$(violation)"
@@ -102,7 +102,7 @@ done
 for value in '"true"' '"false"' 1 0 null '""' '[]' '{}'; do
     refused "completed: $value is not a boolean" 'body.completed bool_type' "{\"title\":\"x\",\"completed\":$value}"
 done
-refused 'all errors are in one answer' \
+refused 'all errors are in one response' \
     'body.title string_too_short, body.description string_type, body.completed bool_type' \
     '{"title":"","description":1,"completed":"no"}'
 
@@ -174,7 +174,7 @@ done
 as ada POST /api/tasks --header 'Content-Type:' --data-raw '{"title":"x"}'
 check 'a body is read as JSON without Content-Type' 201 "$status"
 as ada POST /api/tasks --header 'Transfer-Encoding: chunked' --data-raw '{"title":"chunked"}'
-check 'a body may be chunked' '201 chunked' "$(answer .title)"
+check 'a body may be chunked' '201 chunked' "$(response .title)"
 
 printf '{"title":"a\377b"}' >"$work/json"
 as ada POST /api/tasks --data-binary "@$work/json"
@@ -192,7 +192,7 @@ body_of() {
 body_of 1048576
 check 'the body for the next check has 1 MiB' 1048576 "$(wc -c <"$work/json" | tr -d ' ')"
 as ada POST /api/tasks --data-binary "@$work/json"
-check 'a body of 1 MiB is accepted' '201 large' "$(answer .title)"
+check 'a body of 1 MiB is accepted' '201 large' "$(response .title)"
 body_of 1048577
 as ada POST /api/tasks --data-binary "@$work/json"
 check 'a body of 1 MiB and 1 byte is a 413' '413 PAYLOAD_TOO_LARGE' "$(refusal)"
@@ -206,7 +206,7 @@ as ada POST /api/tasks --data-binary "@$work/json"
 check 'unclosed deep nesting is not JSON' '422 VALIDATION_ERROR body json_invalid' "$(violation)"
 { printf '{"title":"x","unknown":' && text_of 100000 '{"a":' && printf 1 && text_of 100001 '}'; } >"$work/json"
 as ada POST /api/tasks --data-binary "@$work/json"
-check 'deep nesting in an unknown field is ignored' '201 x' "$(answer .title)"
+check 'deep nesting in an unknown field is ignored' '201 x' "$(response .title)"
 { printf '{"title":' && text_of 100000 '[' && text_of 100000 ']' && printf '}'; } >"$work/json"
 as ada POST /api/tasks --data-binary "@$work/json"
 check 'deep nesting in the title is a 422' 422 "$status"

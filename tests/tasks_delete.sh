@@ -15,7 +15,7 @@ check 'DELETE is a 204 without body' '204 0' "$status $(wc -c <"$body_file" | tr
 check 'the 204 has no Content-Length' '' "$(header Content-Length)"
 check 'the 204 has no Content-Type' '' "$(header Content-Type)"
 check 'the 204 has no Transfer-Encoding' '' "$(header Transfer-Encoding)"
-check 'the 204 has the headers of every answer' 'no-store nosniff Origin' \
+check 'the 204 has the headers of every response' 'no-store nosniff Origin' \
     "$(header Cache-Control) $(header X-Content-Type-Options) $(header Vary)"
 
 as ada GET "/api/tasks/$thrown"
@@ -28,7 +28,7 @@ check 'PUT of the deleted task is a 404' "404 $gone" "$status $body"
 as ada PATCH "/api/tasks/$thrown/complete"
 check 'PATCH of the deleted task is a 404' "404 $gone" "$status $body"
 as ada GET /api/tasks
-check 'the other task is still listed' "200 [$kept]" "$(answer '[.[].id]')"
+check 'the other task is still listed' "200 [$kept]" "$(response '[.[].id]')"
 check 'the row is gone from the database' 1 "$(sql 'select count(*) from tasks')"
 create ada next
 check 'its id is not reused' true "$([ "$id" -gt "$thrown" ] && echo true)"
@@ -52,7 +52,7 @@ done
 as ada DELETE /api/tasks
 check 'DELETE of the list is a 405' '405 METHOD_NOT_ALLOWED' "$(refusal)"
 as ada GET /api/tasks
-check 'the other task is still listed at the end' "200 [$kept]" "$(answer '[.[].id]')"
+check 'the other task is still listed at the end' "200 [$kept]" "$(response '[.[].id]')"
 
 create ada x
 connections=$(curl --silent --header "Authorization: Bearer $(token ada)" --write-out '%{num_connects}\n' \

@@ -11,7 +11,7 @@ id=$(json .id)
 
 as ada GET "/api/tasks/$id"
 check 'GET has the task that POST answered with' "200 $task" "$status $body"
-check 'the answer is JSON' application/json "$(header Content-Type)"
+check 'the response is JSON' application/json "$(header Content-Type)"
 length=$(header Content-Length)
 as ada GET "/api/tasks/$id/"
 check 'one trailing slash is accepted' "200 $task" "$status $body"

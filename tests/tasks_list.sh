@@ -8,7 +8,7 @@ start_server
 # listed NAME EXPECTED_TITLES QUERY
 listed() {
     as ada GET "/api/tasks$3"
-    check "$1" "200 $2" "$(answer '[.[].title] | join(",")')"
+    check "$1" "200 $2" "$(response '[.[].title] | join(",")')"
 }
 
 # total NAME EXPECTED
@@ -34,7 +34,7 @@ done
 last_created=$body
 listed 'a list is a bare array, newest first' three,two,one ''
 check 'a list has the task that POST answered with' "$last_created" "$(json '.[0]')"
-check 'each task has all seven members' '[7,7,7]' "$(json 'map(length)')"
+check 'each task has all seven fields' '[7,7,7]' "$(json 'map(length)')"
 total 'a whole list has no X-Total-Count' ''
 listed 'one trailing slash is accepted' three,two,one /
 
@@ -158,7 +158,7 @@ for value in abc 1.5 '' 1e3 0x10 null 5%20 99999999999999999999; do
     refused "limit=$value is not an integer" 'query.limit int_parsing' "?limit=$value"
     refused "offset=$value is not an integer" 'query.offset int_parsing' "?offset=$value"
 done
-refused 'all errors are in one answer' 'query.limit int_parsing, query.offset greater_than_equal' \
+refused 'all errors are in one response' 'query.limit int_parsing, query.offset greater_than_equal' \
     '?limit=x&offset=-1'
 
 listed 'unknown parameters are ignored' ÄPFEL_,cherry,Apple,banana '?page=2&per_page=1&priority=high&user_id=bob&=&&x'
@@ -171,7 +171,7 @@ sql "insert into tasks (user_id, title, description, completed, created_at, upda
     select 'ada', n, null, false, timestamptz '2020-01-01' + (n / 7) * interval '1 s', now()
     from generate_series(1, 2500) as n"
 as ada GET /api/tasks
-check 'a list of several pages is complete' '200 2504' "$(answer length)"
+check 'a list of several pages is complete' '200 2504' "$(response length)"
 check 'a list of several pages is chunked' 'chunked,' "$(header Transfer-Encoding),$(header Content-Length)"
 as ada HEAD /api/tasks
 check 'HEAD of a list of several pages has no Content-Length' '200 application/json ' \
@@ -180,7 +180,7 @@ as ada GET '/api/tasks?limit=1000'
 check 'limit=1000 has a Content-Length' \
     ",$(printf %s "$body" | wc -c)" "$(header Transfer-Encoding),$(header Content-Length)"
 as ada GET '/api/tasks?offset=3'
-check 'a list after an offset may have several pages' '200 2501' "$(answer length)"
+check 'a list after an offset may have several pages' '200 2501' "$(response length)"
 total 'X-Total-Count of several pages counts the whole list' 2504
 as ada GET '/api/tasks?sort=title&order=desc'
 check 'several pages sorted by title are in order' true \

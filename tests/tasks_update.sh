@@ -12,14 +12,14 @@ renew() {
     before=$body
 }
 
-# part: the members that a client can change
+# part: the fields that a client can change
 part='[.title, .description, .completed] | tojson'
 
 # updated NAME EXPECTED_PART JSON
 updated() {
     renew
     send ada PUT "/api/tasks/$id" "$3"
-    check "$1" "200 $2" "$(answer "$part")"
+    check "$1" "200 $2" "$(response "$part")"
 }
 
 # refused NAME VIOLATIONS JSON: and nothing is changed
@@ -49,23 +49,23 @@ updated 'emoji, right-to-left text and quotes are kept' "[\"🦀 שלום '\",\"
 updated 'a title of 255 emoji is accepted' \
     "[\"$(text_of 255 🦀)\",\"oat\",true]" "{\"title\":\"$(text_of 255 🦀)\"}"
 
-# --- The answer ---
+# --- The response ---
 
 renew
 send ada PUT "/api/tasks/$id" '{"title":"cream"}'
 answered=$body
-check 'the answer is JSON' '200 application/json' "$status $(header Content-Type)"
-check 'the answer has all seven members' 7 "$(json length)"
+check 'the response is JSON' '200 application/json' "$status $(header Content-Type)"
+check 'the response has all seven fields' 7 "$(json length)"
 check 'updated_at is later' true "$(json ".updated_at > $(printf '%s' "$before" | jq .updated_at)")"
 check 'created_at, id and user_id stay' true \
     "$(json "[.created_at, .id, .user_id] == ($before | [.created_at, .id, .user_id])")"
 as ada GET "/api/tasks/$id"
-check 'the answer is the task after the change' "$answered" "$body"
+check 'the response is the task after the change' "$answered" "$body"
 send ada PUT "/api/tasks/$id" '{"title":"cream"}'
 check 'updated_at is later when the same value is written' true \
     "$(json ".updated_at > $(printf '%s' "$answered" | jq .updated_at)")"
 send ada PUT "/api/tasks/$id/" '{"title":"butter"}'
-check 'one trailing slash is accepted' '200 butter' "$(answer .title)"
+check 'one trailing slash is accepted' '200 butter' "$(response .title)"
 
 renew
 for nothing in '{}' '{"priority":1}' '{"user_id":"eve"}'; do
@@ -77,13 +77,13 @@ send ada PUT "/api/tasks/$id" '{"id":1,"user_id":"eve","title":"x",
 check 'id, user_id and timestamps of the client are ignored' true \
     "$(json "[.created_at, .id, .user_id] == ($before | [.created_at, .id, .user_id]) and .updated_at > .created_at")"
 as ada PUT "/api/tasks/$id" --header 'Content-Type: text/plain' --data-raw '{"title":"plain"}'
-check 'a body is read as JSON whatever its Content-Type says' '200 plain' "$(answer .title)"
+check 'a body is read as JSON whatever its Content-Type says' '200 plain' "$(response .title)"
 
 renew
 create ada 'another'
 send ada PUT "/api/tasks/$(printf '%s' "$before" | jq .id)" '{"title":"cream"}'
 as ada GET "/api/tasks/$id"
-check 'other tasks keep their values' '200 another' "$(answer .title)"
+check 'other tasks keep their values' '200 another' "$(response .title)"
 
 # --- An invalid body changes nothing ---
 
@@ -101,7 +101,7 @@ refused 'completed as text' 'body.completed bool_type' '{"completed":"false"}'
 refused 'completed as a number' 'body.completed bool_type' '{"completed":0}'
 refused 'completed as null' 'body.completed bool_type' '{"completed":null}'
 refused 'a valid field beside an invalid one' 'body.completed bool_type' '{"title":"cream","completed":1}'
-refused 'all errors are in one answer' \
+refused 'all errors are in one response' \
     'body.title string_too_short, body.description string_type, body.completed bool_type' \
     '{"title":"","description":[],"completed":"no"}'
 refused 'a body of null' 'body model_attributes_type' null
@@ -130,4 +130,4 @@ for json in '{"title":"cream"}' '{}'; do
     check "$json for an id out of range is a 404" '404 RESOURCE_NOT_FOUND' "$(refusal)"
 done
 as ada GET /api/tasks
-check 'PUT never creates a task' '200 0' "$(answer '[.[] | select(.id > 2000000000)] | length')"
+check 'PUT never creates a task' '200 0' "$(response '[.[] | select(.id > 2000000000)] | length')"

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[path = "tidy/glossary.rs"]
+mod glossary;
 #[path = "tidy/imports.rs"]
 mod imports;
 #[path = "tidy/names.rs"]
@@ -17,6 +19,10 @@ const MAX_FUNCTION_LINES: usize = 66;
 const MAX_LINE_CHARS: usize = 120;
 /// The most lines of code in `src/`: no unit tests, comments or blank lines.
 const MAX_CODE_LINES: usize = 6_500;
+/// The most words of README, ARCHITECTURE and specs together.
+const MAX_DOC_WORDS: usize = 14_000;
+/// The most terms of the glossary.
+const MAX_TERMS: usize = 20;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -227,6 +233,63 @@ fn old_names_are_gone() {
         }
     }
     assert_none(&problems);
+}
+
+/// What the glossary holds for: code, tests, bench and documents, but not this rule.
+fn files_with_terms() -> Vec<File> {
+    let folders = ["src/", "crates/tiny_http/", "tests/", "bench/", "specs/", "ops/"];
+    let is_checked = |file: &File| {
+        (file.is_within(&folders) || !file.path.contains('/') && file.path.ends_with(".md"))
+            && !file.is_within(&["bench/results/", "tests/tidy"])
+    };
+    let endings = [".rs", ".md", ".sh", ".py", ".mjs", ".ts", ".html", "openapi.json", ".yml"];
+    files(&endings).into_iter().filter(is_checked).collect()
+}
+
+fn architecture() -> String {
+    fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap()
+}
+
+#[test]
+fn glossary_has_at_most_20_terms_and_each_is_used() {
+    let terms = glossary::terms(&architecture());
+    assert!((10..=MAX_TERMS).contains(&terms.len()), "{} terms", terms.len());
+    let sources: Vec<_> = sources().iter().map(|file| glossary::words(&file.text)).collect();
+    let is_unused = |term: &&glossary::Term| sources.iter().all(|words| glossary::find(words, &term.name).is_empty());
+    let unused: Vec<_> = terms.iter().filter(is_unused).map(|term| format!("no file says `{}`", term.name)).collect();
+    assert_none(&unused);
+}
+
+#[test]
+fn files_use_one_word_for_each_term_of_the_glossary() {
+    let files = files_with_terms();
+    assert!(files.len() > 200, "{} files", files.len());
+    assert_none(&glossary::synonyms(&glossary::terms(&architecture()), &files));
+}
+
+#[test]
+fn synonyms_when_in_prose_or_in_an_identifier_are_found_by_line() {
+    let terms = glossary::terms(
+        "\n## Glossary\n\n| term | meaning | not |\n|---|---|---|\n| hint | what to do | a cure, remedy |\n",
+    );
+    let lines = |text: &str| {
+        let file = File { path: "f".to_owned(), text: text.to_owned() };
+        let found = glossary::synonyms(&terms, &[file]).into_iter();
+        found.map(|problem| problem["f:".len()..].split(' ').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(lines("/// The Remedy.\nlet last_remedy = 1;\nfn f(x: SomeRemedy) {}"), ["1", "2", "3"]);
+    assert_eq!(lines("// This is a\n// cure, and `fn a_cure()`."), ["1", "2"]);
+    assert_eq!(lines("// A hint, a: cure. Remedying a secure curer."), Vec::<String>::new());
+}
+
+#[test]
+fn documents_are_within_their_budget_of_words() {
+    let is_counted =
+        |file: &&File| ["README.md", "ARCHITECTURE.md"].contains(&&*file.path) || file.is_within(&["specs/"]);
+    let files = files(&[".md"]);
+    let words: usize = files.iter().filter(is_counted).map(|file| file.text.split_whitespace().count()).sum();
+    println!("{words} words");
+    assert!(words <= MAX_DOC_WORDS, "README, ARCHITECTURE and specs have {words} words, more than {MAX_DOC_WORDS}");
 }
 
 #[test]

@@ -49,10 +49,10 @@ fn url(cluster: &Cluster, query: &str) -> String {
 fn reaches(cluster: &Cluster, url: &str, ca_file: Option<&Path>) -> Option<bool> {
     let ca_file = ca_file.map(|path| path.to_str().unwrap()).unwrap_or_default();
     let server = Server::start_with(url, &[("DATABASE_CA_FILE", ca_file)]);
-    // The first answer comes when the connection is made or has failed.
-    let answer = server.request("GET", "/api/tasks", Some(&support::token("ada")), None);
-    if answer.status != 200 {
-        assert_eq!(answer.status, 503, "{answer:?}");
+    // The first response comes when the connection is made or has failed.
+    let response = server.request("GET", "/api/tasks", Some(&support::token("ada")), None);
+    if response.status != 200 {
+        assert_eq!(response.status, 503, "{response:?}");
         return None;
     }
     let encrypted = "select bool_and(ssl) from pg_stat_ssl natural join pg_stat_activity \

@@ -16,8 +16,8 @@ fn url_when_it_names_a_socket_folder_is_served() {
     ] {
         let server = Server::start(&url);
         let id = server.create("ada", "of ada");
-        let answer = server.request("GET", &format!("/api/tasks/{id}"), Some(&token("ada")), None);
-        assert_eq!((answer.status, &answer.json()["title"]), (200, &"of ada".into()), "{url}");
+        let response = server.request("GET", &format!("/api/tasks/{id}"), Some(&token("ada")), None);
+        assert_eq!((response.status, &response.json()["title"]), (200, &"of ada".into()), "{url}");
         // No TCP connection was made: PostgreSQL knows no address of the client.
         let tcp = "select count(*), count(client_addr) from pg_stat_activity where application_name = 'todo-backend'";
         let row = cluster.client().query_one(tcp, &[]).unwrap();

@@ -11,7 +11,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use support::{Answer, Server, free_port, wait_for};
+use support::{Response, Server, free_port, wait_for};
 
 /// From just above the limit of 1 MiB to the largest upload that the server promises to reject properly.
 const BODY_BYTES: [usize; 3] = [1_100_000, 5_000_000, 30_000_000];
@@ -129,18 +129,18 @@ fn head(length: usize) -> String {
 }
 
 /// Sends the whole body before it reads the response, as Python's `http.client` does.
-fn upload(port: u16, length: usize) -> io::Result<Answer> {
+fn upload(port: u16, length: usize) -> io::Result<Response> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.write_all(head(length).as_bytes())?;
     stream.write_all(&vec![b'x'; length])?;
-    Answer::try_read(stream)
+    Response::try_read(stream)
 }
 
-fn require_413(answer: io::Result<Answer>, what: &str) {
-    let answer = answer.unwrap_or_else(|error| panic!("{what}: {error}"));
-    assert_eq!(answer.status, 413, "{what}: {answer:?}");
-    assert_eq!(answer.json()["error_code"], "PAYLOAD_TOO_LARGE", "{what}");
-    assert_eq!(answer.header("access-control-allow-origin"), Some(ORIGIN), "{what}");
+fn require_413(response: io::Result<Response>, what: &str) {
+    let response = response.unwrap_or_else(|error| panic!("{what}: {error}"));
+    assert_eq!(response.status, 413, "{what}: {response:?}");
+    assert_eq!(response.json()["error_code"], "PAYLOAD_TOO_LARGE", "{what}");
+    assert_eq!(response.header("access-control-allow-origin"), Some(ORIGIN), "{what}");
 }
 
 #[test]

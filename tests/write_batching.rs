@@ -1,4 +1,4 @@
-//! Writes that wait for a worker share a transaction and nothing else: each gets its own answer. One that fails, or
+//! Writes that wait for a worker share a transaction and nothing else: each gets its own response. One that fails, or
 //! waits for a lock, is done alone; the others are done all the same.
 
 mod support;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use support::locks::{blocked_statements, wait_until_blocked};
 use support::proxy::{Distance, for_each_piece, listen, listen_before};
-use support::{Answer, Cluster, Server, token, wait_until};
+use support::{Cluster, Response, Server, token, wait_until};
 
 /// The most writes of a transaction.
 const MAX_BATCH: usize = 16;
@@ -33,7 +33,7 @@ fn slow_down(cluster: &Cluster, seconds: f64, events: &str) {
 }
 
 #[test]
-fn writes_when_queued_share_a_transaction_and_get_their_own_answers() {
+fn writes_when_queued_share_a_transaction_and_get_their_own_responses() {
     const USERS: usize = 16;
     let cluster = Cluster::start();
     let distance = Distance::start(cluster.port);
@@ -71,14 +71,14 @@ fn writes_when_queued_share_a_transaction_and_get_their_own_answers() {
         ask(204, "DELETE", &format!("/api/tasks/{doomed}"), &token, "");
     }
     for (user, expected, stream) in asked {
-        let answer = Answer::read(stream);
-        assert_eq!(answer.status, expected, "{user}: {answer:?}");
+        let response = Response::read(stream);
+        assert_eq!(response.status, expected, "{user}: {response:?}");
         if let 200 | 201 = expected {
-            let task = answer.json();
+            let task = response.json();
             let (title, completed) = if expected == 200 { ("first", true) } else { ("second", false) };
             assert_eq!((&task["user_id"], &task["title"]), (&user.as_str().into(), &title.into()));
             assert_eq!(task["completed"], completed);
-            assert!(answer.header("etag").is_some());
+            assert!(response.header("etag").is_some());
         }
     }
     let (writes, sent) = (USERS * 5, distance.sent() - before); // those with 401 and 422 ask nothing
@@ -117,8 +117,8 @@ fn write_when_it_fails_in_a_batch_fails_alone() {
             sent.push(server.send_json("POST", "/api/tasks", &token, &format!(r#"{{"title":"{title}"}}"#)));
         }
         for (number, stream) in sent.into_iter().enumerate() {
-            let answer = Answer::read(stream);
-            assert_eq!(answer.status, if number == 5 { 500 } else { 201 }, "{bad} {number}: {answer:?}");
+            let response = Response::read(stream);
+            assert_eq!(response.status, if number == 5 { 500 } else { 201 }, "{bad} {number}: {response:?}");
         }
         let made = format!("select count(*) from tasks where title like '{bad}%'");
         assert_eq!(count(&cluster, &made), 7, "each once");
@@ -149,13 +149,13 @@ fn writes_when_one_waits_for_a_lock_are_done_without_it() {
     let of_eve = toggle("eve", ids[3]);
     others.extend(users.iter().zip(ids).filter(|(user, _)| **user != "eve").map(|(user, id)| toggle(user, id)));
     for stream in others {
-        assert_eq!(Answer::read(stream).status, 200);
+        assert_eq!(Response::read(stream).status, 200);
     }
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(2), "a lock held others up for {took:?}");
     wait_until_blocked(&mut watcher, "the one that waits for the lock, alone", 1);
     lock.rollback().unwrap();
-    assert_eq!(Answer::read(of_eve).status, 200);
+    assert_eq!(Response::read(of_eve).status, 200);
     assert_eq!(blocked_statements(&mut watcher), 0);
     assert_eq!(log.wait_until("", |_| true), "", "a lock is nothing to log");
 }
@@ -169,10 +169,10 @@ fn task_when_toggled_by_queued_writes_has_an_etag_for_each_state() {
     let id = server.create("ada", "on and off");
     let target = format!("/api/tasks/{id}/complete");
     let sent: Vec<_> = (0..TOGGLES).map(|_| server.send("PATCH", &target, &token("ada"))).collect();
-    let answers: Vec<_> = sent.into_iter().map(Answer::read).collect();
-    let tags: BTreeSet<_> = answers.iter().map(|answer| answer.header("etag").unwrap().to_owned()).collect();
-    assert_eq!(tags.len(), TOGGLES, "{answers:?}");
-    let completed = answers.iter().filter(|answer| answer.json()["completed"] == true).count();
+    let responses: Vec<_> = sent.into_iter().map(Response::read).collect();
+    let tags: BTreeSet<_> = responses.iter().map(|response| response.header("etag").unwrap().to_owned()).collect();
+    assert_eq!(tags.len(), TOGGLES, "{responses:?}");
+    let completed = responses.iter().filter(|response| response.json()["completed"] == true).count();
     assert_eq!(completed, TOGGLES.div_ceil(2), "one after the other, it is on every second time");
 }
 
@@ -194,7 +194,7 @@ fn transactions_when_they_change_the_same_tasks_do_not_deadlock() {
             }
         }
         for stream in sent {
-            assert_eq!(Answer::read(stream).status, 200);
+            assert_eq!(Response::read(stream).status, 200);
         }
     }
     let deadlocks = "select deadlocks from pg_stat_database where datname = 'postgres'";
@@ -224,8 +224,8 @@ fn writes_when_their_connection_is_lost_before_the_commit_are_retried() {
     wait_until("the slow one", || watcher.query_one(sleeping, &[]).unwrap().get::<_, i64>(0) == 1);
     assert_eq!(cluster.end_connections(), 1);
     for stream in sent {
-        let answer = Answer::read(stream);
-        assert_eq!(answer.status, 201, "{answer:?}");
+        let response = Response::read(stream);
+        assert_eq!(response.status, 201, "{response:?}");
     }
     let created = "select count(*) from tasks where title in ('quick', 'slow')";
     assert_eq!(count(&cluster, created), USERS as i64, "each once");
@@ -259,7 +259,7 @@ fn transaction_when_it_arrives_by_half_is_rolled_back_soon() {
         };
         (0..USERS).map(send).collect::<Vec<TcpStream>>()
     };
-    complete().into_iter().for_each(|stream| assert_eq!(Answer::read(stream).status, 200)); // prepares all that
+    complete().into_iter().for_each(|stream| assert_eq!(Response::read(stream).status, 200)); // prepares all that
     cluster.client().batch_execute("update tasks set completed = false").unwrap();
     is_narrow.store(true, Ordering::SeqCst);
     let sent = complete();
@@ -271,7 +271,7 @@ fn transaction_when_it_arrives_by_half_is_rolled_back_soon() {
     watcher.execute("update tasks set title = 'free again'", &[]).unwrap();
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(3), "rows were locked for {took:?}");
-    let statuses: Vec<_> = sent.into_iter().map(|stream| Answer::read(stream).status).collect();
+    let statuses: Vec<_> = sent.into_iter().map(|stream| Response::read(stream).status).collect();
     let done = count(&cluster, "select count(*) from tasks where completed");
     assert_eq!(statuses.iter().filter(|status| **status == 200).count() as i64, done, "{statuses:?}");
     assert!(statuses.iter().all(|status| [200, 503].contains(status)), "{statuses:?}");
@@ -289,7 +289,7 @@ fn writes_when_each_is_slow_run_on_all_workers() {
     let post = |user| server.send_json("POST", "/api/tasks", &token(&format!("user-{user}")), r#"{"title":"slow"}"#);
     let sent: Vec<_> = (0..USERS).map(post).collect();
     for stream in sent {
-        assert_eq!(Answer::read(stream).status, 201);
+        assert_eq!(Response::read(stream).status, 201);
     }
     // It takes 3 s where each goes alone from the beginning.
     assert!(begun.elapsed() < Duration::from_millis(4_500), "{:?}", begun.elapsed());
@@ -311,12 +311,12 @@ fn task_when_changed_as_it_is_created_has_an_etag_for_each_state() {
             sent.push(server.send("PATCH", &format!("/api/tasks/{guessed}/complete"), &token("ada")));
             sent.push(server.send_json("POST", "/api/tasks", &token("ada"), r#"{"title":"guessed"}"#));
         }
-        for answer in sent.into_iter().map(Answer::read).filter(|answer| answer.status != 404) {
-            let task = answer.json();
+        for response in sent.into_iter().map(Response::read).filter(|response| response.status != 404) {
+            let task = response.json();
             next = next.max(task["id"].as_i64().unwrap() + 1);
-            changed += u32::from(answer.status == 200);
-            let tag = (task["id"].as_i64(), answer.header("etag").unwrap().to_owned());
-            assert!(tags.insert(tag), "another state has this tag: {answer:?}");
+            changed += u32::from(response.status == 200);
+            let tag = (task["id"].as_i64(), response.header("etag").unwrap().to_owned());
+            assert!(tags.insert(tag), "another state has this tag: {response:?}");
         }
     }
     println!("{changed} of {} tasks were changed as they were made", ROUNDS * (TASKS + 1));
@@ -373,10 +373,11 @@ fn writes_when_postgresql_panics_at_the_commit_are_not_retried() {
     let (armed, database) = (Arc::clone(&is_armed), cluster.port);
     let port = listen(move |server| {
         let database = TcpStream::connect(("127.0.0.1", database)).unwrap();
-        let (answers, client, armed) = (database.try_clone().unwrap(), server.try_clone().unwrap(), Arc::clone(&armed));
+        let (responses, client, armed) =
+            (database.try_clone().unwrap(), server.try_clone().unwrap(), Arc::clone(&armed));
         thread::spawn(move || {
-            for_each_piece(answers, |piece| {
-                // In place of the answer to a `commit` PostgreSQL reports a panic: the commit may be on the disk.
+            for_each_piece(responses, |piece| {
+                // In place of the response to a `commit` PostgreSQL reports a panic: the commit may be on the disk.
                 let commit = piece.windows(7).position(|word| word == b"COMMIT\0").map(|word| word - 5);
                 match commit.filter(|_| armed.swap(false, Ordering::SeqCst)) {
                     Some(at) => {
@@ -406,7 +407,7 @@ fn writes_when_postgresql_panics_at_the_commit_are_not_retried() {
     };
     is_armed.store(true, Ordering::SeqCst);
     let sent: Vec<_> = (0..USERS).map(post).collect();
-    let statuses: Vec<_> = sent.into_iter().map(|stream| Answer::read(stream).status).collect();
+    let statuses: Vec<_> = sent.into_iter().map(|stream| Response::read(stream).status).collect();
     let unknown = statuses.iter().filter(|status| **status == 503).count();
     assert!(unknown > 1 && statuses.iter().all(|status| [201, 503].contains(status)), "{statuses:?}");
     assert_eq!(count(&cluster, "select count(*) from tasks where title like 'of %'"), USERS as i64);
@@ -453,7 +454,7 @@ fn writes_when_one_of_the_batch_meets_a_conflict_are_all_done_once() {
     };
     let sent: Vec<_> = (0..USERS).map(post).collect();
     for stream in sent {
-        assert_eq!(Answer::read(stream).status, 201);
+        assert_eq!(Response::read(stream).status, 201);
     }
     let created = "select count(*) from tasks where title in ('a conflict', 'no trouble')";
     assert_eq!(count(&cluster, created), USERS as i64, "each once");
@@ -468,8 +469,8 @@ fn write_when_it_conflicts_always_is_answered_503() {
                    raise exception using errcode = '40001'; end $$;
                create trigger conflict before insert on tasks for each row execute function conflict()";
     cluster.client().batch_execute(sql).unwrap();
-    let answer = server.request("POST", "/api/tasks", Some(&token("ada")), Some(r#"{"title":"a conflict"}"#));
-    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{answer:?}");
+    let response = server.request("POST", "/api/tasks", Some(&token("ada")), Some(r#"{"title":"a conflict"}"#));
+    assert_eq!((response.status, response.header("retry-after")), (503, Some("1")), "{response:?}");
 }
 
 #[test]
@@ -494,15 +495,15 @@ fn write_when_retried_keeps_its_first_deadline() {
     let others = [toggle("bob", ids[1]), toggle("eve", ids[2])];
     thread::sleep(QUEUE_TIMEOUT - Duration::from_millis(600));
     first.batch_execute("rollback").unwrap();
-    assert_eq!(Answer::read(of_ada).status, 200);
+    assert_eq!(Response::read(of_ada).status, 200);
     // Their transaction is rolled back after 100 ms. One of them is retried and blocked; the other is queued again.
-    let answers = others.map(|stream| thread::spawn(|| Answer::read(stream).status));
-    wait_until("the refusal of the one that is queued again", || answers.iter().any(thread::JoinHandle::is_finished));
+    let responses = others.map(|stream| thread::spawn(|| Response::read(stream).status));
+    wait_until("the refusal of the one that is queued again", || responses.iter().any(thread::JoinHandle::is_finished));
     let waited = begun.elapsed();
     assert!(waited >= QUEUE_TIMEOUT - Duration::from_millis(200), "{waited:?}");
     assert!(waited < QUEUE_TIMEOUT + Duration::from_secs(2), "a retry extended the deadline: {waited:?}");
     second.batch_execute("rollback").unwrap();
-    let mut statuses = answers.map(|answer| answer.join().unwrap());
+    let mut statuses = responses.map(|response| response.join().unwrap());
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 503], "the other one was with PostgreSQL by then");
 }

@@ -46,7 +46,7 @@ pub(super) struct Claims<'j> {
     request_type: JsonValue,
 }
 
-/// The members of `session` and `user` that this server reads.
+/// The fields of `session` and `user` that this server reads.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct SessionClaims {
@@ -128,7 +128,7 @@ fn object(claim: Option<&RawValue>) -> Option<&RawValue> {
 fn session_identity(session: &RawValue, user: &RawValue, now: f64) -> Result<Identity, AuthError> {
     let claims = |object: &RawValue| serde_json::from_str::<SessionClaims>(object.get());
     let (Ok(session), Ok(user)) = (claims(session), claims(user)) else {
-        return Err(AuthError::Invalid("`session` or `user` repeats a member"));
+        return Err(AuthError::Invalid("`session` or `user` repeats a field"));
     };
     let id = user_id(user.id)?;
     if user_id(session.user_id)? != id {

@@ -1,7 +1,7 @@
 //! Any token, claims and key set: nothing panics, and nothing is accepted that was not signed.
 //!
-//! `tests/fuzz` calls the `check_` functions with the input of libFuzzer, the tests here with mutated seeds: the same in
-//! the same order (but for the keys). `FUZZ_SECONDS` says for how long (default: 1).
+//! `tests/fuzz` calls the `check_` functions with the input of libFuzzer, the tests here with mutated seeds, in the
+//! same order in every run (but for the keys). `FUZZ_SECONDS` says for how long (default: 1).
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -35,7 +35,7 @@ pub fn check_authorization(header: &str) {
     }
 }
 
-/// Reads nothing else: other members may have any value, even a number out of range.
+/// Reads nothing else: other claims may have any value, even a number out of range.
 #[derive(Deserialize)]
 struct Expiry {
     exp: f64,

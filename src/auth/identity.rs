@@ -1,4 +1,4 @@
-//! Who sent a request: the result of a verified token.
+//! The identity of a request's user, from a verified token.
 
 /// The longest user id, in characters.
 pub const MAX_USER_ID_CHARS: usize = 255;

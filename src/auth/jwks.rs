@@ -125,17 +125,17 @@ impl KeySet {
 /// The algorithms of a JSON Web Key, each with the parsed key. An `RSA` key without `alg` serves both RSA algorithms:
 /// old versions of Better Auth did not store `alg`.
 fn read_key(jwk: &Value) -> Result<Vec<(Algorithm, ParsedPublicKey)>, &'static str> {
-    let member = |name: &str| jwk.get(name).filter(|value| !value.is_null());
+    let field = |name: &str| jwk.get(name).filter(|value| !value.is_null());
     if text(jwk, "kid").is_empty() {
         return Err("it has no `kid`");
     }
-    if member("d").is_some() || member("k").is_some() {
+    if field("d").is_some() || field("k").is_some() {
         return Err("it contains a private or symmetric key (`d` or `k`)");
     }
-    if member("use").is_some_and(|purpose| purpose != "sig") {
+    if field("use").is_some_and(|purpose| purpose != "sig") {
         return Err("its `use` is not `sig`");
     }
-    if member("key_ops").is_some_and(|ops| !ops.as_array().is_some_and(|ops| ops.contains(&"verify".into()))) {
+    if field("key_ops").is_some_and(|ops| !ops.as_array().is_some_and(|ops| ops.contains(&"verify".into()))) {
         return Err("its `key_ops` does not contain `verify`");
     }
     let mut keys = match (text(jwk, "kty"), text(jwk, "crv")) {
@@ -145,7 +145,7 @@ fn read_key(jwk: &Value) -> Result<Vec<(Algorithm, ParsedPublicKey)>, &'static s
         ("RSA", _) => rsa(jwk)?,
         _ => return Err("its `kty` and `crv` are not supported (Ed25519, P-256, P-521 or RSA)"),
     };
-    if let Some(alg) = member("alg") {
+    if let Some(alg) = field("alg") {
         let alg = alg.as_str().and_then(Algorithm::from_name);
         keys.retain(|(algorithm, _)| Some(*algorithm) == alg);
     }
@@ -183,7 +183,7 @@ fn text<'j>(jwk: &'j Value, name: &str) -> &'j str {
 }
 
 fn bytes(jwk: &Value, name: &str) -> Result<Vec<u8>, &'static str> {
-    URL_SAFE_NO_PAD.decode(text(jwk, name)).map_err(|_| "a member is not valid base64url")
+    URL_SAFE_NO_PAD.decode(text(jwk, name)).map_err(|_| "a field is not valid base64url")
 }
 
 #[cfg(test)]
@@ -243,8 +243,8 @@ mod tests {
     fn unusable_key_is_rejected_and_others_are_kept() {
         let changed = |name: &'static str, changes: Value| {
             let mut jwk = Signer::new("a", name).jwk();
-            for (member, value) in changes.as_object().unwrap() {
-                jwk[member] = value.clone();
+            for (field, value) in changes.as_object().unwrap() {
+                jwk[field] = value.clone();
             }
             jwk
         };

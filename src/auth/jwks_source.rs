@@ -1,4 +1,4 @@
-//! Where the issuer's key set comes from: over HTTP from the issuer, or from any function (the table `jwks`).
+//! Sources of the issuer's key set: HTTP from the issuer, or any function (the table `jwks`).
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};

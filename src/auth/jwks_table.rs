@@ -24,10 +24,10 @@ pub fn read(database: &Database) -> Result<Option<Vec<Value>>, String> {
     let key = |row: &tokio_postgres::Row| {
         let (kid, jwk, alg): (String, String, Option<String>) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         let mut jwk: Value = serde_json::from_str(&jwk).unwrap_or_default(); // `null` is rejected later, with its `kid`
-        if let Some(members) = jwk.as_object_mut() {
-            members.insert("kid".to_owned(), kid.into());
+        if let Some(fields) = jwk.as_object_mut() {
+            fields.insert("kid".to_owned(), kid.into());
             if let Some(alg) = alg {
-                members.entry("alg").or_insert(alg.into());
+                fields.entry("alg").or_insert(alg.into());
             }
         }
         Ok(jwk)

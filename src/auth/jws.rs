@@ -32,7 +32,7 @@ pub(super) enum SignatureScheme {
     Key { kid: String, algorithm: Algorithm },
 }
 
-/// The JOSE header. Other members are ignored: a token cannot bring its own key (`jwk`, `jku`, `x5c`, `x5u`).
+/// The JOSE header. Other parameters are ignored: a token cannot bring its own key (`jwk`, `jku`, `x5c`, `x5u`).
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Header {
@@ -106,7 +106,7 @@ pub(super) fn decode(part: &str) -> Result<Vec<u8>, AuthError> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| AuthError::Invalid("a part is not valid base64url"))
 }
 
-/// Reads a JSON object into the members that `T` has. `None` for other JSON, and when such a member is repeated.
+/// Reads a JSON object into the fields that `T` has. `None` for other JSON, and when such a field is repeated.
 pub(super) fn parse_object<'j, T: Deserialize<'j>>(json: &'j [u8]) -> Option<T> {
     if is_object(json) { serde_json::from_slice(json).ok() } else { None }
 }

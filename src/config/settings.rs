@@ -53,7 +53,7 @@ pub const GROUPS: &[(&str, &[Setting])] = &[
     ("Database", &[
         setting("NEON_DATABASE_URL", Secret, Required, "postgresql://user:password@host/database"),
         setting("DATABASE_CA_FILE", Text, Unset, "PEM file of certificates to trust in addition to Mozilla's"),
-        setting("DB_POOL_SIZE", Number(1..=128), Value("8"), "connections, and as many worker threads"),
+        setting("DB_POOL_SIZE", Number(1..=128), Value("8"), "connections, and as many workers"),
         setting("DB_CONNECT_TIMEOUT_MS", Number(100..=60_000),
             Described("default: connect_timeout in the URL, or 5000"), "time to open a connection"),
         setting("DB_CHECKOUT_TIMEOUT_MS", Number(100..=60_000), Value("5000"), "time a request waits for a connection"),
@@ -67,7 +67,7 @@ pub const GROUPS: &[(&str, &[Setting])] = &[
         setting("BETTER_AUTH_SECRETS", Secret, Unset, "several secrets, the current one first: 2:new,1:old"),
         setting("BETTER_AUTH_URL", Text, Unset, "URL of Better Auth, to fetch the keys of its jwt() plugin"),
         setting("BETTER_AUTH_JWKS_URL", Text, Unset,
-            "URL of these keys, if they are not at the usual path of BETTER_AUTH_URL"),
+            "URL of its key set, if that is not at the usual path of BETTER_AUTH_URL"),
         setting("BETTER_AUTH_ISSUER", Text, Unset, "`iss` that a token must have"),
         setting("BETTER_AUTH_AUDIENCE", Text, Unset, "`aud` that a token must have"),
     ]),

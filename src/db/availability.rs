@@ -201,7 +201,7 @@ mod tests {
         availability.connect_failed(long_ago, &"too many clients, while others are answered", true);
         assert!(!availability.is_unreachable());
         let availability = Availability::default();
-        availability.connect_failed(long_ago, &"no answer", false);
+        availability.connect_failed(long_ago, &"no response", false);
         assert!(availability.is_down());
     }
 }

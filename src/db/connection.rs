@@ -1,7 +1,7 @@
 //! One connection to PostgreSQL: `tokio-postgres` behind blocking calls, each with a deadline.
 //!
 //! The library is asynchronous. A connection has a single-threaded runtime of its own, which runs only while a call
-//! waits: no thread stands behind it. Several statements go out before the first answer is awaited, so they cost one
+//! waits: no thread stands behind it. Several statements go out before the first response is awaited, so they cost one
 //! round trip.
 
 pub mod pipeline;
@@ -116,8 +116,8 @@ impl Connection {
     }
 
     /// Runs statements in one round trip, each in a transaction of its own; behind a pooler one after the other. Each
-    /// row is added to the value beside its statement, as it comes. There is an answer for each statement.
-    /// `next_deadline` is asked anew after each answer. `check` looks first whether the socket has ended.
+    /// row is added to the value beside its statement, as it comes. There is a response for each statement.
+    /// `next_deadline` is asked anew after each response. `check` looks first whether the socket has ended.
     pub fn pipeline<T>(
         &mut self,
         mut statements: Vec<(&Statement, T)>,
@@ -203,7 +203,7 @@ impl Connection {
         }
     }
 
-    /// Sends all at once and waits for the answers in order; fewer than statements when the time is up.
+    /// Sends all at once and waits for the responses in order; fewer than statements when the time is up.
     fn send<'s, T>(
         &mut self,
         statements: impl Iterator<Item = (&'s Statement, T)>,

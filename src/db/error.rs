@@ -1,4 +1,4 @@
-//! Why a statement failed or a connection could not be made, and what follows from it.
+//! Database errors: why a statement or a connection failed, and what follows from it.
 //!
 //! [`Class`] is the one table of SQLSTATEs. `specs/database/failure.md` says the same in words.
 
@@ -15,7 +15,7 @@ use super::tls;
 pub enum DbError {
     /// PostgreSQL refused it, or the connection failed while it was under way.
     Postgres(PgError),
-    /// No answer came before the deadline. The statement may have run.
+    /// No response came before the deadline. The statement may have run.
     Timeout,
     /// The connection had ended before anything was sent.
     NotSent,

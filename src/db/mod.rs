@@ -32,13 +32,13 @@ use pool::ConnectionManager;
 pub use statement::{Statement, TextRow, text_rows};
 use url::DatabaseUrl;
 
-/// How long to wait for an answer beyond the statement timeout, so that PostgreSQL can report a cancelled statement.
+/// How long to wait for a response beyond the statement timeout, so that PostgreSQL can report a cancelled statement.
 const ANSWER_MARGIN: Duration = Duration::from_secs(1);
 /// The most attempts of a statement. One connection may be dead, and another may die meanwhile.
 const MAX_ATTEMPTS: u32 = 3;
 /// `connection_timeout` of the pool. Between two attempts to connect, r2d2 waits at most half of it.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
-/// How long an answer of [`Database::is_ready`] is reused.
+/// How long a response of [`Database::is_ready`] is reused.
 const READINESS_TTL: Duration = Duration::from_secs(1);
 
 /// The pool of connections.
@@ -168,7 +168,7 @@ impl Database {
         Instant::now() + self.limits.checkout_timeout + self.limits.statement_timeout + ANSWER_MARGIN
     }
 
-    /// When the answer to what is sent now must be there.
+    /// When the response to what is sent now must be there.
     fn answer_deadline(&self, until: Instant) -> Instant {
         until.min(Instant::now() + self.limits.statement_timeout + ANSWER_MARGIN)
     }
@@ -213,7 +213,7 @@ impl Database {
     }
 
     /// Whether the database answers. It is asked at most once in [`READINESS_TTL`], by one caller; others that come
-    /// meanwhile wait for the answer.
+    /// meanwhile wait for the response.
     pub fn is_ready(&self) -> bool {
         let mut readiness = self.readiness.lock().unwrap_or_else(PoisonError::into_inner);
         if readiness.asked_at.is_none_or(|asked_at| asked_at.elapsed() >= READINESS_TTL) {

@@ -115,7 +115,7 @@ pub fn apply(connection: &mut Connection, deadline: Instant) -> Result<bool, DbE
     Ok(texts(ROW_SECURITY)? == ["t"])
 }
 
-/// The answer to [`COLUMNS`].
+/// The response to [`COLUMNS`].
 pub fn read_columns(rows: &[TextRow]) -> Vec<Column> {
     let column = |row: &TextRow| {
         let mut texts = row.iter().cloned().map(Option::unwrap_or_default);

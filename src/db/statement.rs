@@ -85,7 +85,7 @@ impl Statement {
 /// A row of the simple protocol: each value as text.
 pub type TextRow = Vec<Option<String>>;
 
-/// The rows of an answer in the simple protocol.
+/// The rows of a response in the simple protocol.
 pub fn text_rows(messages: Vec<SimpleQueryMessage>) -> Vec<TextRow> {
     let texts = |message| match message {
         SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect()),

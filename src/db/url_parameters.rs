@@ -1,6 +1,6 @@
 //! The parameters of a database URL: those of libpq 17, and those that other drivers and providers add.
 //!
-//! Each is used, ignored with a note, or refused with a remedy: `specs/database/url_parameters.md` is the table.
+//! Each is used, ignored with a note, or refused with a hint: `specs/database/url_parameters.md` is the table.
 
 use std::collections::BTreeMap;
 
@@ -97,7 +97,7 @@ impl Parameters {
     }
 }
 
-/// The row of a parameter: its first name, what is done with it, and values, reason or remedy.
+/// The row of a parameter: its first name, what is done with it, and values, reason or hint.
 fn find(name: &str) -> Option<(&'static str, &'static str, &'static str)> {
     let plain = |name: &str| name.replace(['_', '-'], "").to_ascii_lowercase();
     let name = plain(name);

@@ -20,7 +20,7 @@ const MAX_REQUESTED_HEADERS: usize = 64;
 const RESPONSE_HEADERS: &str =
     "WWW-Authenticate, Location, ETag, Retry-After, X-Total-Count, X-Request-Id, Server-Timing";
 
-/// The origins whose pages may read our answers: exact ones, `*` for any, or patterns in which `*` is a part of one
+/// The origins whose pages may read our responses: exact ones, `*` for any, or patterns in which `*` is a part of one
 /// host label.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Policy(Vec<String>);

@@ -12,13 +12,13 @@ use crate::auth::AuthError;
 pub enum ApiError {
     /// The body is not UTF-8, or a header that decides what is done cannot be read.
     BadRequest(&'static str),
-    /// The HTTP engine refused the request, with this status, code and message.
+    /// The HTTP engine rejected the request, with this status, code and message.
     Engine(u16, &'static str, &'static str),
     /// There is no valid token, or it cannot be verified now.
     Unauthenticated(AuthError),
     /// No such path.
     RouteNotFound,
-    /// No task of this user has this id. The same whether another user has one or nobody.
+    /// No task of this user has this id. The same if another user has it.
     TaskNotFound,
     /// `If-Match` or `If-None-Match` does not hold.
     PreconditionFailed,

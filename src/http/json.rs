@@ -5,7 +5,7 @@ use serde::de::{Deserialize, Deserializer, Error};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// A member of an object as it was sent. Its default, `Absent`, stands for one that was not.
+/// A field of an object as it was sent. Its default, `Absent`, stands for one that was not.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub enum JsonValue {
     /// Not sent at all.

@@ -1,6 +1,6 @@
 //! Trace context: the trace id of a `traceparent` header (W3C Trace Context, Level 2, section 3.2).
 //!
-//! Only the log uses it: the service starts no spans and sends the header to nobody.
+//! Only the log uses it: the server starts no spans and does not forward the header.
 
 /// The trace id of a `traceparent` header: 32 lower-case hexadecimal digits, not all zero. `None` where the header is
 /// malformed.

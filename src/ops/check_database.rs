@@ -35,18 +35,18 @@ const PREPARE: &str = "set constraints all immediate";
 /// say for connecting and for a statement.
 pub fn inspect(url: &DatabaseUrl, limits: &Limits) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let patience = limits.connect_timeout + limits.statement_timeout;
+    let max_wait = limits.connect_timeout + limits.statement_timeout;
     for host in url.hosts() {
         let start = findings.len();
         let (report, receiver) = channel();
         let (own, tls, timeout) = (host.clone(), url.tls().clone(), limits.statement_timeout);
-        // The client has no deadline for an answer, so the receiver below has one.
+        // The client has no deadline for a response, so the receiver below has one.
         thread::spawn(move || inspect_host(&own, &tls, timeout.as_millis(), &report));
-        while let Ok(finding) = receiver.recv_timeout(patience) {
+        while let Ok(finding) = receiver.recv_timeout(max_wait) {
             findings.push(finding);
         }
         if receiver.try_recv() == Err(TryRecvError::Empty) {
-            let message = format!("{}: no answer within {} s", host.address, patience.as_secs());
+            let message = format!("{}: no response within {} s", host.address, max_wait.as_secs());
             findings.push(Finding::fail(
                 "database",
                 message,

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// Time limit of connecting, and of each write and read.
+/// Timeout of connecting, and of each write and read.
 const TIMEOUT: Duration = Duration::from_secs(2);
 const STATUS_LINE: &[u8] = b"HTTP/1.1 200 ";
 
@@ -18,7 +18,7 @@ pub fn check(addresses: &[SocketAddr]) -> Result<(), String> {
         match is_healthy(address) {
             Ok(true) => return Ok(()),
             Ok(false) => failures.push(format!("{address} does not answer /health with 200")),
-            Err(error) => failures.push(format!("no answer from {address}: {error}")),
+            Err(error) => failures.push(format!("no response from {address}: {error}")),
         }
     }
     Err(failures.join("; "))
@@ -69,7 +69,7 @@ mod tests {
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let failing = server(b"HTTP/1.1 503 Service Unavailable\r\n\r\n");
         let message = check(&[closed, failing]).unwrap_err();
-        assert!(message.contains(&format!("no answer from {closed}: ")), "{message}");
+        assert!(message.contains(&format!("no response from {closed}: ")), "{message}");
         assert!(message.contains(&format!("{failing} does not answer")), "{message}");
     }
 

@@ -20,7 +20,7 @@ pub struct ListQuery {
     pub sort: Sort,
     /// Descending order.
     pub descending: bool,
-    /// A part of the list. Its answer also tells how long the whole list is.
+    /// A window of the list. The response also has the length of the whole list.
     pub window: Option<Window>,
 }
 

@@ -269,7 +269,7 @@ pub fn next_page(user: &UserId, query: &ListQuery, cursor: &Cursor, rows: i64) -
 mod tests {
     use super::*;
 
-    /// Every text there is, with its name.
+    /// Every statement there is, with its name.
     fn all() -> Vec<(String, String)> {
         let mut all = vec![("READ".to_owned(), READ.to_owned()), ("INSERT".to_owned(), INSERT.to_owned())];
         for (name, Change { plain, conditional }) in

@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync, writeFileSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { PATIENCE, check, inChromium } from './chromium.mjs'
+import { MAX_WAIT, check, inChromium } from './chromium.mjs'
 
 const CREDENTIALS = ['omit', 'same-origin', 'include']
 
@@ -18,7 +18,7 @@ class Tab {
         const tab = new Tab()
         const context = await browser.newContext()
         tab.page = await context.newPage()
-        tab.page.setDefaultTimeout(PATIENCE)
+        tab.page.setDefaultTimeout(MAX_WAIT)
         tab.console = []
         tab.page.on('console', message => tab.console.push(message.text()))
         tab.page.on('pageerror', error => check('the page has no fault', null, String(error)))
@@ -26,29 +26,29 @@ class Tab {
         return tab
     }
 
-    /** Does something, and gives the answer that the page gets thereupon. */
-    async answer(action) {
-        const before = await this.page.locator('#answer').getAttribute('data-answers')
+    /** Does something, and gives the response that the page gets thereupon. */
+    async response(action) {
+        const before = await this.page.locator('#response').getAttribute('data-responses')
         await action()
-        return await this.answerAfter(before)
+        return await this.responseAfter(before)
     }
 
-    async answerAfter(before) {
-        const locator = this.page.locator(`#answer:not([data-answers="${before}"])`)
+    async responseAfter(before) {
+        const locator = this.page.locator(`#response:not([data-responses="${before}"])`)
         return JSON.parse(await locator.textContent())
     }
 
-    /** The answer that the page gets when it opens with a token. */
-    firstAnswer() {
-        return this.answerAfter(0)
+    /** The response that the page gets when it opens with a token. */
+    firstResponse() {
+        return this.responseAfter(0)
     }
 
     signIn() {
-        return this.answer(() => this.page.getByRole('button', { name: 'Sign in' }).click())
+        return this.response(() => this.page.getByRole('button', { name: 'Sign in' }).click())
     }
 
     create(title, notes = '') {
-        return this.answer(async () => {
+        return this.response(async () => {
             await this.page.locator('#create [name=title]').fill(title)
             const file = { name: 'notes.txt', mimeType: 'text/plain', buffer: Buffer.from(notes) }
             await this.page.locator('#create [name=notes]').setInputFiles(notes ? [file] : [])
@@ -58,11 +58,11 @@ class Tab {
 
     /** Clicks what `selector` finds in the topmost task. */
     inFirst(selector) {
-        return this.answer(() => this.page.locator('#tasks li').first().locator(selector).click())
+        return this.response(() => this.page.locator('#tasks li').first().locator(selector).click())
     }
 
     rename(title) {
-        return this.answer(async () => {
+        return this.response(async () => {
             const row = this.page.locator('#tasks li').first()
             await row.locator('input:not([type=checkbox])').fill(title)
             await row.getByRole('button', { name: 'Save' }).click()
@@ -70,7 +70,7 @@ class Tab {
     }
 
     reload() {
-        return this.answer(() => this.page.locator('#reload').click())
+        return this.response(() => this.page.locator('#reload').click())
     }
 
     alert() {
@@ -94,7 +94,7 @@ class Tab {
     }
 }
 
-/** What a page sees of an answer, shortened to what is checked. */
+/** What a page sees of a response, shortened to what is checked. */
 function seen({ status, body, error }) {
     return error ?? [status, body.error_code ?? body.title ?? (Array.isArray(body) ? body.length : body)]
 }
@@ -135,9 +135,10 @@ async function signedOut(browser, credentials) {
         ['x.y.z', 'INVALID_TOKEN', 'a token that is none'],
     ]) {
         const tab = await Tab.open(browser, PAGE, { credentials, token })
-        const answer = await tab.firstAnswer()
-        check(says(`401 for ${what} can be read`), [401, code], seen(answer))
-        check(says(`the challenge for ${what}, too`), true, answer.headers['www-authenticate'].startsWith('Bearer error='))
+        const response = await tab.firstResponse()
+        check(says(`401 for ${what} can be read`), [401, code], seen(response))
+        check(says(`the challenge for ${what}, too`), true,
+            response.headers['www-authenticate'].startsWith('Bearer error='))
         check(says(`the page logs out on ${what}`), true, await tab.isSignedOut())
         await tab.close()
     }
@@ -148,13 +149,13 @@ async function cookieAlone(browser) {
     const tab = await Tab.open(browser, PAGE, { credentials: 'include', tokens: TOKENS })
     await tab.signIn()
     const sent = tab.page.waitForRequest(`${API}/api/tasks`)
-    const answer = await tab.page.evaluate(async api => {
+    const response = await tab.page.evaluate(async api => {
         const response = await fetch(`${api}/api/tasks`, { credentials: 'include' })
         return [response.status, (await response.json()).error_code]
     }, API)
     const { cookie = '' } = await (await sent).allHeaders()
     check('the browser sends the session cookie along', true, cookie.includes('better-auth.session_token='))
-    check('which is no token', [401, 'AUTHENTICATION_REQUIRED'], answer)
+    check('which is no token', [401, 'AUTHENTICATION_REQUIRED'], response)
     await tab.page.locator('#sign-out').click()
     await tab.page.locator('#sign-in').waitFor()
     check('somebody can sign out', true, await tab.isSignedOut())
@@ -168,15 +169,15 @@ async function nothingToSee(browser, what, address) {
         for (const token of [TOKEN, EXPIRED_TOKEN]) {
             const tab = await Tab.open(browser, address, { credentials, token })
             check(`${what} sees nothing (${credentials}${token === TOKEN ? '' : ', expired token'})`, 'TypeError',
-                seen(await tab.firstAnswer()))
-            check('because the answer does not name it', true, tab.blockedByCors())
+                seen(await tab.firstResponse()))
+            check('because the response does not name it', true, tab.blockedByCors())
             if (token === TOKEN) {
                 check('nor can it create anything', 'TypeError', seen(await tab.create(`by ${what}`)))
             }
             check('it does not learn whether the token holds', false, await tab.isSignedOut())
             const plain = await tab.page.evaluate(
                 api => fetch(`${api}/health`).then(response => response.status, error => error.name), API)
-            check('nor sees an answer for which no preflight is sent', 'TypeError', plain)
+            check('nor sees a response for which no preflight is sent', 'TypeError', plain)
             await tab.close()
         }
     }
@@ -215,9 +216,9 @@ const scenarios = {
     async outage(browser) {
         for (const credentials of CREDENTIALS) {
             const tab = await Tab.open(browser, PAGE, { credentials, token: TOKEN })
-            const answer = await tab.firstAnswer()
-            check(`credentials ${credentials}: 503 can be read`, [503, 'SERVICE_UNAVAILABLE'], seen(answer))
-            check('and when to come again', true, Number(answer.headers['retry-after']) > 0)
+            const response = await tab.firstResponse()
+            check(`credentials ${credentials}: 503 can be read`, [503, 'SERVICE_UNAVAILABLE'], seen(response))
+            check('and when to come again', true, Number(response.headers['retry-after']) > 0)
             check('the page does not log out', false, await tab.isSignedOut())
             check('a write is 503, too', [503, 'SERVICE_UNAVAILABLE'], seen(await tab.create('later')))
             await tab.close()

@@ -1,8 +1,8 @@
-// What the tests in Chromium share: start and end, time limits, and the lines that tests/frontend/lib.sh reads.
+// What the tests in Chromium share: start and end, timeouts, and the lines that tests/frontend/lib.sh reads.
 import { chromium } from 'playwright-core'
 
 /** How long anything in the browser may take, in milliseconds. */
-export const PATIENCE = 15_000
+export const MAX_WAIT = 15_000
 /** How long a program may take, in milliseconds. */
 const LIMIT = 240_000
 

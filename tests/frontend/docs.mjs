@@ -2,7 +2,7 @@
 //
 // node docs.mjs SCENARIO: one of those at the end. Prints a line a check. The environment names the server (API), a
 // token (TOKEN), and a file for a picture if one is wanted (SCREENSHOT).
-import { PATIENCE, check, inChromium } from './chromium.mjs'
+import { MAX_WAIT, check, inChromium } from './chromium.mjs'
 
 const { API, TOKEN, SCREENSHOT } = process.env
 
@@ -11,7 +11,7 @@ class Docs {
     static async open(browser, path) {
         const docs = new Docs()
         docs.page = await browser.newPage({ viewport: { width: 1000, height: 700 } })
-        docs.page.setDefaultTimeout(PATIENCE)
+        docs.page.setDefaultTimeout(MAX_WAIT)
         docs.complaints = []
         docs.requests = []
         docs.page.on('console', message => docs.complaints.push(message.text()))

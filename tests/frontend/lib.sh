@@ -112,7 +112,7 @@ follow_mail() {
     at_frontend "$1" GET "/api/auth/verify-email?token=$2" | jq -r '.status // .code'
 }
 
-# header_of TOKEN MEMBER | claim_of TOKEN MEMBER
+# header_of TOKEN FIELD | claim_of TOKEN FIELD
 header_of() {
     decode "${1%%.*}" "$2"
 }
@@ -122,7 +122,7 @@ claim_of() {
     decode "${rest%%.*}" "$2"
 }
 
-# decode PART MEMBER
+# decode PART FIELD
 decode() {
     PART=$1 perl -MMIME::Base64=decode_base64url -e 'print decode_base64url($ENV{PART})' | jq -r ".$2"
 }

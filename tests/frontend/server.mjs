@@ -71,45 +71,45 @@ const minting = {
         jsonwebtoken.sign({ userId: user.id, email: user.email }, secret, { algorithm: 'HS256', expiresIn: seconds }),
 }
 
-async function mint(request, answer, library, seconds) {
+async function mint(request, response, library, seconds) {
     const session = await auth.api.getSession({ headers: fromNodeHeaders(request.headers) })
     if (session) {
-        json(answer, 200, { token: await minting[library](session, seconds) })
+        json(response, 200, { token: await minting[library](session, seconds) })
     } else {
-        json(answer, 401, { message: 'Nobody is signed in' })
+        json(response, 401, { message: 'Nobody is signed in' })
     }
 }
 
-function json(answer, status, body) {
-    answer.writeHead(status, { 'Content-Type': 'application/json' }).end(JSON.stringify(body))
+function json(response, status, body) {
+    response.writeHead(status, { 'Content-Type': 'application/json' }).end(JSON.stringify(body))
 }
 
 const betterAuthRoutes = toNodeHandler(auth)
 
-async function serve(request, answer) {
+async function serve(request, response) {
     const { pathname, searchParams } = new URL(request.url, origin)
     if (pathname.startsWith('/api/auth/')) {
-        await betterAuthRoutes(request, answer)
+        await betterAuthRoutes(request, response)
     } else if (pathname === '/api/token/jose' || pathname === '/api/token/jsonwebtoken') {
-        await mint(request, answer, pathname.split('/').pop(), Number(searchParams.get('seconds') ?? 3600))
+        await mint(request, response, pathname.split('/').pop(), Number(searchParams.get('seconds') ?? 3600))
     } else if (pathname === '/mails') {
-        json(answer, 200, mails)
+        json(response, 200, mails)
     } else if (pathname === '/') {
-        answer.writeHead(200, { 'Content-Type': 'text/html' }).end(page)
+        response.writeHead(200, { 'Content-Type': 'text/html' }).end(page)
     } else if (pathname === '/sandboxed') {
         // As in a sandboxed frame: the page's origin is `null`.
         const headers = { 'Content-Type': 'text/html', 'Content-Security-Policy': 'sandbox allow-scripts allow-forms' }
-        answer.writeHead(200, headers).end(page)
+        response.writeHead(200, headers).end(page)
     } else {
-        json(answer, 404, { message: 'Not found' })
+        json(response, 404, { message: 'Not found' })
     }
 }
 
 const { runMigrations } = await getMigrations(auth.options)
 await runMigrations()
-createServer((request, answer) => {
-    serve(request, answer).catch(error => {
+createServer((request, response) => {
+    serve(request, response).catch(error => {
         console.error(error)
-        json(answer, 500, { message: String(error) })
+        json(response, 500, { message: String(error) })
     })
 }).listen(Number(env.PORT), '127.0.0.1')

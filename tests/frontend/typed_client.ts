@@ -64,6 +64,6 @@ export function mistakes() {
     void api.GET('/api/todos')
     // @ts-expect-error there is no such order
     void api.GET('/api/tasks', { params: { query: { order: 'up' } } })
-    // @ts-expect-error a task has no such member
+    // @ts-expect-error a task has no such field
     return task.done
 }

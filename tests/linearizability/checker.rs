@@ -1,12 +1,12 @@
-//! Linearizability of one task: whether some order of the operations explains every answer (Herlihy and Wing, 1990).
+//! Linearizability of one task: whether some order of the operations explains every response (Herlihy and Wing, 1990).
 //!
 //! The search is that of Wing and Gong (1993) with Lowe's memoisation: it extends an order by any operation that began
 //! before every operation that is left out has ended, and visits each configuration once. Three facts keep it small:
-//! - A title is written by one operation, and a tag names one state. So a state must not be left while an answer that
+//! - A title is written by one operation, and a tag names one state. So a state must not be left while a response that
 //!   shows it is still to be explained: no later state can explain it. The rest of a configuration tells which
 //!   unanswered writes have taken effect.
 //! - A read or a refused write that fits the current state changes nothing: it goes first, without an alternative.
-//! - Unanswered toggles are interchangeable, and so are unanswered writes whose titles no answer shows.
+//! - Unanswered toggles are interchangeable, and so are unanswered writes whose titles no response shows.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -16,13 +16,13 @@ use crate::history::{Call, Operation, Outcome, Seen, Tag, Title};
 /// Why a history was not accepted.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// No order explains the answers; where the longest one ended.
+    /// No order explains the responses; where the longest one ended.
     NotLinearizable(String),
     /// The search was given up.
     TooManyConfigurations,
 }
 
-/// The state of the task. `None`: an unanswered operation made it, and no answer in the order so far shows its tag.
+/// The state of the task. `None`: an unanswered operation made it, and no response in the order so far shows its tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct State {
     tag: Option<Tag>,
@@ -67,7 +67,7 @@ impl Key {
 /// Checks a history that begins with the task in the state `initial`.
 ///
 /// # Errors
-/// When no order of the operations explains the answers, or after `max_configurations`.
+/// When no order of the operations explains the responses, or after `max_configurations`.
 pub fn check(initial: Seen, history: &[Operation], max_configurations: usize) -> Result<(), Failure> {
     let search = Search::new(initial, history)?;
     let state = State { tag: Some(initial.tag), title: initial.title, completed: initial.completed };
@@ -101,12 +101,12 @@ pub fn check(initial: Seen, history: &[Operation], max_configurations: usize) ->
 struct Search {
     /// In the order of their starts.
     answered: Vec<Operation>,
-    /// Indices of the answers that show a state of this title, or this tag, which another operation made.
+    /// Indices of the responses that show a state of this title, or this tag, which another operation made.
     title_observers: HashMap<Title, Vec<usize>>,
     tag_observers: HashMap<Tag, Vec<usize>>,
     /// Tags of the states that answered operations made.
     made_tags: HashSet<Tag>,
-    /// Unanswered operations in the order of their starts: writes whose titles some answer shows, starts of the other
+    /// Unanswered operations in the order of their starts: writes whose titles some response shows, starts of the other
     /// unconditional writes, the other conditional ones, starts of toggles.
     shown_writes: Vec<(u64, Option<Tag>, Title)>,
     hidden_writes: Vec<u64>,
@@ -130,7 +130,7 @@ impl Search {
             hidden_compare_and_sets: Vec::new(),
             toggles: Vec::new(),
         };
-        search.note_answers(initial)?;
+        search.note_responses(initial)?;
         for Operation { call, start, .. } in unanswered {
             match call {
                 Call::Read => {}
@@ -146,8 +146,8 @@ impl Search {
         Ok(search)
     }
 
-    /// Notes which answer shows what. A tag that names two states explains itself.
-    fn note_answers(&mut self, initial: Seen) -> Result<(), Failure> {
+    /// Notes which response shows what. A tag that names two states explains itself.
+    fn note_responses(&mut self, initial: Seen) -> Result<(), Failure> {
         let mut states = HashMap::from([(initial.tag, initial)]);
         for (index, operation) in self.answered.iter().enumerate() {
             let Outcome::Done(seen) = operation.outcome else { continue };
@@ -209,7 +209,7 @@ impl Search {
         (candidates, horizon)
     }
 
-    /// Whether the answer fits this state, and the operation changes nothing, not even what is known of the tag.
+    /// Whether the response fits this state, and the operation changes nothing, not even what is known of the tag.
     fn leaves_state_alone(&self, state: State, operation: Operation) -> bool {
         match (operation.call, operation.outcome) {
             (Call::Read, Outcome::Done(seen)) => {
@@ -221,7 +221,7 @@ impl Search {
         }
     }
 
-    /// The state after an answered operation that is not free, if the answer fits.
+    /// The state after an answered operation that is not free, if the response fits.
     fn apply(&self, state: State, operation: Operation) -> Option<State> {
         let Outcome::Done(seen) = operation.outcome else { return None };
         let fits = match operation.call {
@@ -257,7 +257,7 @@ impl Search {
             }
         };
         let has_begun = |start: &u64| *start <= horizon;
-        // A title that no answer shows can only explain why a compare-and-set was refused.
+        // A title that no response shows can only explain why a compare-and-set was refused.
         let is_refused_here = |index: &usize| {
             let Operation { call, outcome, .. } = self.answered[*index];
             outcome == Outcome::Refused && matches!(call, Call::CompareAndSet(tag, _) if state.tag == Some(tag))
@@ -283,7 +283,7 @@ impl Search {
         }
     }
 
-    /// Whether every answer that shows what `next` replaces is in the order.
+    /// Whether every response that shows what `next` replaces is in the order.
     fn may_leave(&self, key: &Key, next: State) -> bool {
         let old = key.state;
         (old.title == next.title || is_explained(key, self.title_observers.get(&old.title)))
@@ -298,8 +298,8 @@ impl Search {
         };
         let recent: Vec<usize> = (furthest.prefix.saturating_sub(8)..furthest.prefix).collect();
         format!(
-            "{} of {} answers are explained, and none of the next fits.\n{:?}\nNext:\n{}Before:\n{}Unanswered so far: \
-             {} toggles, {} writes that no answer shows",
+            "{} of {} responses are explained, and none of the next fits.\n{:?}\nNext:\n{}Before:\n{}Unanswered: \
+             {} toggles, {} writes that no response shows",
             furthest.length(),
             self.answered.len(),
             furthest.state,
@@ -326,7 +326,7 @@ mod tests {
         Seen { tag, title, completed }
     }
 
-    /// An operation with an answer, from one time to another.
+    /// An operation with a response, from one time to another.
     fn done(times: (u64, u64), call: Call, tag: Tag, title: Title, completed: bool) -> Operation {
         Operation { call, outcome: Outcome::Done(seen(tag, title, completed)), start: times.0, end: times.1 }
     }
@@ -528,7 +528,7 @@ mod tests {
         history
     }
 
-    /// Falsifies one answer. `None` if a client would then compare with a tag that it had not seen.
+    /// Falsifies one response. `None` if a client would then compare with a tag that it had not seen.
     fn falsify(random: &mut Random, history: &[Operation]) -> Option<Vec<Operation>> {
         let mut history = history.to_vec();
         let other = history[random.below(history.len())].outcome;

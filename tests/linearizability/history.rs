@@ -5,7 +5,7 @@ pub type Tag = u32;
 /// A title, as a number.
 pub type Title = u32;
 
-/// What an answer shows of the task.
+/// What a response shows of the task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Seen {
     pub tag: Tag,

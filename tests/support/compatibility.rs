@@ -9,7 +9,7 @@ use todo_backend::db::url::DatabaseUrl;
 use todo_backend::ops::check_database::inspect;
 use todo_backend::ops::finding::Finding;
 
-use super::{Answer, Cluster, Server, ServerLog, token};
+use super::{Cluster, Response, Server, ServerLog, token};
 
 /// The columns of `tasks` as `schema.sql` has them.
 const COLUMNS: [(&str, &str); 7] = [
@@ -61,20 +61,20 @@ impl Service {
         Self { server: Server::start_telling(log.create(), url, &variables), log }
     }
 
-    pub fn send(&self, user: &str, method: &str, target: &str, body: Option<&Value>) -> Answer {
+    pub fn send(&self, user: &str, method: &str, target: &str, body: Option<&Value>) -> Response {
         let body = body.map(Value::to_string);
         self.server.request(method, target, Some(&token(user)), body.as_deref())
     }
 
-    pub fn create(&self, user: &str, body: Value) -> Answer {
+    pub fn create(&self, user: &str, body: Value) -> Response {
         self.send(user, "POST", "/api/tasks", Some(&body))
     }
 
     /// The whole list, which must be 200.
     pub fn list(&self, user: &str, query: &str) -> Vec<Value> {
-        let answer = self.send(user, "GET", &format!("/api/tasks{query}"), None);
-        assert_eq!(answer.status, 200, "{query}: {answer:?}");
-        answer.json().as_array().unwrap().clone()
+        let response = self.send(user, "GET", &format!("/api/tasks{query}"), None);
+        assert_eq!(response.status, 200, "{query}: {response:?}");
+        response.json().as_array().unwrap().clone()
     }
 
     /// Waits until the log has this text; the number of its lines that have it then.
@@ -103,12 +103,12 @@ impl Service {
                 ("PATCH", "/complete", None, json!({"completed": true})),
                 ("PATCH", "/complete", Some(json!({"completed": true})), json!({"completed": true})),
             ] {
-                let answer = self.send(user, method, &format!("{path}{suffix}"), body.as_ref());
-                assert_eq!(answer.status, 200, "{case}: {method} {answer:?}");
+                let response = self.send(user, method, &format!("{path}{suffix}"), body.as_ref());
+                assert_eq!(response.status, 200, "{case}: {method} {response:?}");
                 for (name, value) in expected.as_object().unwrap() {
-                    assert_eq!(&answer.json()[name], value, "{case}: {method} {name}");
+                    assert_eq!(&response.json()[name], value, "{case}: {method} {name}");
                 }
-                assert_eq!(answer.json()["id"], task["id"], "{case}");
+                assert_eq!(response.json()["id"], task["id"], "{case}");
             }
             let tag = self.send(user, "GET", &path, None).header("etag").unwrap().to_owned();
             assert!(tag.len() > 4, "{case}: {tag}");
@@ -136,8 +136,8 @@ impl Service {
         assert_eq!(self.server.request("GET", "/ready", None, None).status, 503, "{case}");
         for (method, target) in [("POST", "/api/tasks"), ("GET", "/api/tasks"), ("GET", "/api/tasks/1")] {
             let body = json!({"title": "milk"});
-            let answer = self.send("ada", method, target, (method == "POST").then_some(&body));
-            assert_eq!(answer.status, 503, "{case}: {method} {target} {answer:?}");
+            let response = self.send("ada", method, target, (method == "POST").then_some(&body));
+            assert_eq!(response.status, 503, "{case}: {method} {target} {response:?}");
         }
         assert_eq!(self.count_logged(why), 1, "{case}: {}", self.log());
     }

@@ -1,14 +1,14 @@
-//! HTTP over a socket: a request on a connection of its own, and its answer unchanged.
+//! HTTP over a socket: a request on a connection of its own, and its response unchanged.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
 use serde_json::Value;
 
-use super::PATIENCE;
+use super::MAX_WAIT;
 
 /// Sends one request to this port of the loopback address, on a connection of its own.
-pub fn request_on(port: u16, method: &str, target: &str, token: Option<&str>, body: Option<&str>) -> Answer {
+pub fn request_on(port: u16, method: &str, target: &str, token: Option<&str>, body: Option<&str>) -> Response {
     try_request_on(port, method, target, token, body).unwrap()
 }
 
@@ -19,11 +19,11 @@ pub fn try_request_on(
     target: &str,
     token: Option<&str>,
     body: Option<&str>,
-) -> io::Result<Answer> {
-    Answer::try_read(try_send_on(port, method, target, token, body)?)
+) -> io::Result<Response> {
+    Response::try_read(try_send_on(port, method, target, token, body)?)
 }
 
-/// Sends the request only; [`Answer::try_read`] reads the answer.
+/// Sends the request only; [`Response::try_read`] reads the response.
 pub fn try_send_on(
     port: u16,
     method: &str,
@@ -46,15 +46,15 @@ pub fn try_send_on(
     Ok(stream)
 }
 
-/// An answer, unchanged but for chunks.
+/// A response, unchanged but for chunks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: String,
 }
 
-impl Answer {
+impl Response {
     /// Reads until the connection is closed.
     pub fn read(stream: TcpStream) -> Self {
         Self::try_read(stream).unwrap()
@@ -62,10 +62,10 @@ impl Answer {
 
     /// The same where the server may die meanwhile.
     pub fn try_read(mut stream: TcpStream) -> io::Result<Self> {
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        Self::parse(&answer).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        stream.set_read_timeout(Some(MAX_WAIT))?;
+        let mut response = Vec::new();
+        stream.read_to_end(&mut response)?;
+        Self::parse(&response).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
     /// `None` if it is incomplete.
@@ -76,12 +76,12 @@ impl Answer {
         let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
         let headers = lines.filter_map(|line| line.split_once(": "));
         let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
-        let mut answer = Self { status, headers, body: String::new() };
-        let is_chunked = answer.header("transfer-encoding") == Some("chunked");
+        let mut response = Self { status, headers, body: String::new() };
+        let is_chunked = response.header("transfer-encoding") == Some("chunked");
         let body = if is_chunked { unchunk(body)? } else { body.to_vec() };
-        let length = answer.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-        answer.body = String::from_utf8(body).ok().filter(|body| body.len() >= length)?;
-        Some(answer)
+        let length = response.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        response.body = String::from_utf8(body).ok().filter(|body| body.len() >= length)?;
+        Some(response)
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {

@@ -26,21 +26,21 @@ use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
-pub use http::{Answer, request_on};
+pub use http::{Response, request_on};
 
 /// How long a wait for an event may take, in a debug build on a noisy machine.
-const PATIENCE: Duration = Duration::from_secs(90);
+const MAX_WAIT: Duration = Duration::from_secs(90);
 /// The secret that the server and the tokens share.
 pub const SECRET: &str = "a secret of the tests, 32 bytes or more";
 
 /// Waits until `ready` returns a value.
 pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + MAX_WAIT;
     loop {
         if let Some(value) = ready() {
             return value;
         }
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {what}");
+        assert!(Instant::now() < deadline, "waited {MAX_WAIT:?} for {what}");
         thread::sleep(Duration::from_millis(10));
     }
 }
@@ -308,7 +308,7 @@ impl Server {
     }
 
     /// Sends one request on a connection of its own.
-    pub fn request(&self, method: &str, target: &str, token: Option<&str>, body: Option<&str>) -> Answer {
+    pub fn request(&self, method: &str, target: &str, token: Option<&str>, body: Option<&str>) -> Response {
         request_on(self.port, method, target, token, body)
     }
 
@@ -320,7 +320,7 @@ impl Server {
         created.json()["id"].as_i64().unwrap()
     }
 
-    /// Sends one without a body, and leaves the answer for later (`Answer::read`).
+    /// Sends one without a body, and leaves the response for later (`Response::read`).
     pub fn send(&self, method: &str, target: &str, token: &str) -> TcpStream {
         http::try_send_on(self.port, method, target, Some(token), None).unwrap()
     }

@@ -22,7 +22,7 @@ pub fn listen(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> u16 {
 }
 
 /// The same in front of a database: `forward` gets both connections and passes on what the client sends. The database's
-/// answers are passed back as they come.
+/// responses are passed back as they come.
 pub fn listen_before(database: u16, forward: impl Fn(TcpStream, TcpStream) + Send + Sync + 'static) -> u16 {
     listen(move |client| {
         let database = TcpStream::connect(("127.0.0.1", database)).unwrap();
@@ -40,7 +40,7 @@ pub fn listen_before(database: u16, forward: impl Fn(TcpStream, TcpStream) + Sen
 pub enum Way {
     /// It is forwarded to this port.
     To(u16),
-    /// It is forwarded to this port, and the first answer is delayed.
+    /// It is forwarded to this port, and the first response is delayed.
     Slowly(u16, Duration),
     /// It is accepted, and nothing ever comes back: no byte, no end, no reset.
     Nowhere,

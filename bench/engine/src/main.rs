@@ -96,8 +96,8 @@ serve_tiny_http!(serve_published, published);
 fn serve_axum(address: SocketAddr) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let answer = || async { ([("Content-Type", "application/json")], json()) };
-        let app = axum::Router::new().route("/", axum::routing::get(answer));
+        let response = || async { ([("Content-Type", "application/json")], json()) };
+        let app = axum::Router::new().route("/", axum::routing::get(response));
         axum::serve(tokio::net::TcpListener::bind(address).await?, app).await?;
         Ok(())
     })

@@ -1,7 +1,7 @@
 //! Fuzz tests of the two parsers: they must not panic, and must give the same result in one piece and byte by byte.
 //!
-//! `tests/fuzz` in the repository calls the `check_` functions with the input of libFuzzer. The tests here call them with
-//! mutated seeds, the same in every run. `FUZZ_SECONDS` is the duration (default: 1).
+//! `tests/fuzz` calls the `check_` functions with the input of libFuzzer. The tests here call them with mutated seeds,
+//! the same in every run. `FUZZ_SECONDS` is the duration (default: 1).
 
 use crate::chunked::{ChunkedDecoder, Piece};
 use crate::head::HeadReader;

@@ -119,7 +119,7 @@ impl Request {
     /// read here, and the rest by threads of the engine, 16 KiB at a time, each piece when the socket has accepted
     /// the last one; therefore the body must be `Send + 'static`. There are at most
     /// [`Limits::max_body_threads`](crate::Limits::max_body_threads) of these threads: a read may block, for example
-    /// on a database, but needs a time limit of its own. If the client disconnects, any thread may drop the body,
+    /// on a database, but needs a timeout of its own. If the client disconnects, any thread may drop the body,
     /// which must not block.
     ///
     /// # Errors

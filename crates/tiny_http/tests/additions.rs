@@ -74,7 +74,7 @@ fn header_values_are_returned_as_received() {
 #[test]
 fn fields_are_sent_before_other_headers_except_engine_headers() {
     let (server, address) = start(Limits::default(), Rejection::to_response);
-    let answer_with = |fields: &[Field]| {
+    let respond_with = |fields: &[Field]| {
         let mut client = connect(address);
         client.write_all(GET.as_bytes()).expect("the server reads");
         client.shutdown(Shutdown::Write).expect("the connection is open");
@@ -84,15 +84,15 @@ fn fields_are_sent_before_other_headers_except_engine_headers() {
         client.read_to_string(&mut response).expect("the response is text");
         (sent.is_ok(), response)
     };
-    let (_, plain) = answer_with(&[]);
+    let (_, plain) = respond_with(&[]);
     let engines = ["date", "Connection", "content-length", "Trailer", "transfer-encoding", "UPGRADE"];
-    let (is_sent, response) = answer_with(&engines.map(|name| (name, "7".into())));
+    let (is_sent, response) = respond_with(&engines.map(|name| (name, "7".into())));
     let after_date = |response: &str| response.split_once("GMT\r\n").map(|(_, rest)| rest.to_owned());
     assert_eq!((is_sent, after_date(&response)), (true, after_date(&plain)));
-    let (is_sent, response) = answer_with(&[("ETag", "\"1\"".into()), ("X-Own", "2".to_owned().into())]);
+    let (is_sent, response) = respond_with(&[("ETag", "\"1\"".into()), ("X-Own", "2".to_owned().into())]);
     assert!(is_sent && response.contains("\r\nETag: \"1\"\r\nX-Own: 2\r\nContent-Type: "), "{response}");
     for split in [("X", "a\r\nSet-Cookie: b".into()), ("X: a\r\nY", "b".into()), ("X", "é".into())] {
-        let (is_sent, response) = answer_with(&[split]);
+        let (is_sent, response) = respond_with(&[split]);
         assert!(!is_sent && !response.contains("Set-Cookie") && !response.contains("200"), "{response}");
     }
 }

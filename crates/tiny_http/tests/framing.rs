@@ -35,7 +35,7 @@ impl Echo {
                 let (server, seen) = (server.clone(), seen.clone());
                 thread::spawn(move || {
                     while let Ok(request) = server.recv() {
-                        record_and_answer(request, &seen);
+                        record_and_respond(request, &seen);
                     }
                 })
             })
@@ -66,7 +66,7 @@ impl Echo {
     }
 }
 
-fn record_and_answer(mut request: Request, seen: &Mutex<Vec<(SocketAddr, Seen)>>) {
+fn record_and_respond(mut request: Request, seen: &Mutex<Vec<(SocketAddr, Seen)>>) {
     let mut body = Vec::new();
     request.as_reader().read_to_end(&mut body).expect("a complete body");
     let this = Seen { method: request.method().to_string(), url: request.url().to_owned(), body };

@@ -1,4 +1,4 @@
-//! Pipelining: several statements are sent before the first answer is awaited.
+//! Pipelining: several statements are sent before the first response is awaited.
 
 use std::future::{Future, poll_fn};
 use std::task::Poll;

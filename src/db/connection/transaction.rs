@@ -53,7 +53,7 @@ impl Connection {
             &push_row,
         );
         let is_ended = answers.len() == all.len() && answers.last().is_some_and(Result::is_ok);
-        // Without an answer to the commit the transaction may still be open.
+        // Without a response to the commit the transaction may still be open.
         self.must_close |= !is_ended;
         match answers.iter().position(Result::is_err) {
             None if is_ended => {
@@ -61,8 +61,8 @@ impl Connection {
                 answers.pop();
                 BatchOutcome::Committed(answers.into_iter().skip(2).filter_map(Result::ok).collect())
             }
-            // An ERROR or FATAL before the commit's answer means a rollback. Two exceptions: if `begin` failed there
-            // was no transaction, and a FATAL in place of the commit's answer may come after the commit is on the disk.
+            // An ERROR or FATAL before the commit's response means a rollback. Two exceptions: if `begin` failed there
+            // was no transaction, and a FATAL in place of the commit's response may come after the commit is on disk.
             Some(at)
                 if answers[at]
                     .as_ref()

@@ -30,10 +30,10 @@ pub fn write(format: Format, time: &dyn Display, record: &Record, request_id: Op
             write!(line, r#"{{"time":"{time}","level":"{level}","target":{target},"message":{message}"#)?;
         }
     }
-    let mut members = Members { line, format };
-    record.key_values().visit(&mut members)?;
-    members.add("request_id", request_id.into())?;
-    let Members { line, .. } = members;
+    let mut fields = Fields { line, format };
+    record.key_values().visit(&mut fields)?;
+    fields.add("request_id", request_id.into())?;
+    let Fields { line, .. } = fields;
     Ok(match format {
         Format::Text => escape_control_characters(line) + "\n",
         Format::Json => line + "}\n",
@@ -53,12 +53,12 @@ fn escape_control_characters(text: String) -> String {
 }
 
 /// Appends key-value pairs. A null is left out.
-struct Members {
+struct Fields {
     line: String,
     format: Format,
 }
 
-impl Members {
+impl Fields {
     fn add(&mut self, key: &str, value: Json) -> fmt::Result {
         match (self.format, value) {
             (_, Json::Null) => Ok(()),
@@ -69,7 +69,7 @@ impl Members {
     }
 }
 
-impl<'kvs> VisitSource<'kvs> for Members {
+impl<'kvs> VisitSource<'kvs> for Fields {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
         let value = value.to_borrowed_str().map_or_else(|| literal_or_text(value.to_string()), Json::from);
         Ok(self.add(key.as_str(), value)?)
@@ -93,7 +93,7 @@ mod tests {
 
     fn line(format: Format, message: &str, request_id: Option<&str>) -> String {
         let path = std::path::Path::new("/a").display();
-        let members: [(&str, Value); 7] = [
+        let fields: [(&str, Value); 7] = [
             ("status", 200_u64.into()),
             ("ms", 1.25.into()),
             ("route", "/api/tasks".into()),
@@ -103,18 +103,18 @@ mod tests {
             ("path", Value::from_display(&path)),
         ];
         let mut record = Record::builder();
-        record.level(Level::Info).target("request").key_values(&members);
+        record.level(Level::Info).target("request").key_values(&fields);
         write(format, &"now", &record.args(format_args!("{message}")).build(), request_id).unwrap()
     }
 
     #[test]
     fn record_when_it_contains_control_characters_is_one_line() {
-        let members = "status=200 ms=1.25 route=/api/tasks text=a\\nb is=true path=/a";
+        let fields = "status=200 ms=1.25 route=/api/tasks text=a\\nb is=true path=/a";
         assert_eq!(
             line(Format::Text, "a\nb\u{7f}\u{85}é\"", Some("r-1")),
-            format!("[now INFO  request] a\\nb\\u{{7f}}\\u{{85}}é\" {members} request_id=r-1\n")
+            format!("[now INFO  request] a\\nb\\u{{7f}}\\u{{85}}é\" {fields} request_id=r-1\n")
         );
-        assert_eq!(line(Format::Text, "", None), format!("[now INFO  request]  {members}\n"));
+        assert_eq!(line(Format::Text, "", None), format!("[now INFO  request]  {fields}\n"));
         let json = line(Format::Json, "a\nb\u{0}\"\\é", Some("r-1"));
         assert_eq!(json.lines().count(), 1);
         assert_eq!(

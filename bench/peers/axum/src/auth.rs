@@ -9,7 +9,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 
 use crate::Service;
-use crate::answer::Error;
+use crate::response::Error;
 
 /// The user that a token names.
 pub struct User {

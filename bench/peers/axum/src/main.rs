@@ -4,7 +4,7 @@
 //! once on each connection and run in one round trip; the same bodies, `ETag`, `Location` and `X-Total-Count`. It has
 //! no filters, no log, no request id, no timing, no CORS and no deadlines.
 
-mod answer;
+mod response;
 mod auth;
 mod task;
 
@@ -27,14 +27,14 @@ use tokio::net::TcpListener;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{NoTls, Row};
 
-use answer::{Error, tagged};
+use response::{Error, tagged};
 use auth::{User, Verifier};
 use task::{Completion, NewTask, TASK_COLUMNS, Task};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// The texts of our server's statements, which the bench reads from PostgreSQL's log (`bench/workloads.py`).
+/// Our server's statements, which the bench reads from PostgreSQL's log (`bench/workloads.py`).
 struct Statements {
     read: String,
     /// The first tasks of a list.
@@ -145,7 +145,7 @@ async fn plain_list(service: &Service, user: &User) -> Result<Response, Error> {
 
 fn tasks(rows: &[Row]) -> Result<Response, Error> {
     let tasks = rows.iter().map(Task::read).collect::<Result<Vec<_>, _>>()?;
-    Ok(answer::json(StatusCode::OK, &tasks))
+    Ok(response::json(StatusCode::OK, &tasks))
 }
 
 async fn create(State(service): State<Arc<Service>>, user: User, body: Bytes) -> Result<Response, Error> {

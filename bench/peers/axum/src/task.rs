@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 use tokio_postgres::Row;
 
-use crate::answer::Error;
+use crate::response::Error;
 
 /// How many columns a task has. The statements return other columns after them.
 pub const TASK_COLUMNS: usize = 7;

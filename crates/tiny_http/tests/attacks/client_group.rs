@@ -16,7 +16,7 @@ pub struct ClosedConnection {
     pub status: u16,
 }
 
-struct Member {
+struct Client {
     stream: TcpStream,
     began: Instant,
     read: Vec<u8>,
@@ -25,33 +25,33 @@ struct Member {
 
 /// Non-blocking connections.
 pub struct ClientGroup {
-    members: Vec<Member>,
+    clients: Vec<Client>,
 }
 
 impl ClientGroup {
     /// Opens `count` connections.
     pub fn connect(addr: SocketAddr, count: usize) -> ClientGroup {
-        let mut group = ClientGroup { members: Vec::with_capacity(count) };
+        let mut group = ClientGroup { clients: Vec::with_capacity(count) };
         (0..count).for_each(|_| group.join(addr));
         group
     }
 
     /// Opens another connection.
     pub fn join(&mut self, addr: SocketAddr) {
-        let count = self.members.len();
+        let count = self.clients.len();
         let stream = TcpStream::connect_timeout(&addr, MAX_WAIT)
             .unwrap_or_else(|e| panic!("a connection beside {count} others: {e}"));
         stream.set_nodelay(true).expect("a connected socket");
         stream.set_nonblocking(true).expect("a connected socket");
-        self.members.push(Member { stream, began: Instant::now(), read: Vec::new(), ended: None });
+        self.clients.push(Client { stream, began: Instant::now(), read: Vec::new(), ended: None });
     }
 
     /// Sends on every connection as much as the socket accepts. Returns the number of bytes sent.
     pub fn send(&mut self, bytes: &[u8]) -> usize {
         let mut taken = 0;
-        for member in &mut self.members {
+        for client in &mut self.clients {
             let mut rest = bytes;
-            while let Ok(n) = member.stream.write(rest) {
+            while let Ok(n) = client.stream.write(rest) {
                 taken += n;
                 rest = &rest[n..];
                 if rest.is_empty() {
@@ -66,11 +66,11 @@ impl ClientGroup {
     /// all.
     pub fn send_all(&mut self, bytes: &[u8], max_wait: Duration) -> usize {
         let end = Instant::now() + max_wait;
-        let mut left: Vec<(usize, &[u8])> = (0..self.members.len()).map(|i| (i, bytes)).collect();
+        let mut left: Vec<(usize, &[u8])> = (0..self.clients.len()).map(|i| (i, bytes)).collect();
         let mut complete = 0;
         while !left.is_empty() && Instant::now() < end {
             let mut moved = false;
-            left.retain_mut(|(i, rest)| match self.members[*i].stream.write(rest) {
+            left.retain_mut(|(i, rest)| match self.clients[*i].stream.write(rest) {
                 Ok(n) => {
                     moved = true;
                     *rest = &rest[n..];
@@ -96,7 +96,7 @@ impl ClientGroup {
         let began = Instant::now();
         for byte in bytes {
             self.send(&[byte]);
-            if self.notice() == self.members.len() || began.elapsed() > max_wait {
+            if self.notice() == self.clients.len() || began.elapsed() > max_wait {
                 break;
             }
             thread::sleep(tick);
@@ -107,7 +107,7 @@ impl ClientGroup {
     /// Waits until the server has closed every connection, for at most `max_wait`.
     pub fn wait_closed(&mut self, max_wait: Duration) -> Vec<Option<ClosedConnection>> {
         let began = Instant::now();
-        while self.notice() < self.members.len() && began.elapsed() < max_wait {
+        while self.notice() < self.clients.len() && began.elapsed() < max_wait {
             thread::sleep(Duration::from_millis(5));
         }
         self.ended()
@@ -118,9 +118,9 @@ impl ClientGroup {
         let began = Instant::now();
         loop {
             self.notice();
-            let done = self.members.iter().filter(|m| m.ended.is_some() || status_of(&m.read) != 0).count();
+            let done = self.clients.iter().filter(|m| m.ended.is_some() || status_of(&m.read) != 0).count();
             if done >= count || began.elapsed() > max_wait {
-                return self.members.iter().map(|m| status_of(&m.read)).collect();
+                return self.clients.iter().map(|m| status_of(&m.read)).collect();
             }
             thread::sleep(Duration::from_millis(1));
         }
@@ -129,27 +129,27 @@ impl ClientGroup {
     /// Reads what has arrived. Returns how many connections are closed.
     fn notice(&mut self) -> usize {
         let mut chunk = [0; 4096];
-        for member in self.members.iter_mut().filter(|m| m.ended.is_none()) {
+        for client in self.clients.iter_mut().filter(|m| m.ended.is_none()) {
             loop {
-                match member.stream.read(&mut chunk) {
-                    Ok(0) => member.ended = Some(member.began.elapsed()),
-                    Ok(n) if member.read.len() < chunk.len() => {
-                        member.read.extend_from_slice(&chunk[..n]);
+                match client.stream.read(&mut chunk) {
+                    Ok(0) => client.ended = Some(client.began.elapsed()),
+                    Ok(n) if client.read.len() < chunk.len() => {
+                        client.read.extend_from_slice(&chunk[..n]);
                         continue;
                     }
                     Ok(_) => continue,
                     Err(e) if e.kind() == ErrorKind::WouldBlock => {}
-                    Err(_) => member.ended = Some(member.began.elapsed()),
+                    Err(_) => client.ended = Some(client.began.elapsed()),
                 }
                 break;
             }
         }
-        self.members.iter().filter(|m| m.ended.is_some()).count()
+        self.clients.iter().filter(|m| m.ended.is_some()).count()
     }
 
     fn ended(&self) -> Vec<Option<ClosedConnection>> {
-        let end = |m: &Member| m.ended.map(|after| ClosedConnection { after, status: status_of(&m.read) });
-        self.members.iter().map(end).collect()
+        let end = |m: &Client| m.ended.map(|after| ClosedConnection { after, status: status_of(&m.read) });
+        self.clients.iter().map(end).collect()
     }
 }
 

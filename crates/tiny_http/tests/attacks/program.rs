@@ -202,7 +202,7 @@ fn shutdown_under_load_answers_every_request() {
     const IDLE: usize = 100;
     let _alone = alone();
     let setup = Setup { idle_ms: 60_000, drain_ms: 5000, ..Setup::default() };
-    let mut target = Target::start("graceful end", &setup);
+    let mut target = Target::start("graceful shutdown", &setup);
     let addr = target.addr();
     let mut idle = target.group(IDLE);
     idle.send(HEALTH.as_bytes());
@@ -233,12 +233,10 @@ fn shutdown_under_load_answers_every_request() {
     let idle = require_closed("idle at the end", &idle, &[200], ms(0), MAX_WAIT);
     let sleepers = require_closed("in flight at the end", &sleepers, &[200], ms(0), MAX_WAIT);
     let answered = answered.into_inner() + baseline + (IDLE + WORKERS / 2) as u64;
-    assert_eq!(received, answered, "graceful end: requests received to the application, responses that arrived");
-    assert!(took < ms(setup.drain_ms), "graceful end: took {took:.1?} with nothing stuck");
-    assert!(TcpStream::connect(addr).is_err(), "graceful end: the port still accepts");
-    println!(
-        "graceful end\n    {answered} of {received} answered, ended after {took:.1?}; idle: {idle}; open: {sleepers}"
-    );
+    assert_eq!(received, answered, "graceful shutdown: requests received to the application, responses that arrived");
+    assert!(took < ms(setup.drain_ms), "graceful shutdown: took {took:.1?} with nothing stuck");
+    assert!(TcpStream::connect(addr).is_err(), "graceful shutdown: the port still accepts");
+    println!("graceful shutdown\n    {answered} of {received} answered in {took:.1?}; idle: {idle}; open: {sleepers}");
 }
 
 /// Sends requests on one connection until the server closes it. A truncated response is a failure.
@@ -251,7 +249,7 @@ fn ask_until_closed(addr: SocketAddr, answered: &AtomicU64) {
         }
         match client.read_response("GET") {
             Ok(Some(response)) => {
-                assert_eq!(response.status, 200, "a response during a graceful end");
+                assert_eq!(response.status, 200, "a response during a graceful shutdown");
                 answered.fetch_add(1, Ordering::Relaxed);
                 if response.says_close() {
                     return;
@@ -268,7 +266,7 @@ fn ask_until_closed(addr: SocketAddr, answered: &AtomicU64) {
 fn shutdown_with_stuck_readers_ends_at_the_drain_limit() {
     let _alone = alone();
     let setup = Setup { write_ms: 60_000, drain_ms: 1000, ..Setup::default() };
-    let mut target = Target::start("graceful end, stuck readers", &setup);
+    let mut target = Target::start("graceful shutdown, stuck readers", &setup);
     let mut stuck: Vec<Client> = (0..8).map(|_| target.client()).collect();
     for client in &mut stuck {
         client.send("GET /big HTTP/1.1\r\nHost: h\r\n\r\n").expect("a request is sent");
@@ -280,5 +278,5 @@ fn shutdown_with_stuck_readers_ends_at_the_drain_limit() {
     let took = began.elapsed();
     assert!(took >= ms(setup.drain_ms) - EARLY, "ended after {took:.1?}, before the drain limit");
     assert!(took <= ms(setup.drain_ms) + LATE, "ended after {took:.1?}, long after the drain limit");
-    println!("graceful end, stuck readers\n    ended after {took:.1?}");
+    println!("graceful shutdown, stuck readers\n    ended after {took:.1?}");
 }

@@ -1,6 +1,6 @@
-# User story: SQLModel created my table, and every answer is the same as over the table that the server creates.
+# User story: SQLModel created my table, and every response is the same as over the table that the server creates.
 #
-# Two servers, one over each table with the same rows, get the same requests. Their answers must be equal to the byte,
+# Two servers, one over each table with the same rows, get the same requests. Their responses must be equal to the byte,
 # except for dates, request ids, entity tags, and times after the start of this test.
 # shellcheck shell=sh source=tests/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -54,7 +54,7 @@ done
 seeded='select count(*) from tasks'
 check 'both tables start with the same rows' '2508 2508' "$(on own && sql "$seeded") $(on sqlmodel && sql "$seeded")"
 
-# observe TABLE NAME METHOD PATH [CURL_OPTION…]: prints the answer, and stores its entity tag
+# observe TABLE NAME METHOD PATH [CURL_OPTION…]: prints the response, and stores its entity tag
 observe() {
     on "$1"
     table=$1
@@ -75,7 +75,7 @@ observe() {
 
 this_year=$(date -u +%Y)
 
-# same STATUS NAME METHOD PATH [CURL_OPTION…]: both answers are equal and have this status. @TAG is the last entity
+# same STATUS NAME METHOD PATH [CURL_OPTION…]: both responses are equal and have this status. @TAG is the last entity
 # tag.
 same() {
     expected_status=$1
@@ -85,7 +85,7 @@ same() {
     observe sqlmodel "$@" >"$work/sqlmodel"
     check "$*" "$expected_status $expected_status" "$own_status $status"
     cmp -s "$work/own" "$work/sqlmodel" ||
-        fail "$*: the answers differ" "$(diff "$work/own" "$work/sqlmodel" | cut -c 1-200)"
+        fail "$*: the responses differ" "$(diff "$work/own" "$work/sqlmodel" | cut -c 1-200)"
 }
 
 # --- Reading ---
