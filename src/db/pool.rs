@@ -95,7 +95,7 @@ impl ConnectionManager {
 
     fn open_host(&self, host: &HostConfig, deadline: Instant) -> Result<Connection, DbError> {
         match self.open(host, true, deadline) {
-            Err(error) if error.is_tls_error() && self.url.tls().allows_fallback() => {
+            Err(error) if error.is_tls_error() && host.config.get_ssl_mode() == SslMode::Prefer => {
                 if !self.is_tls_warned.swap(true, Ordering::Relaxed) {
                     warn!("{}: TLS failed, going on without it as sslmode allows: {error}", host.address);
                 }
@@ -140,9 +140,7 @@ impl ConnectionManager {
         if !with_tls {
             config.ssl_mode(SslMode::Disable);
         }
-        let open = |config: &Config| {
-            Connection::open(config, self.url.tls().connector(), Arc::clone(&self.availability), deadline)
-        };
+        let open = |config: &Config| Connection::open(config, self.url.tls(), Arc::clone(&self.availability), deadline);
         if !self.refuses_options.load(Ordering::Relaxed) {
             let mut with_options = config.clone();
             with_options.options(self.options(config.get_options().unwrap_or_default(), session));

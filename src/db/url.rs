@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use tokio_postgres::Config;
 use tokio_postgres::config::{SslMode, SslNegotiation};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::tls::{Tls, read_certificates};
+use super::tls;
+use super::tls::read_certificates;
 use super::url_parameters::Parameters;
 use crate::config::env::read_file;
 
@@ -24,7 +26,7 @@ const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(3600);
 #[derive(Clone)]
 pub struct DatabaseUrl {
     hosts: Vec<HostConfig>,
-    tls: Tls,
+    tls: MakeRustlsConnect,
     notes: Vec<String>,
 }
 
@@ -67,8 +69,8 @@ impl DatabaseUrl {
     }
 
     /// How TLS is done where a host's configuration asks for it.
-    pub fn tls(&self) -> &Tls {
-        &self.tls
+    pub fn tls(&self) -> MakeRustlsConnect {
+        self.tls.clone()
     }
 
     /// How long connecting may take in all (`connect_timeout`), an hour at most.
@@ -139,7 +141,7 @@ fn split_port(host: &str) -> Option<(&str, &str)> {
 }
 
 /// Looks at what concerns TLS: certificates are read, and weak combinations refused as in libpq.
-fn tls(parameters: &mut Parameters, ca_pem: Option<&[u8]>) -> Result<Tls, String> {
+fn tls(parameters: &mut Parameters, ca_pem: Option<&[u8]>) -> Result<MakeRustlsConnect, String> {
     let root = parameters.get("sslrootcert").to_owned();
     let is_direct = parameters.get("sslnegotiation") == "direct";
     if root == "system" && !parameters.values.contains_key("sslmode") {
@@ -168,8 +170,7 @@ fn tls(parameters: &mut Parameters, ca_pem: Option<&[u8]>) -> Result<Tls, String
     if verifies_only_chain && certificates.is_empty() {
         parameters.notes.push("`sslmode=verify-ca` is verify-full: no CA is given".to_owned());
     }
-    let allows_fallback = ["", "prefer"].contains(&parameters.get("sslmode"));
-    Tls::new(certificates, verifies_only_chain, allows_fallback, is_direct)
+    tls::connector(certificates, verifies_only_chain, is_direct)
 }
 
 /// Everything but hosts, in the library's form `key='value'`. Each value is tried by itself, so that every
