@@ -98,11 +98,6 @@ impl DbError {
         }
     }
 
-    /// The connection cannot be used again.
-    pub fn ends_connection(&self) -> bool {
-        self.is_disconnect() || matches!(self, Self::Timeout)
-    }
-
     /// The same may succeed a little later: a 503, and no defect.
     pub fn is_transient(&self) -> bool {
         match self {
@@ -332,8 +327,6 @@ mod tests {
         ] {
             let found = [error.is_disconnect(), error.is_transient(), error.may_retry(true), error.may_retry(false)];
             assert_eq!(found, expected, "{error:?}");
-            let ends_connection = error.is_disconnect() || matches!(error, DbError::Timeout);
-            assert_eq!(error.ends_connection(), ends_connection, "{error:?}");
             assert!(!error.is_tls_error(), "{error:?}");
         }
     }

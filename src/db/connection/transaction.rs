@@ -29,29 +29,20 @@ impl Connection {
         if self.is_pooled() {
             return BatchOutcome::RolledBack;
         }
-        self.begin(false);
         let [begin, timeout, commit] =
             ["begin", BATCH_STATEMENT_TIMEOUT_SQL, "commit"].map(|sql| Statement::read(sql, Vec::new()));
-        let mut all = vec![&begin, &timeout];
-        all.extend(statements);
-        all.push(&commit);
-        let mut plans = Vec::with_capacity(all.len());
-        for statement in &all {
-            match self.plan(statement, next_deadline()) {
-                Ok(plan) => plans.push(Ok(plan)),
-                Err(error) => {
-                    let is_late = matches!(error, DbError::Timeout);
-                    self.observe(&[Err::<(), _>(error)]);
-                    return if is_late { BatchOutcome::Unknown } else { BatchOutcome::RolledBack };
-                }
+        let all = [&[&begin, &timeout], statements, &[&commit]].concat();
+        self.begin(false);
+        let plans = match all.iter().map(|statement| self.plan(statement, next_deadline()).map(Ok)).collect() {
+            Ok(plans) => plans,
+            Err(error) => {
+                let is_late = matches!(error, DbError::Timeout);
+                self.observe(&[Err::<(), _>(error)]);
+                return if is_late { BatchOutcome::Unknown } else { BatchOutcome::RolledBack };
             }
-        }
-        let mut answers = self.send(
-            all.iter().map(|statement| (*statement, Vec::new())),
-            plans.into_iter(),
-            &next_deadline,
-            &push_row,
-        );
+        };
+        let queries = all.iter().map(|statement| (*statement, Vec::new())).collect();
+        let mut answers = self.send(queries, plans, &next_deadline, &push_row);
         let is_ended = answers.len() == all.len() && answers.last().is_some_and(Result::is_ok);
         // Without an answer to the commit the transaction may still be open.
         self.must_close |= !is_ended;
