@@ -66,8 +66,7 @@ impl Connection {
         deadline: Instant,
     ) -> Result<Self, DbError> {
         let runtime = Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
+            .enable_all()
             .build()
             .map_err(|error| DbError::Unusable(format!("no runtime for a connection: {error}")))?;
         let (client, wire) = match runtime.block_on(before(deadline, config.connect(tls))) {
@@ -151,10 +150,9 @@ impl Connection {
     /// When none comes within [`PING_TIMEOUT`].
     pub fn ping(&mut self) -> Result<(), DbError> {
         self.begin(true);
-        let results = [self.simple("", Instant::now() + PING_TIMEOUT)];
-        self.observe(&results);
-        let [result] = results;
-        result.map(drop)
+        let result = self.simple("", Instant::now() + PING_TIMEOUT).map(drop);
+        self.observe(std::slice::from_ref(&result));
+        result
     }
 
     /// Prepares to send: forgets outdated plans, and finds out whether the connection has ended.

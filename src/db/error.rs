@@ -93,7 +93,9 @@ impl DbError {
     pub fn is_disconnect(&self) -> bool {
         match self {
             Self::NotSent => true,
-            Self::Postgres(error) => self.is_fatal() || error.is_closed() || io_error(error).is_some(),
+            Self::Postgres(error) => {
+                self.is_fatal() || error.is_closed() || sources(error).any(|source| source.is::<io::Error>())
+            }
             Self::Timeout | Self::Unavailable | Self::Unusable(_) | Self::Defect(_) => false,
         }
     }
@@ -149,13 +151,11 @@ impl DbError {
     /// The server answered the attempt to connect, and refused. A database that starts or stops (class 57) is
     /// unreachable.
     pub fn is_connect_refusal(&self) -> bool {
-        match self {
-            Self::Unusable(_) => true,
-            Self::Postgres(error) => match error.code() {
-                Some(code) => !code.code().starts_with("57"),
-                // It asks for a password, for instance, and the URL has none.
-                None => !error.is_closed() && io_error(error).is_none(),
-            },
+        match (self, self.code()) {
+            (Self::Unusable(_), _) => true,
+            (_, Some(code)) => !code.code().starts_with("57"),
+            // It asks for a password, for instance, and the URL has none.
+            (Self::Postgres(_), None) => !self.is_disconnect(),
             _ => false,
         }
     }
@@ -180,10 +180,6 @@ impl From<PgError> for DbError {
 
 fn sources<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |error: &&'e (dyn StdError + 'static)| (*error).source())
-}
-
-fn io_error(error: &PgError) -> Option<&io::Error> {
-    sources(error).find_map(|source| source.downcast_ref())
 }
 
 /// One line for the log. What can quote a task is left out: PostgreSQL's `DETAIL`, and the message on a value that a

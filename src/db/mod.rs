@@ -116,7 +116,7 @@ impl Database {
         let mut results: Vec<_> = statements.iter().map(|_| Err(DbError::Unavailable)).collect();
         let mut open: Vec<usize> = (0..statements.len()).collect();
         for attempt in 1..=MAX_ATTEMPTS {
-            let Ok(mut connection) = self.checkout(until) else { break };
+            let Some(mut connection) = self.checkout(until) else { break };
             let tried = open.iter().map(|at| (statements[*at], start(*at))).collect();
             let answers = connection.pipeline(tried, || self.answer_deadline(until), attempt > 1, &add);
             for (at, answer) in take(&mut open).into_iter().zip(answers) {
@@ -151,10 +151,8 @@ impl Database {
     /// Runs writes in one transaction and one round trip: all of them or none. They are not tried again here.
     pub fn execute_transaction(&self, statements: &[&Statement]) -> BatchOutcome {
         let until = self.last_deadline();
-        match self.checkout(until) {
-            Ok(mut connection) => connection.transaction(statements, || self.answer_deadline(until)),
-            Err(_) => BatchOutcome::Unknown,
-        }
+        let Some(mut connection) = self.checkout(until) else { return BatchOutcome::Unknown };
+        connection.transaction(statements, || self.answer_deadline(until))
     }
 
     /// When a request gives up, whatever happens.
@@ -167,20 +165,16 @@ impl Database {
         until.min(Instant::now() + self.limits.statement_timeout + ANSWER_MARGIN)
     }
 
-    /// Takes a connection that works, as far as is known.
-    fn checkout(&self, until: Instant) -> Result<PooledConnection<ConnectionManager>, DbError> {
+    /// Takes a connection that works, as far as is known; none if there is none in time.
+    fn checkout(&self, until: Instant) -> Option<PooledConnection<ConnectionManager>> {
         let until = until.min(Instant::now() + self.limits.checkout_timeout);
         loop {
             let left = until.saturating_duration_since(Instant::now());
             // In steps, because it may turn out meanwhile that the database is down.
             let step = if self.availability.is_down() { Duration::ZERO } else { left.min(DOWN_AFTER) };
-            match self.pool.get_timeout(step) {
-                Ok(connection) => return Ok(connection),
-                Err(_) if step == DOWN_AFTER => {}
-                Err(error) => {
-                    debug!("no connection in time: {error}");
-                    return Err(DbError::Unavailable);
-                }
+            let connection = self.pool.get_timeout(step);
+            if connection.is_ok() || step < DOWN_AFTER {
+                return connection.inspect_err(|error| debug!("no connection in time: {error}")).ok();
             }
         }
     }
@@ -215,7 +209,7 @@ impl Database {
         }
         let until = Instant::now() + PING_TIMEOUT;
         // A connection that ended while idle says nothing of the database: the next one does.
-        let is_ready = (0..2).any(|_| self.checkout(until).is_ok_and(|mut connection| connection.ping().is_ok()));
+        let is_ready = (0..2).any(|_| self.checkout(until).is_some_and(|mut connection| connection.ping().is_ok()));
         *readiness = Some((Instant::now(), is_ready));
         is_ready
     }

@@ -106,9 +106,8 @@ fn read_address<'a>(text: &'a str, parameters: &mut Parameters) -> Result<&'a st
                     (`@` as %40, `/` %2F, `?` %3F, `&` %26, `=` %3D, `:` %3A, `%` %25, a space %20)"
             .to_owned());
     }
-    let hosts: Option<Vec<_>> = hosts.split(',').map(split_port).collect();
-    let hosts = hosts.ok_or("has an IPv6 address that is not of the form [address]:port")?;
-    let (hosts, ports): (Vec<_>, Vec<_>) = hosts.into_iter().unzip();
+    let (hosts, ports): (Vec<_>, Vec<_>) = (hosts.split(',').map(split_port).collect::<Option<_>>())
+        .ok_or("has an IPv6 address that is not of the form [address]:port")?;
     let (hosts, ports) = (hosts.join(","), ports.join(","));
     for (key, part) in [("user", user), ("password", password), ("host", &hosts), ("port", &ports), ("dbname", dbname)]
     {
@@ -174,11 +173,8 @@ fn tls(parameters: &mut Parameters, ca_pem: Option<&[u8]>) -> Result<MakeRustlsC
 fn session(parameters: &mut Parameters) -> String {
     let own = parameters.values.remove("options").map(|(_, options)| options);
     let options = own.into_iter().chain(parameters.options.drain(..)).collect::<Vec<_>>().join(" ");
-    let fallback = match parameters.get("fallback_application_name") {
-        "" => env!("CARGO_PKG_NAME"),
-        name => name,
-    };
-    let mut session = setting("application_name", fallback);
+    let fallback = Some(parameters.get("fallback_application_name")).filter(|name| !name.is_empty());
+    let mut session = setting("application_name", fallback.unwrap_or(env!("CARGO_PKG_NAME")));
     if !options.is_empty() {
         session += &setting("options", &options);
     }
