@@ -102,13 +102,8 @@ impl DbError {
 
     /// The same may succeed a little later: a 503, and no defect.
     pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Timeout | Self::NotSent | Self::Unavailable | Self::Unusable(_) => true,
-            Self::Defect(_) => false,
-            Self::Postgres(_) => {
-                self.is_disconnect() || matches!(self.class(), Some(Class::Conflict | Class::Transient))
-            }
-        }
+        let is_unanswered = matches!(self, Self::Timeout | Self::Unavailable | Self::Unusable(_));
+        is_unanswered || self.is_disconnect() || matches!(self.class(), Some(Class::Conflict | Class::Transient))
     }
 
     /// Another transaction was in the way: a deadlock, or a failed serialization.
@@ -143,9 +138,8 @@ impl DbError {
     /// An insert met a row with the same `id`. The detail ends with values; the columns before them are never
     /// translated.
     pub fn is_duplicate_id(&self) -> bool {
-        let columns = self.server().and_then(ServerError::detail).and_then(|detail| detail.split_once("=("));
-        self.code() == Some(&SqlState::UNIQUE_VIOLATION)
-            && columns.is_some_and(|(columns, _)| columns.ends_with("(id)"))
+        let detail = self.server().and_then(ServerError::detail).and_then(|detail| detail.split_once("=("));
+        self.code() == Some(&SqlState::UNIQUE_VIOLATION) && detail.is_some_and(|(columns, _)| columns.ends_with("(id)"))
     }
 
     /// The server answered the attempt to connect, and refused. A database that starts or stops (class 57) is
