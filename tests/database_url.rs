@@ -281,7 +281,7 @@ fn query(url: &str, sql: &str) -> Result<String, String> {
     runtime.block_on(async {
         let mut failures = Vec::new();
         for HostConfig { config, address } in url.hosts() {
-            match tokio::time::timeout(MAX_WAIT, config.connect(url.tls().connector())).await.unwrap() {
+            match tokio::time::timeout(MAX_WAIT, config.connect(url.tls())).await.unwrap() {
                 Ok((client, connection)) => {
                     let connection = tokio::spawn(connection);
                     let value = client.query_one(sql, &[]).await.unwrap().get(0);

@@ -120,7 +120,7 @@ fn connect(url: &str, ca_pem: Option<&str>) -> Result<bool, String> {
     let url = DatabaseUrl::parse(url, ca_pem.map(str::as_bytes)).map_err(|mistakes| mistakes.join("; "))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let connected = url.hosts()[0].config.connect(url.tls().connector());
+        let connected = url.hosts()[0].config.connect(url.tls());
         let connected = tokio::time::timeout(Duration::from_secs(10), connected).await.unwrap();
         let (client, connection) = connected.map_err(|error| {
             let explained = tls::explain(&error);

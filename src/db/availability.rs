@@ -2,27 +2,23 @@
 //! change of state is logged once, however many requests notice it.
 
 use std::fmt::Display;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::mem::replace;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use log::{debug, info, warn};
+use log::{Level, debug, info, log, warn};
 
 /// How long attempts to connect may fail before requests no longer wait for a connection. A database that wakes or
 /// restarts is often back by then.
 pub const DOWN_AFTER: Duration = Duration::from_secs(2);
+/// The shortest time between the beginnings of two attempts to connect while the database does not answer.
+const ATTEMPT_INTERVAL: Duration = Duration::from_millis(250);
 /// The shortest time between two log lines on cancelled statements.
 const CANCELLED_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The state of the database, shared by all its connections.
 #[derive(Default)]
-pub struct Availability {
-    state: Mutex<State>,
-    /// The last connection leads to a pooler, which gives each transaction any free backend.
-    is_pooled: AtomicBool,
-    /// How often the table was altered under prepared statements.
-    schema_generation: AtomicU64,
-}
+pub struct Availability(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -31,11 +27,17 @@ struct State {
     lost_at: Option<Instant>,
     /// When the first failed attempt to connect since the last response began.
     unreachable_since: Option<Instant>,
+    /// When the next attempt to connect may begin while the database is unreachable.
+    next_attempt_at: Option<Instant>,
     cancelled_logged_at: Option<Instant>,
     /// The log says that the database does not answer, or (`true`) that it refuses connections.
     down_logged: Option<bool>,
     /// The log says that the database refuses further connections.
     is_limit_logged: bool,
+    /// The last connection leads to a pooler, which gives each transaction any free backend.
+    is_pooled: bool,
+    /// How often the table was altered under prepared statements.
+    schema_generation: u64,
 }
 
 impl Availability {
@@ -53,19 +55,32 @@ impl Availability {
         }
     }
 
+    /// Whether an attempt to connect may begin now; it ends before `deadline`. There may be several at once as long as
+    /// the database answers, else one, and a pause between two.
+    pub fn begin_attempt(&self, deadline: Instant) -> bool {
+        let mut state = self.lock();
+        let may_begin = state.unreachable_since.is_none() || state.next_attempt_at <= Some(Instant::now());
+        if may_begin {
+            state.next_attempt_at = Some(deadline);
+        }
+        may_begin
+    }
+
     /// A connection was opened, to a pooler or to the database itself.
     pub fn connected(&self, is_pooled: bool) {
-        self.is_pooled.store(is_pooled, Ordering::Relaxed);
-        self.lock().is_limit_logged = false;
+        let mut state = self.lock();
+        (state.is_pooled, state.is_limit_logged) = (is_pooled, false);
+        drop(state);
         self.record_response();
     }
 
     /// An attempt to connect that began at `began_at` failed. `is_refusal`: the server answered, and refused.
     pub fn connect_failed(&self, began_at: Instant, why: &dyn Display, is_refusal: bool) {
         let mut state = self.lock();
+        state.next_attempt_at = Some(began_at + ATTEMPT_INTERVAL);
         // A refusal says nothing about the open connections.
         if state.last_response_at.is_some_and(|at| at > began_at || is_refusal && at.elapsed() < DOWN_AFTER) {
-            let should_log = is_refusal && !std::mem::replace(&mut state.is_limit_logged, true);
+            let should_log = is_refusal && !replace(&mut state.is_limit_logged, true);
             drop(state);
             if should_log {
                 warn!("the database answers, but refuses another connection: {why}");
@@ -81,7 +96,7 @@ impl Availability {
     /// was sent on it.
     pub fn connection_lost(&self, last_response_at: Instant, was_in_use: bool, why: &dyn Display) {
         let mut state = self.lock();
-        if !state.trusts(last_response_at) {
+        if state.lost_at.is_some_and(|lost_at| last_response_at <= lost_at) {
             return; // another connection has reported this
         }
         state.lost_at = Some(Instant::now());
@@ -96,46 +111,39 @@ impl Availability {
     /// PostgreSQL answered that it cannot run a statement now: it took too long, or the server is read-only.
     pub fn statement_cancelled(&self, why: &dyn Display) {
         let mut state = self.lock();
-        let should_log = state.cancelled_logged_at.is_none_or(|at| at.elapsed() >= CANCELLED_LOG_INTERVAL);
-        if should_log {
+        let is_due = state.cancelled_logged_at.is_none_or(|at| at.elapsed() >= CANCELLED_LOG_INTERVAL);
+        if is_due {
             state.cancelled_logged_at = Some(Instant::now());
         }
         drop(state);
-        if should_log {
-            warn!("PostgreSQL is cancelling statements: {why}");
-        } else {
-            debug!("PostgreSQL cancelled a statement: {why}");
-        }
+        log!(if is_due { Level::Warn } else { Level::Debug }, "PostgreSQL is cancelling statements: {why}");
     }
 
     fn log_down(mut state: MutexGuard<'_, State>, is_refusal: bool, problem: &str, why: &dyn Display) {
-        let should_log = state.down_logged.replace(is_refusal) != Some(is_refusal);
+        let is_new = state.down_logged.replace(is_refusal) != Some(is_refusal);
         drop(state);
-        if should_log {
-            warn!("{problem}: {why}");
-        } else {
-            debug!("still, {problem}: {why}");
-        }
+        log!(if is_new { Level::Warn } else { Level::Debug }, "{problem}: {why}");
     }
 
     /// Whether there is a pooler in between, as far as is known.
     pub fn is_pooled(&self) -> bool {
-        self.is_pooled.load(Ordering::Relaxed)
+        self.lock().is_pooled
     }
 
     /// How often the table was altered. What was prepared in an earlier generation no longer holds on any connection.
     pub fn schema_generation(&self) -> u64 {
-        self.schema_generation.load(Ordering::Relaxed)
+        self.lock().schema_generation
     }
 
     /// A statement that was prepared in this generation no longer holds. Several may notice the same alteration.
     pub fn schema_changed(&self, before: u64) {
-        let _ = self.schema_generation.compare_exchange(before, before + 1, Ordering::Relaxed, Ordering::Relaxed);
+        let mut state = self.lock();
+        state.schema_generation = state.schema_generation.max(before + 1);
     }
 
     /// Whether to use a connection that last answered at this time.
     pub fn trusts(&self, last_response_at: Instant) -> bool {
-        self.lock().trusts(last_response_at)
+        self.lock().lost_at.is_none_or(|lost_at| last_response_at > lost_at)
     }
 
     /// Whether the database answered when it was last used; `None` before the first attempt.
@@ -149,19 +157,8 @@ impl Availability {
         self.lock().unreachable_since.is_some_and(|since| since.elapsed() >= DOWN_AFTER)
     }
 
-    /// Whether the last attempt to connect failed.
-    pub fn is_unreachable(&self) -> bool {
-        self.lock().unreachable_since.is_some()
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nothing panics while it holds this lock")
-    }
-}
-
-impl State {
-    fn trusts(&self, last_response_at: Instant) -> bool {
-        self.lost_at.is_none_or(|lost_at| last_response_at > lost_at)
+        self.0.lock().expect("nothing panics while it holds this lock")
     }
 }
 
@@ -193,15 +190,29 @@ mod tests {
         let availability = Availability::default();
         let long_ago = Instant::now().checked_sub(DOWN_AFTER).expect("the clock is older than that");
         availability.connection_lost(long_ago, true, &"ended");
-        assert!(!availability.is_unreachable() && !availability.is_down());
+        let is_unreachable = || availability.lock().unreachable_since.is_some();
+        assert!(!is_unreachable() && !availability.is_down());
         availability.connect_failed(Instant::now(), &"refused", false);
-        assert!(availability.is_unreachable() && !availability.is_down());
+        assert!(is_unreachable() && !availability.is_down());
         availability.record_response();
-        assert!(!availability.is_unreachable());
+        assert!(!is_unreachable());
         availability.connect_failed(long_ago, &"too many clients, while others are answered", true);
-        assert!(!availability.is_unreachable());
+        assert!(!is_unreachable());
         let availability = Availability::default();
         availability.connect_failed(long_ago, &"no response", false);
         assert!(availability.is_down());
+    }
+    #[test]
+    fn attempt_when_the_database_is_unreachable_waits_for_the_one_before() {
+        let (availability, now) = (Availability::default(), Instant::now());
+        let deadline = now + DOWN_AFTER;
+        assert!(availability.begin_attempt(deadline) && availability.begin_attempt(deadline), "several at once");
+        availability.connect_failed(now, &"no response", false);
+        assert!(!availability.begin_attempt(deadline), "a pause");
+        availability.connect_failed(now.checked_sub(ATTEMPT_INTERVAL).unwrap(), &"no response", false);
+        assert!(availability.begin_attempt(deadline));
+        assert!(!availability.begin_attempt(deadline), "one at once");
+        availability.record_response();
+        assert!(availability.begin_attempt(deadline));
     }
 }

@@ -21,7 +21,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::yield_now;
 use tokio::time::timeout_at;
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Config, Row, Socket, Statement as Prepared};
+use tokio_postgres::{Client, Config, Error as PgError, Row, Socket, Statement as Prepared};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::availability::Availability;
@@ -66,19 +66,15 @@ impl Connection {
         deadline: Instant,
     ) -> Result<Self, DbError> {
         let runtime = Builder::new_current_thread()
-            .enable_io()
-            .enable_time()
+            .enable_all()
             .build()
             .map_err(|error| DbError::Unusable(format!("no runtime for a connection: {error}")))?;
-        let connect = async { timeout_at(deadline.into(), config.connect(tls)).await };
-        let (client, wire) = match runtime.block_on(connect) {
-            Ok(Ok(connected)) => connected,
-            failed => {
+        let (client, wire) = match runtime.block_on(before(deadline, config.connect(tls))) {
+            Ok(connected) => connected,
+            Err(error) => {
                 // A name lookup may still run; dropping the runtime would wait for it.
                 runtime.shutdown_background();
-                return Err(
-                    failed.map_or(DbError::Timeout, |refused| refused.err().map_or(DbError::Timeout, DbError::from))
-                );
+                return Err(error);
             }
         };
         let now = Instant::now();
@@ -120,28 +116,21 @@ impl Connection {
     /// `next_deadline` is asked anew after each response. `check` looks first whether the socket has ended.
     pub fn pipeline<T>(
         &mut self,
-        mut statements: Vec<(&Statement, T)>,
+        statements: Vec<(&Statement, T)>,
         next_deadline: impl Fn() -> Instant,
         check: bool,
         add: &impl Fn(&mut T, Row) -> Result<(), DbError>,
     ) -> Vec<Result<T, DbError>> {
-        self.begin(check);
         let all = statements.len();
-        let at_once = if self.is_pooled() { 1 } else { all.max(1) };
-        let mut answers = Vec::with_capacity(all);
+        self.begin(check);
         let deadline = next_deadline();
-        let mut plans: Vec<_> = statements.iter().map(|(statement, _)| self.plan(statement, deadline)).collect();
+        let plans: Vec<_> = statements.iter().map(|(statement, _)| self.plan(statement, deadline)).collect();
         // Once the time is up, nothing more is sent.
-        let mut is_late = plans.iter().any(|plan| matches!(plan, Err(DbError::Timeout)));
-        if is_late {
-            answers.extend(plans.drain(..).map(|plan| Err(plan.err().unwrap_or(DbError::Timeout))));
-        }
-        while !is_late && !statements.is_empty() {
-            let next = at_once.min(statements.len());
-            let sent = self.send(statements.drain(..next), plans.drain(..next), &next_deadline, add);
-            is_late = sent.len() < next;
-            answers.extend(sent);
-        }
+        let mut answers = if plans.iter().any(|plan| matches!(plan, Err(DbError::Timeout))) {
+            plans.into_iter().map(|plan| Err(plan.err().unwrap_or(DbError::Timeout))).collect()
+        } else {
+            self.send(statements, plans, &next_deadline, add)
+        };
         answers.resize_with(all, || Err(DbError::Timeout));
         self.observe(&answers);
         answers
@@ -152,8 +141,7 @@ impl Connection {
     /// # Errors
     /// When one fails.
     pub fn simple(&mut self, sql: &str, deadline: Instant) -> Result<Vec<TextRow>, DbError> {
-        let messages = self.drive(async |client| timeout_at(deadline.into(), client.simple_query(sql)).await);
-        Ok(text_rows(messages.map_err(|_| DbError::Timeout)??))
+        self.drive(async |client| before(deadline, client.simple_query(sql)).await).map(text_rows)
     }
 
     /// Checks with one round trip that PostgreSQL answers.
@@ -162,10 +150,9 @@ impl Connection {
     /// When none comes within [`PING_TIMEOUT`].
     pub fn ping(&mut self) -> Result<(), DbError> {
         self.begin(true);
-        let results = [self.simple("", Instant::now() + PING_TIMEOUT)];
-        self.observe(&results);
-        let [result] = results;
-        result.map(drop)
+        let result = self.simple("", Instant::now() + PING_TIMEOUT).map(drop);
+        self.observe(std::slice::from_ref(&result));
+        result
     }
 
     /// Prepares to send: forgets outdated plans, and finds out whether the connection has ended.
@@ -190,36 +177,31 @@ impl Connection {
             return Ok(Some(plan.clone()));
         }
         let types: Vec<Type> = statement.params.iter().map(|(_, kind)| kind.clone()).collect();
-        let prepare =
-            async |client: &Client| timeout_at(deadline.into(), client.prepare_typed(&statement.sql, &types)).await;
-        let plan = self.drive(prepare).map_err(|_| DbError::Timeout)?.map_err(DbError::from);
-        match plan {
-            Ok(plan) => {
-                self.prepared.iter_mut().for_each(|all| drop(all.insert(statement.sql.clone(), plan.clone())));
-                Ok(Some(plan))
-            }
-            Err(error) if error.is_disconnect() => Err(DbError::NotSent),
-            Err(error) => Err(error),
-        }
+        let plan = self.drive(async |client| before(deadline, client.prepare_typed(&statement.sql, &types)).await);
+        let plan = plan.map_err(|error| if error.is_disconnect() { DbError::NotSent } else { error })?;
+        self.prepared.iter_mut().for_each(|all| drop(all.insert(statement.sql.clone(), plan.clone())));
+        Ok(Some(plan))
     }
 
-    /// Sends all at once and waits for the responses in order; fewer than statements when the time is up.
-    fn send<'s, T>(
+    /// Sends all at once, or behind a pooler one by one, and waits for the responses in order; fewer than statements
+    /// when the time is up.
+    fn send<T>(
         &mut self,
-        statements: impl Iterator<Item = (&'s Statement, T)>,
-        plans: impl Iterator<Item = Result<Plan, DbError>>,
+        statements: Vec<(&Statement, T)>,
+        plans: Vec<Result<Plan, DbError>>,
         next_deadline: &impl Fn() -> Instant,
         add: &impl Fn(&mut T, Row) -> Result<(), DbError>,
     ) -> Vec<Result<T, DbError>> {
+        let at_once = !self.is_pooled();
         self.drive(async |client| {
-            let queries = statements.zip(plans).map(|((statement, mut made), plan)| async move {
+            let queries = statements.into_iter().zip(plans).map(|((statement, mut made), plan)| async move {
                 let mut rows = pin!(query(client, plan, statement).await?);
                 while let Some(row) = rows.try_next().await? {
                     add(&mut made, row)?;
                 }
                 Ok(made)
             });
-            in_order(queries, next_deadline).await
+            in_order(queries, at_once, next_deadline).await
         })
     }
 
@@ -239,10 +221,11 @@ impl Connection {
         let was_answered = answers.iter().any(|answer| answer.as_ref().err().is_none_or(DbError::is_refusal));
         for error in errors() {
             let is_former_primary = error.is_read_only() && self.opened_at.elapsed() > READ_ONLY_GRACE;
-            self.must_close |= error.ends_connection() || is_former_primary;
+            let is_timeout = matches!(error, DbError::Timeout);
+            self.must_close |= error.is_disconnect() || is_timeout || is_former_primary;
             self.forget_plans(error);
             // A server that answered another statement in time is slow, not unreachable.
-            if error.is_disconnect() || matches!(error, DbError::Timeout) && !was_answered {
+            if error.is_disconnect() || is_timeout && !was_answered {
                 let was_sent = !matches!(error, DbError::NotSent);
                 self.availability.connection_lost(self.last_response_at, was_sent, error);
             } else if error.is_transient() && !error.is_serialization_failure() {
@@ -277,6 +260,11 @@ impl Drop for Connection {
             Poll::Ready(())
         }));
     }
+}
+
+/// The result of `work`, if it comes before the deadline.
+async fn before<T>(deadline: Instant, work: impl Future<Output = Result<T, PgError>>) -> Result<T, DbError> {
+    Ok(timeout_at(deadline.into(), work).await.map_err(|_| DbError::Timeout)??)
 }
 
 fn poll_wire(wire: &mut Option<Wire>, cx: &mut Context<'_>) {

@@ -93,25 +93,17 @@ impl DbError {
     pub fn is_disconnect(&self) -> bool {
         match self {
             Self::NotSent => true,
-            Self::Postgres(error) => self.is_fatal() || error.is_closed() || io_error(error).is_some(),
+            Self::Postgres(error) => {
+                self.is_fatal() || error.is_closed() || sources(error).any(|source| source.is::<io::Error>())
+            }
             Self::Timeout | Self::Unavailable | Self::Unusable(_) | Self::Defect(_) => false,
         }
     }
 
-    /// The connection cannot be used again.
-    pub fn ends_connection(&self) -> bool {
-        self.is_disconnect() || matches!(self, Self::Timeout)
-    }
-
     /// The same may succeed a little later: a 503, and no defect.
     pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Timeout | Self::NotSent | Self::Unavailable | Self::Unusable(_) => true,
-            Self::Defect(_) => false,
-            Self::Postgres(_) => {
-                self.is_disconnect() || matches!(self.class(), Some(Class::Conflict | Class::Transient))
-            }
-        }
+        let is_unanswered = matches!(self, Self::Timeout | Self::Unavailable | Self::Unusable(_));
+        is_unanswered || self.is_disconnect() || matches!(self.class(), Some(Class::Conflict | Class::Transient))
     }
 
     /// Another transaction was in the way: a deadlock, or a failed serialization.
@@ -146,21 +138,18 @@ impl DbError {
     /// An insert met a row with the same `id`. The detail ends with values; the columns before them are never
     /// translated.
     pub fn is_duplicate_id(&self) -> bool {
-        let columns = self.server().and_then(ServerError::detail).and_then(|detail| detail.split_once("=("));
-        self.code() == Some(&SqlState::UNIQUE_VIOLATION)
-            && columns.is_some_and(|(columns, _)| columns.ends_with("(id)"))
+        let detail = self.server().and_then(ServerError::detail).and_then(|detail| detail.split_once("=("));
+        self.code() == Some(&SqlState::UNIQUE_VIOLATION) && detail.is_some_and(|(columns, _)| columns.ends_with("(id)"))
     }
 
     /// The server answered the attempt to connect, and refused. A database that starts or stops (class 57) is
     /// unreachable.
     pub fn is_connect_refusal(&self) -> bool {
-        match self {
-            Self::Unusable(_) => true,
-            Self::Postgres(error) => match error.code() {
-                Some(code) => !code.code().starts_with("57"),
-                // It asks for a password, for instance, and the URL has none.
-                None => !error.is_closed() && io_error(error).is_none(),
-            },
+        match (self, self.code()) {
+            (Self::Unusable(_), _) => true,
+            (_, Some(code)) => !code.code().starts_with("57"),
+            // It asks for a password, for instance, and the URL has none.
+            (Self::Postgres(_), None) => !self.is_disconnect(),
             _ => false,
         }
     }
@@ -185,10 +174,6 @@ impl From<PgError> for DbError {
 
 fn sources<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
     std::iter::successors(Some(error), |error: &&'e (dyn StdError + 'static)| (*error).source())
-}
-
-fn io_error(error: &PgError) -> Option<&io::Error> {
-    sources(error).find_map(|source| source.downcast_ref())
 }
 
 /// One line for the log. What can quote a task is left out: PostgreSQL's `DETAIL`, and the message on a value that a
@@ -332,8 +317,6 @@ mod tests {
         ] {
             let found = [error.is_disconnect(), error.is_transient(), error.may_retry(true), error.may_retry(false)];
             assert_eq!(found, expected, "{error:?}");
-            let ends_connection = error.is_disconnect() || matches!(error, DbError::Timeout);
-            assert_eq!(error.ends_connection(), ends_connection, "{error:?}");
             assert!(!error.is_tls_error(), "{error:?}");
         }
     }

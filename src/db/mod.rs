@@ -14,6 +14,7 @@ pub mod tls;
 pub mod url;
 mod url_parameters;
 
+use std::mem::take;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -46,7 +47,8 @@ pub struct Database {
     pool: Pool<ConnectionManager>,
     limits: Limits,
     availability: Arc<Availability>,
-    readiness: Mutex<Readiness>,
+    /// When [`Database::is_ready`] last asked, and what came back.
+    readiness: Mutex<Option<(Instant, bool)>>,
 }
 
 /// What the pool is doing, for metrics.
@@ -60,12 +62,6 @@ pub struct Stats {
     pub max: u32,
     /// Whether the database answered when it was last used; `None` before the first attempt.
     pub is_up: Option<bool>,
-}
-
-#[derive(Default)]
-struct Readiness {
-    asked_at: Option<Instant>,
-    ready: bool,
 }
 
 impl Database {
@@ -106,27 +102,37 @@ impl Database {
     }
 
     /// Runs statements in one round trip, each in a transaction of its own. The rows are not kept: each is added to
-    /// what `start` makes for its statement. A statement that fails and may be tried again ([`DbError::may_retry`])
-    /// starts anew. There is a result for each.
+    /// what `start` makes for its statement. There is a result for each.
+    ///
+    /// This is the one retry loop: a statement that fails and may be tried again ([`DbError::may_retry`]) starts anew,
+    /// on a connection from the pool.
     pub fn fold_each<T>(
         &self,
         statements: &[&Statement],
         start: impl Fn(usize) -> T,
         add: impl Fn(&mut T, Row) -> Result<(), DbError>,
     ) -> Vec<Result<T, DbError>> {
-        let mut results: Vec<Option<Result<T, DbError>>> = statements.iter().map(|_| None).collect();
-        self.with_retry(|connection, deadline, attempt| {
-            let open: Vec<usize> = (0..results.len()).filter(|at| results[*at].is_none()).collect();
+        let until = self.last_deadline();
+        let mut results: Vec<_> = statements.iter().map(|_| Err(DbError::Unavailable)).collect();
+        let mut open: Vec<usize> = (0..statements.len()).collect();
+        for attempt in 1..=MAX_ATTEMPTS {
+            let Some(mut connection) = self.checkout(until) else { break };
             let tried = open.iter().map(|at| (statements[*at], start(*at))).collect();
-            for (at, answer) in open.into_iter().zip(connection.pipeline(tried, deadline, attempt > 1, &add)) {
-                let again = answer.as_ref().is_err_and(|error| error.may_retry(statements[at].writes()));
-                if !again || attempt == MAX_ATTEMPTS {
-                    results[at] = Some(answer);
+            let answers = connection.pipeline(tried, || self.answer_deadline(until), attempt > 1, &add);
+            for (at, answer) in take(&mut open).into_iter().zip(answers) {
+                let may_retry = answer.as_ref().is_err_and(|error| error.may_retry(statements[at].writes));
+                if may_retry && attempt < MAX_ATTEMPTS {
+                    open.push(at);
+                } else {
+                    results[at] = answer;
                 }
             }
-            results.iter().any(Option::is_none)
-        });
-        results.into_iter().map(|result| result.unwrap_or(Err(DbError::Unavailable))).collect()
+            if open.is_empty() {
+                break;
+            }
+            debug!("trying again, attempt {attempt} failed");
+        }
+        results
     }
 
     /// As [`Database::fold_each`], for one statement.
@@ -145,22 +151,8 @@ impl Database {
     /// Runs writes in one transaction and one round trip: all of them or none. They are not tried again here.
     pub fn execute_transaction(&self, statements: &[&Statement]) -> BatchOutcome {
         let until = self.last_deadline();
-        match self.checkout(until) {
-            Ok(mut connection) => connection.transaction(statements, || self.answer_deadline(until)),
-            Err(_) => BatchOutcome::Unknown,
-        }
-    }
-
-    /// The one retry loop: runs `attempt` on a connection, and again on another as long as it returns true.
-    fn with_retry(&self, mut attempt: impl FnMut(&mut Connection, &dyn Fn() -> Instant, u32) -> bool) {
-        let until = self.last_deadline();
-        for number in 1..=MAX_ATTEMPTS {
-            let Ok(mut connection) = self.checkout(until) else { return };
-            if !attempt(&mut connection, &|| self.answer_deadline(until), number) {
-                return;
-            }
-            debug!("trying again, attempt {number} failed");
-        }
+        let Some(mut connection) = self.checkout(until) else { return BatchOutcome::Unknown };
+        connection.transaction(statements, || self.answer_deadline(until))
     }
 
     /// When a request gives up, whatever happens.
@@ -173,20 +165,16 @@ impl Database {
         until.min(Instant::now() + self.limits.statement_timeout + ANSWER_MARGIN)
     }
 
-    /// Takes a connection that works, as far as is known.
-    fn checkout(&self, until: Instant) -> Result<PooledConnection<ConnectionManager>, DbError> {
+    /// Takes a connection that works, as far as is known; none if there is none in time.
+    fn checkout(&self, until: Instant) -> Option<PooledConnection<ConnectionManager>> {
         let until = until.min(Instant::now() + self.limits.checkout_timeout);
         loop {
             let left = until.saturating_duration_since(Instant::now());
             // In steps, because it may turn out meanwhile that the database is down.
             let step = if self.availability.is_down() { Duration::ZERO } else { left.min(DOWN_AFTER) };
-            match self.pool.get_timeout(step) {
-                Ok(connection) => return Ok(connection),
-                Err(_) if step == DOWN_AFTER => {}
-                Err(error) => {
-                    debug!("no connection in time: {error}");
-                    return Err(DbError::Unavailable);
-                }
+            let connection = self.pool.get_timeout(step);
+            if connection.is_ok() || step < DOWN_AFTER {
+                return connection.inspect_err(|error| debug!("no connection in time: {error}")).ok();
             }
         }
     }
@@ -216,13 +204,13 @@ impl Database {
     /// meanwhile wait for the response.
     pub fn is_ready(&self) -> bool {
         let mut readiness = self.readiness.lock().unwrap_or_else(PoisonError::into_inner);
-        if readiness.asked_at.is_none_or(|asked_at| asked_at.elapsed() >= READINESS_TTL) {
-            let until = Instant::now() + PING_TIMEOUT;
-            // A connection that ended while idle says nothing of the database: the next one does.
-            readiness.ready =
-                (0..2).any(|_| self.checkout(until).is_ok_and(|mut connection| connection.ping().is_ok()));
-            readiness.asked_at = Some(Instant::now());
+        if let Some((_, is_ready)) = readiness.filter(|(asked_at, _)| asked_at.elapsed() < READINESS_TTL) {
+            return is_ready;
         }
-        readiness.ready
+        let until = Instant::now() + PING_TIMEOUT;
+        // A connection that ended while idle says nothing of the database: the next one does.
+        let is_ready = (0..2).any(|_| self.checkout(until).is_some_and(|mut connection| connection.ping().is_ok()));
+        *readiness = Some((Instant::now(), is_ready));
+        is_ready
     }
 }

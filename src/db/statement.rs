@@ -41,44 +41,26 @@ pub struct Statement {
     pub sql: Cow<'static, str>,
     /// The values of `$1`, `$2`, …
     pub params: Vec<Param>,
-    effect: Effect,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Effect {
-    Reads,
-    Inserts,
-    /// Changes or deletes the row with this id.
-    Changes(i64),
+    /// Whether it changes anything.
+    pub writes: bool,
+    /// The id of the existing row that it locks, if it locks one.
+    pub locked_row: Option<i64>,
 }
 
 impl Statement {
     /// A statement that changes nothing.
     pub fn read(sql: impl Into<Cow<'static, str>>, params: Vec<Param>) -> Self {
-        Self { sql: sql.into(), params, effect: Effect::Reads }
+        Self { sql: sql.into(), params, writes: false, locked_row: None }
     }
 
     /// A statement that adds a row.
     pub fn insert(sql: &'static str, params: Vec<Param>) -> Self {
-        Self { sql: sql.into(), params, effect: Effect::Inserts }
+        Self { sql: sql.into(), params, writes: true, locked_row: None }
     }
 
     /// A statement that changes or deletes the row with this id.
     pub fn change(sql: &'static str, params: Vec<Param>, row_id: i64) -> Self {
-        Self { sql: sql.into(), params, effect: Effect::Changes(row_id) }
-    }
-
-    /// Whether it changes anything.
-    pub fn writes(&self) -> bool {
-        self.effect != Effect::Reads
-    }
-
-    /// The id of the existing row that it locks, if it locks one.
-    pub fn locked_row(&self) -> Option<i64> {
-        match self.effect {
-            Effect::Changes(row_id) => Some(row_id),
-            Effect::Reads | Effect::Inserts => None,
-        }
+        Self { sql: sql.into(), params, writes: true, locked_row: Some(row_id) }
     }
 }
 

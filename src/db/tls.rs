@@ -5,8 +5,8 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
@@ -14,56 +14,38 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use x509_cert::der::{Decode, oid::db::rfc4519::COMMON_NAME};
 use x509_cert::{Certificate, ext::pkix::SubjectAltName};
 
-/// TLS settings of all connections to the database.
-#[derive(Clone)]
-pub struct Tls {
-    connector: MakeRustlsConnect,
-    allows_fallback: bool,
-}
-
-impl Tls {
-    /// Trusts the `given` certificates besides Mozilla's roots; with `verifies_only_chain` these alone, for a
-    /// host of any name.
-    ///
-    /// # Errors
-    /// When one of them is no certificate.
-    pub fn new(
-        given: Vec<CertificateDer<'static>>,
-        verifies_only_chain: bool,
-        allows_fallback: bool,
-        is_direct: bool,
-    ) -> Result<Self, String> {
-        let verifies_name = !verifies_only_chain || given.is_empty();
-        let mut roots = RootCertStore::empty();
-        if verifies_name {
-            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        }
-        for certificate in &given {
-            roots.add(certificate.clone()).map_err(|error| format!("has a CA that cannot be used: {error}"))?;
-        }
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let algorithms = provider.signature_verification_algorithms;
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .dangerous() // that is what rustls calls a verifier of one's own
-            .with_custom_certificate_verifier(Arc::new(Verifier { roots, given, verifies_name, algorithms }))
-            .with_no_client_auth();
-        if is_direct {
-            config.alpn_protocols = vec![b"postgresql".to_vec()]; // PostgreSQL 17 asks for it
-        }
-        Ok(Self { connector: MakeRustlsConnect::new(config), allows_fallback })
+/// TLS for `tokio_postgres::Config::connect`. Trusts the `given` certificates besides Mozilla's roots; with
+/// `verifies_only_chain` these alone, for a host of any name.
+///
+/// # Errors
+/// When one of them is no certificate.
+pub fn connector(
+    given: Vec<CertificateDer<'static>>,
+    verifies_only_chain: bool,
+    is_direct: bool,
+) -> Result<MakeRustlsConnect, String> {
+    let verifies_name = !verifies_only_chain || given.is_empty();
+    let mut roots = RootCertStore::empty();
+    if verifies_name {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
-
-    /// For `tokio_postgres::Config::connect`.
-    pub fn connector(&self) -> MakeRustlsConnect {
-        self.connector.clone()
+    for certificate in &given {
+        roots.add(certificate.clone()).map_err(|error| format!("has a CA that cannot be used: {error}"))?;
     }
-
-    /// Whether a connection without TLS may follow one whose TLS has failed (`sslmode=prefer`).
-    pub fn allows_fallback(&self) -> bool {
-        self.allows_fallback
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        .build()
+        .map_err(|error| error.to_string())?;
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .dangerous() // that is what rustls calls a verifier of one's own
+        .with_custom_certificate_verifier(Arc::new(Verifier { webpki, given, verifies_name }))
+        .with_no_client_auth();
+    if is_direct {
+        config.alpn_protocols = vec![b"postgresql".to_vec()]; // PostgreSQL 17 asks for it
     }
+    Ok(MakeRustlsConnect::new(config))
 }
 
 /// The certificates in a text in PEM.
@@ -81,10 +63,9 @@ pub fn read_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Str
 /// manual makes is self-signed, and webpki refuses it as a CA's.
 #[derive(Debug)]
 struct Verifier {
-    roots: RootCertStore,
+    webpki: Arc<WebPkiServerVerifier>,
     given: Vec<CertificateDer<'static>>,
     verifies_name: bool,
-    algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ServerCertVerifier for Verifier {
@@ -93,21 +74,23 @@ impl ServerCertVerifier for Verifier {
         own: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         name: &ServerName<'_>,
-        _ocsp_response: &[u8],
+        ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let certificate = ParsedCertificate::try_from(own)?;
-        let mut has_name = false;
-        if self.given.contains(own) {
-            let own = Certificate::from_der(own).map_err(|_| CertificateError::BadEncoding)?;
+        use CertificateError::{BadEncoding, NotValidForName, NotValidForNameContext};
+        let verified = if self.given.contains(own) {
+            let parsed = ParsedCertificate::try_from(own)?;
+            let own = Certificate::from_der(own).map_err(|_| BadEncoding)?;
             verify_time(&own, now)?;
-            has_name = has_common_name(&own, name);
+            if has_common_name(&own, name) { Ok(()) } else { verify_server_name(&parsed, name) }
         } else {
-            let (roots, algorithms) = (&self.roots, self.algorithms.all);
-            verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, algorithms)?;
-        }
-        if self.verifies_name && !has_name {
-            verify_server_name(&certificate, name)?;
+            self.webpki.verify_server_cert(own, intermediates, name, ocsp_response, now).map(drop)
+        };
+        match verified {
+            // webpki looks at the name last: all else is in order.
+            Err(rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }))
+                if !self.verifies_name => {}
+            verified => verified?,
         }
         Ok(ServerCertVerified::assertion())
     }
@@ -118,7 +101,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+        self.webpki.verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -127,11 +110,11 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+        self.webpki.verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+        self.webpki.supported_verify_schemes()
     }
 }
 

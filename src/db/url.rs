@@ -5,13 +5,15 @@
 
 use std::fmt;
 use std::net::Ipv6Addr;
+use std::num::NonZeroU16;
 use std::str::FromStr;
 use std::time::Duration;
 
 use tokio_postgres::Config;
 use tokio_postgres::config::{SslMode, SslNegotiation};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::tls::{Tls, read_certificates};
+use super::tls::{connector, read_certificates};
 use super::url_parameters::Parameters;
 use crate::config::env::read_file;
 
@@ -24,7 +26,7 @@ const MAX_CONNECT_TIMEOUT: Duration = Duration::from_secs(3600);
 #[derive(Clone)]
 pub struct DatabaseUrl {
     hosts: Vec<HostConfig>,
-    tls: Tls,
+    tls: MakeRustlsConnect,
     notes: Vec<String>,
 }
 
@@ -54,10 +56,10 @@ impl DatabaseUrl {
         parameters.add_query(query);
         let tls = tls(&mut parameters, ca_pem);
         let session = session(&mut parameters);
-        let hosts = hosts(&mut parameters, &session).unwrap_or_default();
-        match tls {
-            Ok(tls) if parameters.mistakes.is_empty() => Ok(Self { hosts, tls, notes: parameters.notes }),
-            tls => Err(parameters.mistakes.into_iter().chain(tls.err()).collect()),
+        let hosts = hosts(&parameters, &session);
+        match (hosts, tls) {
+            (Ok(hosts), Ok(tls)) if parameters.mistakes.is_empty() => Ok(Self { hosts, tls, notes: parameters.notes }),
+            (hosts, tls) => Err(parameters.mistakes.into_iter().chain(hosts.err()).chain(tls.err()).collect()),
         }
     }
 
@@ -67,8 +69,8 @@ impl DatabaseUrl {
     }
 
     /// How TLS is done where a host's configuration asks for it.
-    pub fn tls(&self) -> &Tls {
-        &self.tls
+    pub fn tls(&self) -> MakeRustlsConnect {
+        self.tls.clone()
     }
 
     /// How long connecting may take in all (`connect_timeout`), an hour at most.
@@ -104,9 +106,8 @@ fn read_address<'a>(text: &'a str, parameters: &mut Parameters) -> Result<&'a st
                     (`@` as %40, `/` %2F, `?` %3F, `&` %26, `=` %3D, `:` %3A, `%` %25, a space %20)"
             .to_owned());
     }
-    let hosts: Option<Vec<_>> = hosts.split(',').map(split_port).collect();
-    let hosts = hosts.ok_or("has an IPv6 address that is not of the form [address]:port")?;
-    let (hosts, ports): (Vec<_>, Vec<_>) = hosts.into_iter().unzip();
+    let (hosts, ports): (Vec<_>, Vec<_>) = (hosts.split(',').map(split_port).collect::<Option<_>>())
+        .ok_or("has an IPv6 address that is not of the form [address]:port")?;
     let (hosts, ports) = (hosts.join(","), ports.join(","));
     for (key, part) in [("user", user), ("password", password), ("host", &hosts), ("port", &ports), ("dbname", dbname)]
     {
@@ -139,19 +140,16 @@ fn split_port(host: &str) -> Option<(&str, &str)> {
 }
 
 /// Looks at what concerns TLS: certificates are read, and weak combinations refused as in libpq.
-fn tls(parameters: &mut Parameters, ca_pem: Option<&[u8]>) -> Result<Tls, String> {
+fn tls(parameters: &mut Parameters, ca_pem: Option<&[u8]>) -> Result<MakeRustlsConnect, String> {
     let root = parameters.get("sslrootcert").to_owned();
     let is_direct = parameters.get("sslnegotiation") == "direct";
-    if root == "system" && !parameters.values.contains_key("sslmode") {
-        parameters.add_part("sslmode", "require");
-    }
     let verifies_only_chain = parameters.get("sslmode") == "verify-ca";
-    if verifies_only_chain {
+    if verifies_only_chain || root == "system" && !parameters.values.contains_key("sslmode") {
         parameters.add_part("sslmode", "require");
     }
     for (key, is_weak) in [("sslrootcert", root == "system"), ("sslnegotiation", is_direct)] {
         if is_weak && parameters.get("sslmode") != "require" {
-            parameters.refuse(key);
+            parameters.mistakes.push(parameters.invalid(key));
         }
     }
     let mut certificates = Vec::new();
@@ -160,16 +158,14 @@ fn tls(parameters: &mut Parameters, ca_pem: Option<&[u8]>) -> Result<Tls, String
         certificates.extend(given.map_err(|why| format!("cannot be used: the file of DATABASE_CA_FILE {why}"))?);
     }
     if !["", "system"].contains(&root.as_str()) {
-        let pem = read_file(&root).map_err(|why| format!("has an invalid `sslrootcert`: the file {why}"))?;
-        let given = read_certificates(&pem).map_err(|why| format!("has an invalid `sslrootcert`: the file {why}"));
-        certificates.extend(given?);
+        let given = read_file(&root).and_then(|pem| read_certificates(&pem));
+        certificates.extend(given.map_err(|why| format!("has an invalid `sslrootcert`: the file {why}"))?);
         parameters.notes.push(format!("`sslrootcert` is read; certificates given: {}", certificates.len()));
     }
     if verifies_only_chain && certificates.is_empty() {
         parameters.notes.push("`sslmode=verify-ca` is verify-full: no CA is given".to_owned());
     }
-    let allows_fallback = ["", "prefer"].contains(&parameters.get("sslmode"));
-    Tls::new(certificates, verifies_only_chain, allows_fallback, is_direct)
+    connector(certificates, verifies_only_chain, is_direct)
 }
 
 /// Everything but hosts, in the library's form `key='value'`. Each value is tried by itself, so that every
@@ -177,11 +173,8 @@ fn tls(parameters: &mut Parameters, ca_pem: Option<&[u8]>) -> Result<Tls, String
 fn session(parameters: &mut Parameters) -> String {
     let own = parameters.values.remove("options").map(|(_, options)| options);
     let options = own.into_iter().chain(parameters.options.drain(..)).collect::<Vec<_>>().join(" ");
-    let fallback = match parameters.get("fallback_application_name") {
-        "" => env!("CARGO_PKG_NAME"),
-        name => name,
-    };
-    let mut session = setting("application_name", fallback);
+    let fallback = Some(parameters.get("fallback_application_name")).filter(|name| !name.is_empty());
+    let mut session = setting("application_name", fallback.unwrap_or(env!("CARGO_PKG_NAME")));
     if !options.is_empty() {
         session += &setting("options", &options);
     }
@@ -193,7 +186,7 @@ fn session(parameters: &mut Parameters) -> String {
             "host" | "hostaddr" | "port" | "sslrootcert" | "fallback_application_name" => {}
             // As in libpq, empty is as good as not given.
             "user" | "password" | "dbname" | "application_name" if value.is_empty() => {}
-            _ if Config::from_str(&setting(key, &value)).is_err() => parameters.refuse(key),
+            _ if Config::from_str(&setting(key, &value)).is_err() => parameters.mistakes.push(parameters.invalid(key)),
             _ => session += &setting(key, &value),
         }
     }
@@ -204,37 +197,28 @@ fn setting(key: &str, value: &str) -> String {
     format!("{key}='{}' ", value.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
-/// Each host with its address and port. None where something is wrong.
-fn hosts(parameters: &mut Parameters, session: &str) -> Option<Vec<HostConfig>> {
-    let lists = ["host", "hostaddr", "port"].map(|key| parameters.get(key).to_owned());
-    let lists = lists.each_ref().map(|list| list.split(',').collect::<Vec<_>>());
+/// Each host with its address and port.
+fn hosts(parameters: &Parameters, session: &str) -> Result<Vec<HostConfig>, String> {
+    let lists = ["host", "hostaddr", "port"].map(|key| parameters.get(key).split(',').collect::<Vec<_>>());
     let count = lists[0].len().max(lists[1].len());
     if lists.iter().any(|list| list.len() != count && list.len() != 1)
         || count > 1 && lists[..2].iter().any(|list| list.len() == 1 && !list[0].is_empty())
     {
-        parameters.mistakes.push("has different numbers of hosts, addresses and ports".to_owned());
-        return None;
+        return Err("has different numbers of hosts, addresses and ports".to_owned());
     }
     let host = |index: usize| {
         let [name, address, port] = lists.each_ref().map(|list| list[index.min(list.len() - 1)]);
-        host(session, name, address, port).map_err(|key| parameters.refuse(key)).ok()
+        host(session, name, address, port).map_err(|key| parameters.invalid(key))
     };
     (0..count).map(host).collect()
 }
 
 /// One host, or the parameter that is wrong. An empty host is the default Unix socket, as in libpq.
 fn host(session: &str, name: &str, address: &str, port: &str) -> Result<HostConfig, &'static str> {
-    let port = if port.is_empty() { 5432 } else { port.parse().map_err(|_| "port")? };
-    let name = match (name, address) {
-        ("", "") => DEFAULT_SOCKET_FOLDER,
-        ("", address) => address,
-        (name, _) => name,
-    };
+    let port = if port.is_empty() { "5432" } else { port }.parse::<NonZeroU16>().map_err(|_| "port")?.get();
+    let name = [name, address, DEFAULT_SOCKET_FOLDER].into_iter().find(|name| !name.is_empty()).unwrap_or_default();
     let is_ipv6 = name.parse::<Ipv6Addr>().is_ok();
     let is_socket = name.starts_with('/');
-    if port == 0_u16 {
-        return Err("port");
-    }
     if is_socket && !address.is_empty() {
         return Err("hostaddr"); // libpq would speak TCP
     }

@@ -61,11 +61,7 @@ impl Parameters {
         };
         let value = plain_value(key, value);
         match (key, handling) {
-            ("search_path", _) => self.options.push(format!("-c search_path={}", escape_option(&value))),
-            ("schema", _) => {
-                let schema = format!("\"{}\"", value.replace('"', "\"\""));
-                self.options.push(format!("-c search_path={}", escape_option(&schema)));
-            }
+            ("search_path" | "schema", _) => self.options.push(format!("-c search_path={}", escape_option(&value))),
             (_, "used") => match self.values.get(key) {
                 Some((earlier, other)) if !earlier.is_empty() && *other != value => {
                     self.mistakes.push(format!("has `{name}` twice with different values: keep one"));
@@ -89,11 +85,11 @@ impl Parameters {
         self.values.get(key).map_or("", |(_, value)| value)
     }
 
-    /// Records that the value of a parameter is wrong.
-    pub fn refuse(&mut self, key: &str) {
+    /// The mistake that the value of a parameter is wrong.
+    pub fn invalid(&self, key: &str) -> String {
         let name = self.values.get(key).map_or("", |(name, _)| name);
         let (name, text) = (if name.is_empty() { key } else { name }, find(key).map_or("", |(_, _, text)| text));
-        self.mistakes.push(format!("has an invalid `{name}`: give {text}"));
+        format!("has an invalid `{name}`: give {text}")
     }
 }
 
@@ -121,6 +117,7 @@ fn plain_value(key: &str, value: String) -> String {
         ("sslmode", "1" | "true" | "on" | "require" | "verify-full" | "no-verify") => "require".to_owned(),
         ("sslmode", "0" | "false" | "off") => "disable".to_owned(),
         ("sslmode", "allow") => "prefer".to_owned(),
+        ("schema", _) => format!("\"{}\"", value.replace('"', "\"\"")),
         ("keepalives", "true") => "1".to_owned(),
         ("keepalives", "false") => "0".to_owned(),
         ("target_session_attrs", "primary" | "master" | "read-write") => "read-write".to_owned(),

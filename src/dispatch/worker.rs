@@ -127,7 +127,7 @@ impl Dispatcher {
 
     /// Runs writes in one transaction and one round trip. If that is rolled back, each write is tried again alone.
     fn execute_transaction(&self, planned: Vec<Planned>) {
-        let (planned, conflicting) = split_row_conflicts(planned, |(_, plan)| plan.statement.locked_row());
+        let (planned, conflicting) = split_row_conflicts(planned, |(_, plan)| plan.statement.locked_row);
         let statements: Vec<&Statement> = planned.iter().map(|(_, plan)| &plan.statement).collect();
         let began_at = Instant::now();
         let outcome = self.database.execute_transaction(&statements);

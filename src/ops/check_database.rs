@@ -39,9 +39,9 @@ pub fn inspect(url: &DatabaseUrl, limits: &Limits) -> Vec<Finding> {
     for host in url.hosts() {
         let start = findings.len();
         let (report, receiver) = channel();
-        let (own, tls, timeout) = (host.clone(), url.tls().clone(), limits.statement_timeout);
+        let (own, url, timeout) = (host.clone(), url.clone(), limits.statement_timeout);
         // The client has no deadline for a response, so the receiver below has one.
-        thread::spawn(move || inspect_host(&own, &tls, timeout.as_millis(), &report));
+        thread::spawn(move || inspect_host(&own, &url, timeout.as_millis(), &report));
         while let Ok(finding) = receiver.recv_timeout(max_wait) {
             findings.push(finding);
         }
@@ -62,9 +62,9 @@ pub fn inspect(url: &DatabaseUrl, limits: &Limits) -> Vec<Finding> {
     findings
 }
 
-fn inspect_host(host: &HostConfig, tls: &tls::Tls, timeout_ms: u128, report: &Sender<Finding>) {
+fn inspect_host(host: &HostConfig, url: &DatabaseUrl, timeout_ms: u128, report: &Sender<Finding>) {
     let tell = |finding| drop(report.send(finding)); // nobody may wait for it any more
-    let inspected = connect(host, tls, timeout_ms, &tell).and_then(|mut client| {
+    let inspected = connect(host, url, timeout_ms, &tell).and_then(|mut client| {
         tell(Finding::ok("database", format!("{}: connected and logged in", host.address)));
         inspect_client(&mut client, &tell)
     });
@@ -77,20 +77,20 @@ fn inspect_host(host: &HostConfig, tls: &tls::Tls, timeout_ms: u128, report: &Se
 
 /// Connects as the service does: with start-up options where the server takes them, without TLS where `sslmode` allows
 /// it.
-fn connect(host: &HostConfig, tls: &tls::Tls, timeout_ms: u128, tell: &impl Fn(Finding)) -> Result<Client, PgError> {
+fn connect(host: &HostConfig, url: &DatabaseUrl, timeout_ms: u128, tell: &impl Fn(Finding)) -> Result<Client, PgError> {
     let mut config = host.config.clone();
     let open = |config: &Config| {
         let own = config.get_options().unwrap_or_default();
         let mut direct = config.clone();
         direct.options(format!("{own} -c todo_backend.session=check -c statement_timeout={timeout_ms}"));
-        let open = |config: Config| PostgresConnectionManager::new(config.into(), tls.connector()).connect();
+        let open = |config: Config| PostgresConnectionManager::new(config.into(), url.tls()).connect();
         match open(direct) {
             Err(error) if error.code() == Some(&SqlState::PROTOCOL_VIOLATION) => open(config.clone()),
             result => result,
         }
     };
     match open(&config) {
-        Err(error) if tls::is_tls_error(&error) && tls.allows_fallback() => {
+        Err(error) if tls::is_tls_error(&error) && config.get_ssl_mode() == SslMode::Prefer => {
             let hint = "give the certificate as DATABASE_CA_FILE, or write ?sslmode=disable if that is meant";
             let message = format!("failed, and the server goes on without: {}", DbError::from(error));
             tell(Finding::note("TLS", message, hint));

@@ -37,20 +37,23 @@ fn value((value, _): &Param) -> &(dyn ToSql + Sync) {
     &**value
 }
 
-/// Starts all futures in order, so that everything is sent at once; then awaits each until its deadline. Ends early
-/// when one is not done by then.
+/// Awaits the futures in order, each until its deadline. With `at_once` all are started before, so that everything is
+/// sent at once. Ends early when one is not done by its deadline.
 pub async fn in_order<F: Future>(
     futures: impl Iterator<Item = F>,
+    at_once: bool,
     next_deadline: &impl Fn() -> Instant,
 ) -> Vec<F::Output> {
     let mut started: Vec<_> = futures.map(|future| Box::pin(maybe_done(future))).collect();
-    poll_fn(|cx| {
-        for future in &mut started {
-            let _ = future.as_mut().poll(cx);
-        }
-        Poll::Ready(())
-    })
-    .await;
+    if at_once {
+        poll_fn(|cx| {
+            for future in &mut started {
+                let _ = future.as_mut().poll(cx);
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
     let mut outputs = Vec::with_capacity(started.len());
     for future in &mut started {
         if timeout_at(next_deadline().into(), future.as_mut()).await.is_err() {

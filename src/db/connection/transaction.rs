@@ -29,55 +29,38 @@ impl Connection {
         if self.is_pooled() {
             return BatchOutcome::RolledBack;
         }
-        self.begin(false);
         let [begin, timeout, commit] =
             ["begin", BATCH_STATEMENT_TIMEOUT_SQL, "commit"].map(|sql| Statement::read(sql, Vec::new()));
-        let mut all = vec![&begin, &timeout];
-        all.extend(statements);
-        all.push(&commit);
-        let mut plans = Vec::with_capacity(all.len());
-        for statement in &all {
-            match self.plan(statement, next_deadline()) {
-                Ok(plan) => plans.push(Ok(plan)),
-                Err(error) => {
-                    let is_late = matches!(error, DbError::Timeout);
-                    self.observe(&[Err::<(), _>(error)]);
-                    return if is_late { BatchOutcome::Unknown } else { BatchOutcome::RolledBack };
-                }
+        let all = [&[&begin, &timeout], statements, &[&commit]].concat();
+        self.begin(false);
+        let plans = match all.iter().map(|statement| self.plan(statement, next_deadline()).map(Ok)).collect() {
+            Ok(plans) => plans,
+            Err(error) => {
+                let is_late = matches!(error, DbError::Timeout);
+                self.observe(&[Err::<(), _>(error)]);
+                return if is_late { BatchOutcome::Unknown } else { BatchOutcome::RolledBack };
             }
-        }
-        let mut answers = self.send(
-            all.iter().map(|statement| (*statement, Vec::new())),
-            plans.into_iter(),
-            &next_deadline,
-            &push_row,
-        );
-        let is_ended = answers.len() == all.len() && answers.last().is_some_and(Result::is_ok);
+        };
+        let queries = all.iter().map(|statement| (*statement, Vec::new())).collect();
+        let mut answers = self.send(queries, plans, &next_deadline, &push_row);
         // Without a response to the commit the transaction may still be open.
-        self.must_close |= !is_ended;
-        match answers.iter().position(Result::is_err) {
-            None if is_ended => {
-                self.observe(&answers);
-                answers.pop();
-                BatchOutcome::Committed(answers.into_iter().skip(2).filter_map(Result::ok).collect())
-            }
-            // An ERROR or FATAL before the commit's response means a rollback. Two exceptions: if `begin` failed there
-            // was no transaction, and a FATAL in place of the commit's response may come after the commit is on disk.
-            Some(at)
-                if answers[at]
-                    .as_ref()
-                    .is_err_and(|error| error.is_refusal() && at > 0 || error.is_fatal() && at + 1 < all.len()) =>
-            {
-                debug!("a transaction of {} writes was rolled back", statements.len());
-                // Each is tried again alone. Only that attempt shows what the failure says of the database.
-                answers.iter().filter_map(|answer| answer.as_ref().err()).for_each(|error| self.forget_plans(error));
-                BatchOutcome::RolledBack
-            }
-            _ => {
-                answers.resize_with(all.len(), || Err(DbError::Timeout));
-                self.observe(&answers);
-                BatchOutcome::Unknown
-            }
+        self.must_close |= answers.get(all.len() - 1).is_none_or(Result::is_err);
+        // An ERROR or FATAL before the commit's response means a rollback. Two exceptions: if `begin` failed there was
+        // no transaction, and a FATAL in place of the commit's response may come after the commit is on the disk.
+        let failure = answers.iter().enumerate().find_map(|(at, answer)| Some((at, answer.as_ref().err()?)));
+        let is_rolled_back =
+            failure.is_some_and(|(at, error)| error.is_refusal() && at > 0 || error.is_fatal() && at + 1 < all.len());
+        if is_rolled_back {
+            debug!("a transaction of {} writes was rolled back", statements.len());
+            // Each is tried again alone. Only that attempt shows what the failure says of the database.
+            answers.iter().filter_map(|answer| answer.as_ref().err()).for_each(|error| self.forget_plans(error));
+            return BatchOutcome::RolledBack;
+        }
+        answers.resize_with(all.len(), || Err(DbError::Timeout));
+        self.observe(&answers);
+        match answers.into_iter().collect::<Result<Vec<_>, _>>() {
+            Ok(mut rows) => BatchOutcome::Committed(rows.drain(2..all.len() - 1).collect()),
+            Err(_) => BatchOutcome::Unknown,
         }
     }
 }

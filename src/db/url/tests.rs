@@ -173,8 +173,6 @@ fn sslmode_in_all_spellings_decides_on_tls() {
         first(&format!("{URL}?sslmode=require&sslnegotiation=direct")).get_ssl_negotiation(),
         SslNegotiation::Direct
     );
-    assert!(parse(URL).unwrap().tls().allows_fallback());
-    assert!(!parse(&format!("{URL}?sslmode=require")).unwrap().tls().allows_fallback());
     let socket = first("postgresql:///todo?host=/run&sslmode=require&sslnegotiation=direct");
     assert_eq!(socket.get_ssl_mode(), Disable, "no TLS on a Unix socket");
 }
