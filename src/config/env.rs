@@ -26,23 +26,23 @@ impl<'l> EnvReader<'l> {
         Self { lookup, errors: Vec::new(), warnings: Vec::new() }
     }
 
-    /// Parses a setting, or its default. `None` if there is neither, or after an error. The error of `parse` is a text
-    /// to follow the name.
-    pub fn parse<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+    /// Parses a setting, or its default. After an error the default, too, so that the other settings are read. `None`
+    /// without a default. The error of `parse` is a text to follow the name.
+    pub fn parse<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         let setting = settings::get(name);
-        let parsed = self.value(setting).and_then(|value| {
-            let result = match (&value, setting.default) {
-                (Some(value), _) => parse(value),
-                (None, DefaultValue::Value(default)) => parse(default),
-                (None, DefaultValue::Required) => Err(format!("is not set; it must be {}", setting.help)),
-                (None, DefaultValue::Unset | DefaultValue::Described(_)) => return Ok(None),
-            };
-            result.map(Some).map_err(|why| format!("{name} {why}"))
+        let parsed = self.value(setting).and_then(|value| match value {
+            Some(value) => parse(&value).map(Some).map_err(|why| format!("{name} {why}")),
+            None if setting.default == DefaultValue::Required => {
+                Err(format!("{name} is not set; it must be {}", setting.help))
+            }
+            None => Ok(None),
         });
-        parsed.unwrap_or_else(|error| {
+        let value = parsed.unwrap_or_else(|error| {
             self.errors.push(error);
             None
-        })
+        });
+        let DefaultValue::Value(default) = setting.default else { return value };
+        value.or_else(|| parse(default).ok())
     }
 
     /// A text whose bytes are used as they are. Warns of what is probably not part of it, such as quotes.

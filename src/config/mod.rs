@@ -7,6 +7,7 @@ mod unusual;
 
 use std::ffi::OsString;
 use std::fmt;
+use std::mem;
 use std::time::Duration;
 
 use log::LevelFilter;
@@ -78,46 +79,37 @@ impl Config {
 
     fn read(lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, ConfigErrors> {
         let mut env = EnvReader::new(lookup);
+        let config = Self::read_settings(&mut env);
+        config.filter(|_| env.errors.is_empty()).ok_or(ConfigErrors(env.errors))
+    }
+
+    /// Reads every setting. A setting with a default gives a value in any case, so that no `?` skips the next ones.
+    fn read_settings(env: &mut EnvReader) -> Option<Self> {
         let ca_pem = env.parse("DATABASE_CA_FILE", read_certificates);
         let database = env.parse("NEON_DATABASE_URL", |url| {
             DatabaseUrl::parse(url, ca_pem.as_deref()).map_err(|errors| errors.join("; "))
         });
         env.warnings.extend(database.iter().flat_map(DatabaseUrl::notes).cloned());
-        let auth = AuthConfig {
-            secrets: read_secrets(&mut env),
-            issuer: env.verbatim("BETTER_AUTH_ISSUER"),
-            audience: env.verbatim("BETTER_AUTH_AUDIENCE"),
-        };
-        let jwks_url = env
-            .parse("BETTER_AUTH_JWKS_URL", JwksUrl::parse)
-            .or_else(|| env.parse("BETTER_AUTH_URL", JwksUrl::of_better_auth));
-        let address = read_address(&mut env);
-        let cors = env.parse("ALLOWED_ORIGINS", cors::Policy::parse);
-        let connect_timeout = database.as_ref().and_then(DatabaseUrl::connect_timeout);
-        let database_limits = read_database_limits(&mut env, connect_timeout);
-        let limits = read_limits(&mut env);
-        let drain_timeout = env.milliseconds("DRAIN_TIMEOUT_MS");
-        let log_filter = env.parse("RUST_LOG", parse_log_filter);
-        let log_format = env.parse("LOG_FORMAT", parse_log_format);
-        let admin_address = env.parse("ADMIN_ADDR", ListenAddress::parse_admin);
-        let EnvReader { errors, warnings, .. } = env;
-        let config = || {
-            Some(Self {
-                database: database?,
-                auth,
-                jwks_url,
-                address: address?,
-                cors: cors?,
-                database_limits,
-                limits,
-                drain_timeout: drain_timeout?,
-                log_filter: log_filter?,
-                log_format: log_format?,
-                admin_address,
-                warnings,
-            })
-        };
-        if errors.is_empty() { config() } else { None }.ok_or(ConfigErrors(errors))
+        Some(Self {
+            auth: AuthConfig {
+                secrets: read_secrets(env),
+                issuer: env.verbatim("BETTER_AUTH_ISSUER"),
+                audience: env.verbatim("BETTER_AUTH_AUDIENCE"),
+            },
+            jwks_url: env
+                .parse("BETTER_AUTH_JWKS_URL", JwksUrl::parse)
+                .or_else(|| env.parse("BETTER_AUTH_URL", JwksUrl::of_better_auth)),
+            address: read_address(env)?,
+            cors: env.parse("ALLOWED_ORIGINS", cors::Policy::parse)?,
+            database_limits: read_database_limits(env, database.as_ref())?,
+            limits: read_limits(env)?,
+            drain_timeout: env.milliseconds("DRAIN_TIMEOUT_MS")?,
+            log_filter: env.parse("RUST_LOG", parse_log_filter)?,
+            log_format: env.parse("LOG_FORMAT", parse_log_format)?,
+            admin_address: env.parse("ADMIN_ADDR", ListenAddress::parse_admin),
+            warnings: mem::take(&mut env.warnings),
+            database: database?, // the last: it has no default
+        })
     }
 }
 
@@ -127,12 +119,13 @@ impl Config {
 /// The [`ConfigErrors`] of these two.
 pub fn address_from_env() -> Result<ListenAddress, ConfigErrors> {
     let mut env = EnvReader::new(&|name| std::env::var_os(name));
-    read_address(&mut env).ok_or(ConfigErrors(env.errors))
+    let address = read_address(&mut env);
+    address.filter(|_| env.errors.is_empty()).ok_or(ConfigErrors(env.errors))
 }
 
 fn read_address(env: &mut EnvReader) -> Option<ListenAddress> {
-    let host = env.parse("HOST", |host| Ok(host.to_owned()));
-    host.zip(env.number("PORT")).map(|(host, port)| ListenAddress::new(&host, port))
+    let host = env.parse("HOST", |host| Ok(host.to_owned()))?;
+    Some(ListenAddress::new(&host, env.number("PORT")?))
 }
 
 /// All secrets, the current one first.
@@ -156,29 +149,28 @@ fn read_secrets(env: &mut EnvReader) -> Vec<String> {
     secrets.into_iter().map(|(_, secret)| secret).collect()
 }
 
-fn read_database_limits(env: &mut EnvReader, url_connect_timeout: Option<Duration>) -> db::Limits {
-    let default = db::Limits::default();
-    let connect_timeout = env.milliseconds("DB_CONNECT_TIMEOUT_MS").or(url_connect_timeout);
-    db::Limits {
-        pool_size: env.number("DB_POOL_SIZE").unwrap_or(default.pool_size),
-        connect_timeout: connect_timeout.unwrap_or(default.connect_timeout),
-        checkout_timeout: env.milliseconds("DB_CHECKOUT_TIMEOUT_MS").unwrap_or(default.checkout_timeout),
-        statement_timeout: env.milliseconds("DB_STATEMENT_TIMEOUT_MS").unwrap_or(default.statement_timeout),
-        idle_timeout: env.milliseconds("DB_IDLE_TIMEOUT_MS").unwrap_or(default.idle_timeout),
-    }
+fn read_database_limits(env: &mut EnvReader, url: Option<&DatabaseUrl>) -> Option<db::Limits> {
+    let connect_timeout = env.milliseconds("DB_CONNECT_TIMEOUT_MS").or(url.and_then(DatabaseUrl::connect_timeout));
+    Some(db::Limits {
+        pool_size: env.number("DB_POOL_SIZE")?,
+        connect_timeout: connect_timeout.unwrap_or(db::Limits::default().connect_timeout),
+        checkout_timeout: env.milliseconds("DB_CHECKOUT_TIMEOUT_MS")?,
+        statement_timeout: env.milliseconds("DB_STATEMENT_TIMEOUT_MS")?,
+        idle_timeout: env.milliseconds("DB_IDLE_TIMEOUT_MS")?,
+    })
 }
 
-fn read_limits(env: &mut EnvReader) -> Limits {
+fn read_limits(env: &mut EnvReader) -> Option<Limits> {
     let default = Limits::default();
     let request_timeout = env.milliseconds("REQUEST_TIMEOUT_MS");
-    Limits {
-        max_connections: env.number("MAX_CONNECTIONS").unwrap_or(default.max_connections),
-        max_body_bytes: env.number("MAX_BODY_BYTES").unwrap_or(default.max_body_bytes),
+    Some(Limits {
+        max_connections: env.number("MAX_CONNECTIONS")?,
+        max_body_bytes: env.number("MAX_BODY_BYTES")?,
         head_timeout: request_timeout.unwrap_or(default.head_timeout),
         body_timeout: request_timeout.unwrap_or(default.body_timeout),
-        idle_timeout: env.milliseconds("IDLE_TIMEOUT_MS").unwrap_or(default.idle_timeout),
+        idle_timeout: env.milliseconds("IDLE_TIMEOUT_MS")?,
         ..default
-    }
+    })
 }
 
 fn read_certificates(path: &str) -> Result<Vec<u8>, String> {
