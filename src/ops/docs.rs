@@ -5,6 +5,7 @@
 
 use crate::http::Response;
 use crate::http::error::ApiError;
+use crate::http::preconditions::Preconditions;
 
 /// The API's description, as `GET /openapi.json` serves it.
 pub const OPENAPI_JSON: &[u8] = include_bytes!("../../specs/api/openapi.json");
@@ -46,7 +47,9 @@ pub fn response(path: &str, accept_encoding: Option<&str>, if_none_match: Option
     if asset.is_gzip && !accepts_gzip(accept_encoding) {
         return Err(ApiError::NotAcceptable);
     }
-    let response = match if_none_match.is_some_and(|tags| has_tag(tags, asset.etag)) {
+    // An invalid `If-None-Match` does not matter here: the client gets the file.
+    let preconditions = Preconditions::parse(None, if_none_match).unwrap_or_default();
+    let response = match preconditions.fails_if_none_match(asset.etag.trim_matches('"')) {
         true => Response::empty(304),
         false => Response::new(200, asset.content_type, asset.body),
     };
@@ -69,12 +72,6 @@ fn accepts_gzip(accept_encoding: Option<&str>) -> bool {
         weight.trim().strip_prefix("q=")?.parse::<f32>().ok()
     };
     weight_of("gzip").or_else(|| weight_of("*")).is_some_and(|weight| weight > 0.0)
-}
-
-/// Whether this `If-None-Match` names the tag (RFC 9110, section 13.1.2: weak tags count).
-fn has_tag(if_none_match: &str, etag: &str) -> bool {
-    let mut tags = if_none_match.split(',').map(|tag| tag.trim().trim_start_matches("W/"));
-    tags.any(|tag| tag == "*" || tag == etag)
 }
 
 #[cfg(test)]
