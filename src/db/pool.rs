@@ -26,6 +26,11 @@ const ATTEMPT_INTERVAL: Duration = Duration::from_millis(250);
 const TRUSTED_IDLE: Duration = Duration::from_secs(30);
 /// A pooler passes no start-up option on, so this setting of ours has its value only on a direct connection.
 const SESSION_SETTING: &str = "todo_backend.session";
+/// In one round trip: the time zone that `now()` has in a column without one; the client's encoding, in which a
+/// database in `SQL_ASCII` hands over any text; and whether our option arrived.
+const PREPARE_SESSION: &str = "set time zone 'UTC'; \
+    select set_config('client_encoding', case current_setting('server_encoding') when 'SQL_ASCII' then 'SQL_ASCII' \
+    else 'UTF8' end, false); select current_setting('";
 
 /// Opens and checks connections.
 pub struct ConnectionManager {
@@ -112,10 +117,8 @@ impl ConnectionManager {
     fn open(&self, host: &HostConfig, with_tls: bool, deadline: Instant) -> Result<Connection, DbError> {
         let session = format!("{:016x}", RandomState::new().hash_one(Instant::now()));
         let (mut connection, sent_options) = self.connect(host, with_tls, &session, deadline)?;
-        // In one round trip: the time zone that `now()` has in a column without one, and whether our option arrived.
-        let rows = connection
-            .simple(&format!("set time zone 'UTC'; select current_setting('{SESSION_SETTING}', true)"), deadline)?;
-        if sent_options && rows.first().and_then(|row| row.first()?.as_deref()) == Some(&*session) {
+        let rows = connection.simple(&format!("{PREPARE_SESSION}{SESSION_SETTING}', true)"), deadline)?;
+        if sent_options && rows.last().and_then(|row| row.first()?.as_deref()) == Some(&*session) {
             connection.enable_prepared_statements();
         }
         if !self.is_schema_applied.load(Ordering::Relaxed) {

@@ -26,9 +26,11 @@ impl Sent<'_> {
     }
 }
 
-/// The database's encoding lacks a character of this text.
+/// The database's encoding lacks a character of this text, which was sent. The error on a stored text names no
+/// parameter. The context ("unnamed portal parameter $3") may be in any language.
 pub fn is_unencodable(text: &str, error: &DbError) -> bool {
-    !text.is_ascii() && matches!(sqlstate(error), "22P05" | "22021")
+    let context = error.server().and_then(|said| said.where_()).unwrap_or_default();
+    !text.is_ascii() && context.contains('$') && matches!(sqlstate(error), "22P05" | "22021")
 }
 
 fn sqlstate(error: &DbError) -> &str {
@@ -48,16 +50,15 @@ pub fn to_api_error(error: &DbError, user: &UserId, sent: Sent) -> ApiError {
             }
             refused_value(&wrong, "string_too_long", "String is too long for the database")
         }
-        // The database's encoding lacks a character of the request. If all are ASCII, a stored text is invalid.
         "22P05" | "22021" => {
-            let wrong = sent.fields(|text| !text.is_ascii());
+            let wrong = sent.fields(|text| is_unencodable(text, error));
             if !wrong.is_empty() {
                 return refused_value(&wrong, "string_unencodable", "String has a character that the database lacks");
             }
-            if !user.as_str().is_ascii() {
+            if is_unencodable(user.as_str(), error) {
                 return AuthError::Invalid("its user id has a character that the database cannot store").into();
             }
-            error!("a stored text is not valid in the encoding of the database: {error}");
+            error!("a stored text has no equivalent in UTF-8: {error}");
             ApiError::Internal
         }
         // A check, or a trigger that raises an exception.

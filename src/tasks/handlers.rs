@@ -101,7 +101,7 @@ impl TaskPlan {
     /// When a row of a list is not what its statement returns, or another user's.
     pub fn add(&self, user: &UserId, collected: &mut Collected, row: Row) -> Result<(), DbError> {
         match (collected, &self.answer) {
-            (Collected::Page(page), Answer::Listed(query)) => page.add(&row, user, query, SHORT_LIST_TASKS)?,
+            (Collected::Page(page), Answer::Listed(_)) => page.add(&row, user, SHORT_LIST_TASKS)?,
             (Collected::Rows(rows), _) => rows.push(row),
             (Collected::Page(_), _) => return Err(DbError::Defect("rows of a task are no list".to_owned())),
         }

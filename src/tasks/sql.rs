@@ -4,12 +4,14 @@
 
 use std::borrow::Cow;
 
+use postgres::types::Type;
+
 use super::list_query::{ListQuery, Sort};
 use super::row::{Cursor, task_columns};
 use super::task::{Completion, Description, NewTask, TaskId, TaskPatch, Title};
 use crate::auth::UserId;
 use crate::db::Statement;
-use crate::db::statement::{Param, bigint, boolean, text, texts};
+use crate::db::statement::{Param, bigint, boolean, raw, text, texts};
 use crate::http::preconditions::Preconditions;
 
 /// The entity tag of a row without its quotes: `xmin`, the transaction that wrote the row, and `updated_at`. `xmin`
@@ -89,11 +91,12 @@ pub const PROBE: [&str; 3] = [READ, UPDATE.plain, DELETE.plain];
 /// Without the filters: with them no generic plan could count by the index alone.
 const FROM_ALL: &str = "from tasks where user_id = $1";
 
-/// A text as a search compares it: in lower case, and as bytes, because `position` on characters is slow for repetitive
-/// texts. Both sides use the default collation: `lower` depends on the collation, and `$3` has no column's.
+/// A text as a search compares it: in lower case, and as the bytes that a client gets, because `position` on characters
+/// is slow for repetitive texts. Both sides use the default collation: `lower` depends on the collation, and `$3` has
+/// no column's.
 macro_rules! folded {
     ($text:literal) => {
-        concat!("convert_to(lower(", $text, "::text collate \"default\"), 'UTF8')")
+        concat!("textsend(lower(", $text, "::text collate \"default\"))")
     };
 }
 
@@ -112,11 +115,7 @@ const FROM_MATCHING: &str = concat!(
 );
 
 fn params(user: &UserId, others: impl IntoIterator<Item = Param>) -> Vec<Param> {
-    std::iter::once(text(Some(user.as_str().to_owned()))).chain(others).collect()
-}
-
-fn optional_text(value: Option<&str>) -> Param {
-    text(value.map(str::to_owned))
+    std::iter::once(text(Some(user.as_str()))).chain(others).collect()
 }
 
 /// Reads a task.
@@ -128,7 +127,7 @@ pub fn read(user: &UserId, id: TaskId) -> Statement {
 pub fn create(user: &UserId, task: &NewTask) -> Statement {
     let NewTask { title, description, completed } = task;
     let description = description.as_ref().map(Description::as_str);
-    let values = [optional_text(Some(title.as_str())), optional_text(description), boolean(Some(*completed))];
+    let values = [text(Some(title.as_str())), text(description), boolean(Some(*completed))];
     Statement::insert(INSERT, params(user, values))
 }
 
@@ -136,9 +135,9 @@ pub fn create(user: &UserId, task: &NewTask) -> Statement {
 pub fn update(user: &UserId, id: TaskId, patch: &TaskPatch, preconditions: &Preconditions) -> Statement {
     let TaskPatch { title, description, completed } = patch;
     let values = [
-        optional_text(title.as_ref().map(Title::as_str)),
+        text(title.as_ref().map(Title::as_str)),
         boolean(Some(description.is_some())),
-        optional_text(description.as_ref().and_then(Option::as_ref).map(Description::as_str)),
+        text(description.as_ref().and_then(Option::as_ref).map(Description::as_str)),
         boolean(*completed),
     ];
     change(user, id, &UPDATE, values, preconditions)
@@ -237,7 +236,7 @@ fn next_page_sql(query: &ListQuery, key_is_null: bool) -> String {
 
 /// The first page of a list, of at most `rows` tasks where it has no window.
 pub fn first_page(user: &UserId, query: &ListQuery, rows: i64) -> Statement {
-    let mut others = vec![boolean(query.completed), optional_text(query.search.as_deref())];
+    let mut others = vec![boolean(query.completed), text(query.search.as_deref())];
     let sql: Cow<'static, str> = match query.window {
         None => first_page_sql(query, rows).into(),
         Some(window) => {
@@ -255,14 +254,15 @@ pub fn first_page(user: &UserId, query: &ListQuery, rows: i64) -> Statement {
 
 /// The page that begins at the cursor, of at most `rows` tasks.
 pub fn next_page(user: &UserId, query: &ListQuery, cursor: &Cursor, rows: i64) -> Statement {
+    let key_type = if query.sort == Sort::Title { Type::TEXT } else { Type::TIMESTAMPTZ };
     let others = [
         boolean(query.completed),
-        optional_text(query.search.as_deref()),
-        cursor.key.to_param(),
+        text(query.search.as_deref()),
+        raw(cursor.key.clone(), key_type),
         bigint(cursor.id),
         bigint(rows),
     ];
-    Statement::read(next_page_sql(query, cursor.key.is_null()), params(user, others))
+    Statement::read(next_page_sql(query, cursor.key.is_none()), params(user, others))
 }
 
 #[cfg(test)]
