@@ -284,6 +284,36 @@ fn value_when_the_database_refuses_it_is_an_error_of_the_request() {
             "INVALID_TOKEN",
         ),
         (
+            "foreign key of two columns",
+            "",
+            "create table members (team int, id text, primary key (team, id));".to_owned()
+                + &table(&[("team", "int default 1")])
+                + "alter table tasks add foreign key (team, user_id) references members",
+            "ada",
+            json!({"title": "a"}),
+            401,
+            "INVALID_TOKEN",
+        ),
+        (
+            "foreign key of another column",
+            "",
+            "create table teams (id int primary key);".to_owned()
+                + &table(&[("team", "int default 7 references teams")]),
+            "ada",
+            json!({"title": "a"}),
+            503,
+            "SERVICE_UNAVAILABLE",
+        ),
+        (
+            "foreign key of a text",
+            "",
+            "create table titles (name text primary key);".to_owned() + &table(&[("title", "text references titles")]),
+            "ada",
+            json!({"title": "a"}),
+            422,
+            "body.title foreign_key_violation",
+        ),
+        (
             "deferred foreign key",
             "",
             "create table users (id text primary key);".to_owned()
@@ -526,6 +556,17 @@ fn task_when_its_id_is_below_one_is_listed_only() {
         assert_eq!(service.send("ada", "DELETE", path, None).status, 404, "{path}");
     }
     assert_eq!(service.create("ada", json!({"title": "c"})).json()["id"], 1);
+}
+
+#[test]
+fn text_when_a_foreign_key_refuses_its_change_is_named() {
+    let cluster = Cluster::start();
+    let sql = "create table titles (name text primary key); insert into titles values ('a');".to_owned()
+        + &table(&[("title", "text references titles")]);
+    let service = Service::start(&cluster, &database(&cluster, "titles", "", &sql));
+    let path = format!("/api/tasks/{}", service.create("ada", json!({"title": "a"})).json()["id"]);
+    let answer = service.send("ada", "PUT", &path, Some(&json!({"title": "b", "description": "c"})));
+    assert_eq!((answer.status, &answer.json()["detail"][0]["loc"]), (422, &json!(["body", "title"])), "{answer:?}");
 }
 
 #[test]

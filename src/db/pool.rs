@@ -122,7 +122,7 @@ impl ConnectionManager {
             connection.enable_prepared_statements();
         }
         if !self.is_schema_applied.load(Ordering::Relaxed) {
-            let has_row_security = schema::apply(&mut connection, deadline)?;
+            let has_row_security = schema::apply(&mut connection, &host.config, deadline)?;
             if !self.is_schema_applied.swap(true, Ordering::Relaxed) && has_row_security {
                 warn!(
                     "row-level security hides the tasks that no policy shows to this role; try `todo-backend --check`"

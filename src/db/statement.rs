@@ -5,13 +5,13 @@ use std::error::Error;
 
 use bytes::BytesMut;
 use postgres::SimpleQueryMessage;
-use postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+use postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 
 /// A parameter, and the type that PostgreSQL is told: never the one that it would guess from the column.
 pub type Param = (Box<dyn ToSql + Sync + Send>, Type);
 
-/// A value of any type in PostgreSQL's binary format. A text is in UTF-8; in a database with the encoding `SQL_ASCII`
-/// it may be any bytes.
+/// A text or a moment in PostgreSQL's binary format. A text is in UTF-8; in a database with the encoding `SQL_ASCII` it
+/// may be any bytes.
 #[derive(Debug)]
 pub struct Raw<B>(pub B);
 
@@ -28,9 +28,7 @@ impl<'r> FromSql<'r> for Raw<&'r [u8]> {
         Ok(Self(raw))
     }
 
-    fn accepts(_: &Type) -> bool {
-        true
-    }
+    accepts!(TEXT, TIMESTAMP, TIMESTAMPTZ);
 }
 
 impl ToSql for Raw<Vec<u8>> {
@@ -39,10 +37,7 @@ impl ToSql for Raw<Vec<u8>> {
         Ok(IsNull::No)
     }
 
-    fn accepts(_: &Type) -> bool {
-        true
-    }
-
+    accepts!(TEXT, TIMESTAMP, TIMESTAMPTZ);
     to_sql_checked!();
 }
 
@@ -78,44 +73,29 @@ pub struct Statement {
     pub sql: Cow<'static, str>,
     /// The values of `$1`, `$2`, …
     pub params: Vec<Param>,
-    effect: Effect,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Effect {
-    Reads,
-    Inserts,
-    /// Changes or deletes the row with this id.
-    Changes(i64),
+    writes: bool,
+    locked_row: Option<i64>,
 }
 
 impl Statement {
     /// A statement that changes nothing.
     pub fn read(sql: impl Into<Cow<'static, str>>, params: Vec<Param>) -> Self {
-        Self { sql: sql.into(), params, effect: Effect::Reads }
+        Self { sql: sql.into(), params, writes: false, locked_row: None }
     }
 
-    /// A statement that adds a row.
-    pub fn insert(sql: &'static str, params: Vec<Param>) -> Self {
-        Self { sql: sql.into(), params, effect: Effect::Inserts }
-    }
-
-    /// A statement that changes or deletes the row with this id.
-    pub fn change(sql: &'static str, params: Vec<Param>, row_id: i64) -> Self {
-        Self { sql: sql.into(), params, effect: Effect::Changes(row_id) }
+    /// A statement that changes or deletes the row with the id `locked_row`, or adds one.
+    pub fn write(sql: &'static str, params: Vec<Param>, locked_row: Option<i64>) -> Self {
+        Self { sql: sql.into(), params, writes: true, locked_row }
     }
 
     /// Whether it changes anything.
     pub fn writes(&self) -> bool {
-        self.effect != Effect::Reads
+        self.writes
     }
 
     /// The id of the existing row that it locks, if it locks one.
     pub fn locked_row(&self) -> Option<i64> {
-        match self.effect {
-            Effect::Changes(row_id) => Some(row_id),
-            Effect::Reads | Effect::Inserts => None,
-        }
+        self.locked_row
     }
 }
 

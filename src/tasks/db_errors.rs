@@ -10,6 +10,8 @@ use crate::http::error::{ApiError, FieldError};
 /// What a request sent to the database.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sent<'r> {
+    /// It changes something.
+    pub writes: bool,
     /// It creates a task.
     pub is_creation: bool,
     /// The title.
@@ -41,6 +43,10 @@ fn sqlstate(error: &DbError) -> &str {
 pub fn to_api_error(error: &DbError, user: &UserId, sent: Sent) -> ApiError {
     let texts = sent.fields(|_| true);
     match sqlstate(error) {
+        // A function that a policy calls, for instance, raises it.
+        code if !sent.writes && (matches!(code, "22001" | "54000" | "P0001") || code.starts_with("23")) => {
+            unavailable("a rule of the database prevents reading", error)
+        }
         // Too long for the column, or for an index on it. If no text is too long, the user's id is.
         "22001" | "54000" => {
             let is_wrong = |text: &str| text.chars().count() > column_length(error);
@@ -63,8 +69,21 @@ pub fn to_api_error(error: &DbError, user: &UserId, sent: Sent) -> ApiError {
         }
         // A check, or a trigger that raises an exception.
         "23514" | "P0001" => refused_value(&texts, "check_violation", "Value is refused by a rule of the database"),
-        "23503" if sent.is_creation => AuthError::Invalid("its user does not exist").into(),
+        "23503" if sent.is_creation && error.may_concern("user_id") => {
+            AuthError::Invalid("its user does not exist").into()
+        }
         "23503" => {
+            let wrong: Vec<_> = texts.into_iter().filter(|name| error.may_concern(name)).collect();
+            if !wrong.is_empty() {
+                return refused_value(
+                    &wrong,
+                    "foreign_key_violation",
+                    "Value does not occur where the database needs it",
+                );
+            }
+            if sent.is_creation {
+                return unavailable("a column of a new task refers to data that does not exist", error);
+            }
             let message = "Other data of the database refers to this task";
             ApiError::Validation(vec![FieldError::new(&["path", "id"], "foreign_key_violation", message)])
         }
@@ -72,19 +91,20 @@ pub fn to_api_error(error: &DbError, user: &UserId, sent: Sent) -> ApiError {
             refused_value(&texts, "unique_violation", "There is such a task already")
         }
         "22003" | "23505" | "2200H" if sent.is_creation => {
-            error!("no task can be created, because the sequence of `id` is behind or at its end: {error}");
-            ApiError::Unavailable
+            unavailable("no task can be created, because the sequence of `id` is behind or at its end", error)
         }
-        "42501" => {
-            error!("a privilege is missing, `todo-backend --check` names the grant: {error}");
-            ApiError::Unavailable
-        }
+        "42501" => unavailable("a privilege is missing, `todo-backend --check` names the grant", error),
         _ if error.is_transient() => ApiError::Unavailable,
         _ => {
             error!("a statement failed: {error}");
             ApiError::Internal
         }
     }
+}
+
+fn unavailable(why: &str, error: &DbError) -> ApiError {
+    error!("{why}: {error}");
+    ApiError::Unavailable
 }
 
 /// A 422 on the wrong field; on the body where it is not clear which.
@@ -110,7 +130,7 @@ mod tests {
             ApiError::Validation(errors) => errors[0].loc.join("."),
             other => panic!("{other:?}"),
         };
-        let both = Sent { is_creation: true, title: Some("é"), description: Some("a") };
+        let both = Sent { writes: true, is_creation: true, title: Some("é"), description: Some("a") };
         assert_eq!(loc(both, |text| !text.is_ascii()), "body.title");
         assert_eq!(loc(both, |text| text.is_ascii()), "body.description");
         assert_eq!(loc(both, |_| true), "body");

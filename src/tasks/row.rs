@@ -73,8 +73,7 @@ impl<'r> RowReader<'r> {
     /// # Errors
     /// When there is none.
     pub fn sort_key(&mut self) -> Result<Option<Vec<u8>>, DbError> {
-        let key: Option<Raw<&[u8]>> = self.column()?;
-        Ok(key.map(|Raw(bytes)| bytes.to_vec()))
+        Ok(self.column::<Option<Raw<&[u8]>>>()?.map(|Raw(bytes)| bytes.to_vec()))
     }
 }
 
