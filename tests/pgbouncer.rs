@@ -3,10 +3,12 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use postgres::{Client, NoTls};
 use serde_json::json;
+use support::compatibility::{Service, check, connect, database, failures, in_parallel, table};
 use support::pgbouncer::{BACKENDS, PgBouncer};
 use support::{Cluster, Server, token};
 
@@ -65,6 +67,112 @@ fn requests_when_the_pooler_restarts_are_all_served() {
         for _ in 0..3 {
             keep_tasks(&server, "ada", 10);
             bouncer.restart();
+        }
+    }
+}
+
+/// A pooler passes no start-up option on, so what the role or the database sets holds.
+#[test]
+fn setting_of_the_role_when_pooled_does_not_change_a_response() {
+    let settings = [
+        vec!["timezone to 'Asia/Tokyo'", "datestyle to 'German'", "intervalstyle to 'sql_standard'"],
+        vec!["timezone to '<-13>+13'", "datestyle to 'SQL, DMY'", "extra_float_digits to -15"],
+        vec!["standard_conforming_strings to off", "bytea_output to 'escape'", "quote_all_identifiers to on"],
+        vec!["default_transaction_isolation to 'serializable'", "default_transaction_deferrable to on"],
+        vec!["default_transaction_isolation to 'repeatable read'", "transform_null_equals to on"],
+        vec!["client_encoding to 'LATIN1'", "client_min_messages to debug5", "synchronous_commit to off"],
+        vec!["client_encoding to 'SQL_ASCII'", "session_replication_role to replica", "lc_messages to 'C.UTF-8'"],
+        vec!["plan_cache_mode to force_generic_plan", "array_nulls to off", "row_security to off"],
+        vec!["statement_timeout to '20s'", "lock_timeout to '5s'", "idle_in_transaction_session_timeout to '5s'"],
+        vec!["search_path to nowhere, public"],
+    ];
+    let cluster = Cluster::start();
+    let columns = table(&[("created_at", "timestamp not null"), ("updated_at", "timestamp not null")]);
+    for mode in ["transaction", "session"] {
+        for (name, options) in OPTION_SETTINGS {
+            let bouncer = PgBouncer::start_with(&cluster, mode, options);
+            in_parallel(&settings, |number, settings| {
+                let case = format!("{mode}, {name}: {settings:?}");
+                let name = format!("{mode}{}{number}", options.len());
+                let sets = if number % 2 == 0 { "alter role todo in database" } else { "alter database" };
+                let set: String = settings.iter().map(|setting| format!("{sets} {name} set {setting};")).collect();
+                let url = database(&cluster, &name, "", &format!("{columns} {set}"));
+                let pooled = bouncer.url().replace("/postgres", &format!("/{name}"));
+                let service = Service::start(&cluster, &pooled);
+                service.assert_serves(&case, &["ada", "ADA"]);
+                let created = service.create("ada", json!({"title": "☑ \\ '' é", "description": "\\x00"}));
+                assert_eq!(created.json()["title"], "☑ \\ '' é", "{case}");
+                assert_eq!(service.list("ada", "?search=%E2%98%91%20%5C").len(), 1, "{case}");
+                let age =
+                    "select abs(extract(epoch from now() at time zone 'UTC' - max(created_at)))::float8 from tasks";
+                let age: f64 = connect(&url).query_one(age, &[]).unwrap().get(0);
+                assert!(age < 60.0, "{case}: {age} s away");
+                for level in ["WARN", "ERROR"] {
+                    assert_eq!(service.log().matches(level).count(), 0, "{case}: {}", service.log());
+                }
+            });
+        }
+    }
+}
+
+/// At a stricter isolation level of the role, statements that meet are tried again. Each toggle counts, or is a 503.
+#[test]
+fn writes_when_pooled_at_a_stricter_isolation_level_are_done_once_or_not_at_all() {
+    let cluster = Cluster::start();
+    for level in ["serializable", "repeatable read"] {
+        let name = level.replace(' ', "_");
+        let url = database(&cluster, &name, "", &table(&[]));
+        let set = format!("alter database {name} set default_transaction_isolation to '{level}'");
+        connect(&url).batch_execute(&set).unwrap();
+        let bouncer = PgBouncer::start_with(&cluster, "transaction", IGNORE_OPTIONS);
+        let service = Service::start(&cluster, &bouncer.url().replace("/postgres", &format!("/{name}")));
+        let path = format!("/api/tasks/{}/complete", service.create("ada", json!({"title": "a"})).json()["id"]);
+        let done = AtomicUsize::new(0);
+        in_parallel(&[(); 6], |_, ()| {
+            for _ in 0..20 {
+                let status = service.send("ada", "PATCH", &path, None).status;
+                assert!([200, 503].contains(&status), "{level}: {status}");
+                done.fetch_add(usize::from(status == 200), Ordering::Relaxed);
+            }
+        });
+        let done = done.into_inner();
+        println!("{level}: {done} of 120 toggles are done");
+        assert!(done > 0, "{level}");
+        assert_eq!(service.list("ada", "")[0]["completed"], json!(done % 2 == 1), "{level}: {done}");
+    }
+}
+
+/// A role that may only read behind a pooler: reads are served, writes are 503 and change nothing.
+#[test]
+fn role_when_pooled_and_read_only_reads() {
+    let cluster = Cluster::start();
+    let url = database(&cluster, "reads", "", &(table(&[]) + "insert into tasks (user_id, title) values ('ada', 'a')"));
+    connect(&url).batch_execute("alter database reads set default_transaction_read_only to on").unwrap();
+    let bouncer = PgBouncer::start_with(&cluster, "transaction", IGNORE_OPTIONS);
+    let service = Service::start(&cluster, &bouncer.url().replace("/postgres", "/reads"));
+    assert_eq!(service.create("ada", json!({"title": "b"})).status, 503);
+    assert_eq!(service.list("ada", "").len(), 1);
+}
+
+/// A search path of the URL that a pooler drops would mean another table `tasks`.
+#[test]
+fn search_path_of_the_url_when_the_pooler_drops_it_is_not_lost() {
+    let cluster = Cluster::start();
+    let sql = format!("{} create schema app; set search_path = app; {}", table(&[]), table(&[]));
+    let url = database(&cluster, "paths", "", &sql);
+    for mode in ["transaction", "session"] {
+        for (name, options) in OPTION_SETTINGS {
+            let bouncer = PgBouncer::start_with(&cluster, mode, options);
+            let pooled = bouncer.url().replace("/postgres", "/paths?search_path=app");
+            let service = Service::start(&cluster, &pooled);
+            assert_eq!(service.create("ada", json!({"title": "a"})).status, 503, "{mode} {name}");
+            let why = ["unsupported startup parameter: options", "search_path of NEON_DATABASE_URL"];
+            let why = why[usize::from(!options.is_empty())];
+            service.count_logged(why);
+            let failed = failures(&check(&pooled));
+            assert!(failed.len() == 1 && failed[0].contains(why), "{mode} {name}: {failed:?}");
+            let written: i64 = connect(&url).query_one("select count(*) from public.tasks", &[]).unwrap().get(0);
+            assert_eq!(written, 0, "{mode} {name}: another table was written");
         }
     }
 }

@@ -173,6 +173,14 @@ fn role_when_a_write_is_refused_is_found_by_the_check_and_told_in_the_log() {
              \"tasks_pkey\" (23505); select setval('public.tasks_id_seq', (select max(id) from tasks))",
         ),
         (
+            "create table teams (id int primary key);".to_owned()
+                + &table(&[("team", "int default 7 references teams")])
+                + GRANTS,
+            503,
+            "a column of a new task refers to data that does not exist",
+            "insert: gets 503, because a column refers to data that does not exist: ERROR: insert or update on table",
+        ),
+        (
             table(&[("id", "smallserial primary key")]) + GRANTS + "select setval('tasks_id_seq', 32767)",
             503,
             "reached maximum value of sequence",
@@ -195,6 +203,54 @@ fn role_when_a_write_is_refused_is_found_by_the_check_and_told_in_the_log() {
             connect(&owner).batch_execute(hint).unwrap();
             assert_eq!(failures(&check(&url)), Vec::<String>::new(), "{hint}");
         }
+    });
+}
+
+/// Row-level security hides which columns a refused key has.
+#[test]
+fn key_when_row_level_security_hides_its_columns_has_the_same_answer() {
+    let cluster = Cluster::start();
+    let rls = "alter table tasks enable row level security; create policy p on tasks using (true);";
+    let row = |id| format!("insert into tasks (id, user_id, title) values ({id}, 'eve', 't');");
+    let users = "create table users (id text primary key); insert into users values ('eve');";
+    let unique = "create unique index on tasks (title);";
+    let owned = users.to_owned() + &table(&[("user_id", "text references users")]);
+    let cases = [
+        ("a sequence that is a little behind", table(&[]) + &row(1) + GRANTS + rls, 201, ""),
+        ("a sequence far behind", table(&[]) + &(1..9).map(row).collect::<String>() + GRANTS + rls, 503, ""),
+        ("a text that must be unique", table(&[]) + unique + &row(9) + GRANTS + rls, 422, "unique_violation"),
+        ("a user who is gone", owned + GRANTS + rls, 401, "INVALID_TOKEN"),
+    ];
+    in_parallel(&cases, |number, (case, sql, status, told)| {
+        let service = Service::start(&cluster, &prepare(&cluster, number, sql));
+        let created = service.create("ada", json!({"title": "t"}));
+        assert_eq!(created.status, *status, "{case}: {created:?}");
+        assert!(created.body.contains(told), "{case}: {created:?}");
+    });
+}
+
+/// Nothing that a client sends with a read can be wrong in this way.
+#[test]
+fn read_when_a_policy_raises_an_error_is_a_503_and_logged() {
+    let cluster = Cluster::start();
+    let raises = ["", "using errcode = 'check_violation'", "using errcode = '22001'", "using errcode = '23503'"];
+    in_parallel(&raises, |number, how| {
+        let policy = format!(
+            "create function f() returns boolean as $$ begin raise exception 'no session' {how}; end $$ \
+             language plpgsql; create policy p on tasks using (f());"
+        );
+        let rls = "insert into tasks (user_id, title) values ('ada', 'a'); \
+                   alter table tasks enable row level security;";
+        let url = prepare(&cluster, number, &(table(&[]) + GRANTS + rls + &policy));
+        let service = Service::start(&cluster, &url);
+        for target in ["/api/tasks", "/api/tasks/1", "/api/tasks?search=a"] {
+            let answer = service.send("ada", "GET", target, None);
+            assert_eq!(answer.status, 503, "{how}: {target} {answer:?}");
+        }
+        let answer = service.send("ada", "PUT", "/api/tasks/1", Some(&json!({})));
+        assert_eq!(answer.status, 503, "{how}: {answer:?}");
+        let logged = "a rule of the database prevents reading: ERROR: no session";
+        support::wait_until("each to be logged", || service.log().matches(logged).count() == 4);
     });
 }
 

@@ -284,6 +284,36 @@ fn value_when_the_database_refuses_it_is_an_error_of_the_request() {
             "INVALID_TOKEN",
         ),
         (
+            "foreign key of two columns",
+            "",
+            "create table fields (team int, id text, primary key (team, id));".to_owned()
+                + &table(&[("team", "int default 1")])
+                + "alter table tasks add foreign key (team, user_id) references fields",
+            "ada",
+            json!({"title": "a"}),
+            401,
+            "INVALID_TOKEN",
+        ),
+        (
+            "foreign key of another column",
+            "",
+            "create table teams (id int primary key);".to_owned()
+                + &table(&[("team", "int default 7 references teams")]),
+            "ada",
+            json!({"title": "a"}),
+            503,
+            "SERVICE_UNAVAILABLE",
+        ),
+        (
+            "foreign key of a text",
+            "",
+            "create table titles (name text primary key);".to_owned() + &table(&[("title", "text references titles")]),
+            "ada",
+            json!({"title": "a"}),
+            422,
+            "body.title foreign_key_violation",
+        ),
+        (
             "deferred foreign key",
             "",
             "create table users (id text primary key);".to_owned()
@@ -424,24 +454,119 @@ fn search_when_the_encoding_lacks_its_characters_finds_nothing() {
     }
 }
 
-/// PostgreSQL hands over no text that is not valid: only the requests that meet it fail, and a client can replace it.
+/// A database in `SQL_ASCII` keeps any bytes. Those that are not UTF-8 are shown as U+FFFD, and nothing else changes.
 #[test]
-fn text_when_not_valid_in_the_encoding_fails_its_own_requests_only() {
+fn text_when_not_utf_8_is_listed_read_changed_and_deleted() {
     let cluster = Cluster::start();
-    for (encoding, byte) in [("SQL_ASCII", "e9"), ("WIN1252", "81")] {
+    for (name, locale) in [("plain", "C"), ("with_case", "C.UTF-8")] {
+        let options = format!("encoding 'SQL_ASCII' locale '{locale}' template template0");
+        let url = database(&cluster, name, &options, &table(&[]));
+        let rows = 2_345;
+        // `é` and `ü` in Latin-1, a character that is cut off, a surrogate, one that is too long, and UTF-8.
+        let insert = format!(
+            "set client_encoding to 'SQL_ASCII'; insert into tasks (user_id, title, description) \
+             select 'ada', (array[e'\\xe9t\\xe9', e'\\xfc', e'\\xe2\\x98', e'\\xed\\xa0\\x80', e'\\xc0\\x80', \
+             e'\\xe2\\x98\\x91', 'a'])[1 + n % 7], case n % 2 when 0 then repeat(e'Milch f\\xfcr', 40) end \
+             from generate_series(1, {rows}) as n; \
+             insert into tasks (user_id, title) values (e'\\xe9', 'hidden')"
+        );
+        connect(&url).batch_execute(&insert).unwrap();
+        let service = Service::start(&cluster, &url);
+        for order in orders() {
+            for (filter, expected) in [("", rows), ("&search=MILCH", rows / 2), ("&search=%E2%98%91", rows / 7)] {
+                let list = service.list("ada", &format!("?{order}{filter}"));
+                let ids: BTreeSet<i64> = list.iter().map(|task| task["id"].as_i64().unwrap()).collect();
+                assert_eq!((list.len(), ids.len()), (expected, expected), "{locale} {order}{filter}");
+            }
+            assert_eq!(service.list("ada", &format!("?{order}&limit=9&offset=2000")).len(), 9, "{locale} {order}");
+        }
+        for (id, title, description) in [
+            (7, "\u{fffd}t\u{fffd}", None),
+            (1, "\u{fffd}", None),
+            (2, "\u{fffd}", Some("Milch f\u{fffd}r".repeat(40))),
+            (3, "\u{fffd}\u{fffd}\u{fffd}", None),
+            (4, "\u{fffd}\u{fffd}", Some("Milch f\u{fffd}r".repeat(40))),
+            (5, "\u{2611}", None),
+        ] {
+            let path = format!("/api/tasks/{id}");
+            let read = service.send("ada", "GET", &path, None).json();
+            assert_eq!((&read["title"], &read["description"]), (&json!(title), &json!(description)), "{locale} {id}");
+            let toggled = service.send("ada", "PATCH", &format!("{path}/complete"), None);
+            assert_eq!((toggled.status, &toggled.json()["title"]), (200, &json!(title)), "{locale} {id}");
+            let changed = service.send("ada", "PUT", &path, Some(&json!({"description": "für ☑"}))).json();
+            assert_eq!((&changed["title"], &changed["description"]), (&json!(title), &json!("für ☑")), "{locale} {id}");
+            assert_eq!(service.send("ada", "DELETE", &path, None).status, 204, "{locale} {id}");
+        }
+        let kept = "select count(*) from tasks where convert_to(title, 'SQL_ASCII') = '\\xe974e9' and user_id = 'ada'";
+        let kept: i64 = connect(&url).query_one(kept, &[]).unwrap().get(0);
+        assert_eq!(kept, rows as i64 / 7 - 1, "{locale}: bytes that nobody changed stay as they are");
+        assert_eq!(service.log().matches("ERROR").count(), 0, "{}", service.log());
+    }
+}
+
+/// A database in UTF-8 has such a text only after a defect. What need not fold its case serves it all the same.
+#[test]
+fn text_when_a_database_in_utf_8_has_invalid_bytes_is_shown() {
+    let cluster = Cluster::start();
+    let sql = table(&[]) + "create cast (bytea as text) without function;";
+    let url = database(&cluster, "damaged", "", &sql);
+    connect(&url).batch_execute("insert into tasks (user_id, title) values ('ada', '\\x61e9'::bytea::text)").unwrap();
+    let service = Service::start(&cluster, &url);
+    assert_eq!(service.list("ada", "")[0]["title"], "a\u{fffd}");
+    assert_eq!(service.list("ada", "?sort=updated_at&status=pending")[0]["title"], "a\u{fffd}");
+    assert_eq!(service.send("ada", "PUT", "/api/tasks/1", Some(&json!({"title": "a"}))).status, 200);
+    assert_eq!(service.list("ada", "?search=A").len(), 1);
+}
+
+/// Other encodings have bytes that mean no character. PostgreSQL hands over no such text: only the requests that meet
+/// it fail, and a client can replace it.
+#[test]
+fn text_when_it_has_no_equivalent_in_utf_8_fails_its_own_requests_only() {
+    let cluster = Cluster::start();
+    for (encoding, bytes) in [("WIN1252", "\\x81"), ("EUC_JP", "\\xa9\\xa1")] {
         let options = format!("encoding '{encoding}' locale 'C' template template0");
         let url = database(&cluster, &encoding.to_lowercase(), &options, &table(&[]));
         let insert = format!(
-            "set client_encoding to '{encoding}'; insert into tasks (user_id, title) values ('eve', e'\\x{byte}')"
+            "set client_encoding to '{encoding}'; insert into tasks (user_id, title) values ('eve', e'{bytes}')"
         );
         connect(&url).batch_execute(&insert).unwrap();
         let service = Service::start(&cluster, &url);
         service.assert_serves(encoding, &["ada"]);
-        assert_eq!(service.send("eve", "GET", "/api/tasks", None).status, 500, "{encoding}");
-        assert!(service.count_logged("a stored text is not valid in the encoding of the database") > 0);
+        let created = service.create("eve", json!({"title": "☑"}));
+        assert_eq!(created.status, 422, "{encoding}: {created:?}");
+        for query in ["", "?search=a", "?search=%C3%B6"] {
+            let answer = service.send("eve", "GET", &format!("/api/tasks{query}"), None);
+            assert_eq!(answer.status, 500, "{encoding} {query}");
+        }
+        assert!(service.count_logged("a stored text has no equivalent in UTF-8") > 0);
         assert_eq!(service.send("eve", "PUT", "/api/tasks/1", Some(&json!({"title": "a"}))).status, 200, "{encoding}");
         assert_eq!(service.list("eve", "").len(), 1, "{encoding}");
     }
+}
+
+/// The API's ids begin with 1 (`specs/api/tasks.md`).
+#[test]
+fn task_when_its_id_is_below_one_is_listed_only() {
+    let cluster = Cluster::start();
+    let sql = table(&[]) + "insert into tasks (id, user_id, title) values (0, 'ada', 'a'), (-5, 'ada', 'b')";
+    let service = Service::start(&cluster, &database(&cluster, "negative", "", &sql));
+    assert_eq!(service.list("ada", "").len(), 2);
+    for path in ["/api/tasks/0", "/api/tasks/-5"] {
+        assert_eq!(service.send("ada", "GET", path, None).status, 404, "{path}");
+        assert_eq!(service.send("ada", "DELETE", path, None).status, 404, "{path}");
+    }
+    assert_eq!(service.create("ada", json!({"title": "c"})).json()["id"], 1);
+}
+
+#[test]
+fn text_when_a_foreign_key_refuses_its_change_is_named() {
+    let cluster = Cluster::start();
+    let sql = "create table titles (name text primary key); insert into titles values ('a');".to_owned()
+        + &table(&[("title", "text references titles")]);
+    let service = Service::start(&cluster, &database(&cluster, "titles", "", &sql));
+    let path = format!("/api/tasks/{}", service.create("ada", json!({"title": "a"})).json()["id"]);
+    let answer = service.send("ada", "PUT", &path, Some(&json!({"title": "b", "description": "c"})));
+    assert_eq!((answer.status, &answer.json()["detail"][0]["loc"]), (422, &json!(["body", "title"])), "{answer:?}");
 }
 
 #[test]

@@ -135,11 +135,22 @@ impl DbError {
         self.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)
     }
 
-    /// An insert met a row with the same `id`. The detail ends with values; the columns before them are never
-    /// translated.
+    /// The columns of the key that an error is about, such as `user_id, title`. They are never translated, and stand
+    /// before the values in the detail. Row-level security hides the detail.
+    fn key_columns(&self) -> Option<&str> {
+        let (key, _) = self.server()?.detail()?.split_once(")=(")?;
+        key.split_once('(').map(|(_, columns)| columns)
+    }
+
+    /// The key that an error is about may contain this column.
+    pub fn may_concern(&self, column: &str) -> bool {
+        self.key_columns().is_none_or(|columns| columns.split(", ").any(|name| name == column))
+    }
+
+    /// An insert met a row with the same `id`. Where the columns are hidden, PostgreSQL's name of a primary key tells.
     pub fn is_duplicate_id(&self) -> bool {
-        let detail = self.server().and_then(ServerError::detail).and_then(|detail| detail.split_once("=("));
-        self.code() == Some(&SqlState::UNIQUE_VIOLATION) && detail.is_some_and(|(columns, _)| columns.ends_with("(id)"))
+        let of_primary_key = || self.server()?.constraint()?.strip_suffix("_pkey").map(|_| "id");
+        self.code() == Some(&SqlState::UNIQUE_VIOLATION) && self.key_columns().or_else(of_primary_key) == Some("id")
     }
 
     /// The server answered the attempt to connect, and refused. A database that starts or stops (class 57) is

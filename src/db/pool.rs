@@ -21,6 +21,11 @@ use super::url::{DatabaseUrl, HostConfig};
 const TRUSTED_IDLE: Duration = Duration::from_secs(30);
 /// A pooler passes no start-up option on, so this setting of ours has its value only on a direct connection.
 const SESSION_SETTING: &str = "todo_backend.session";
+/// In one round trip: the time zone that `now()` has in a column without one; the client's encoding, in which a
+/// database in `SQL_ASCII` hands over any text; and whether our option arrived.
+const PREPARE_SESSION: &str = "set time zone 'UTC'; \
+    select set_config('client_encoding', case current_setting('server_encoding') when 'SQL_ASCII' then 'SQL_ASCII' \
+    else 'UTF8' end, false); select current_setting('";
 
 /// Opens and checks connections.
 pub struct ConnectionManager {
@@ -82,14 +87,12 @@ impl ConnectionManager {
             config.options(self.options(config.get_options().unwrap_or_default(), &session));
         }
         let mut connection = Connection::open(&config, self.url.tls(), Arc::clone(&self.availability), deadline)?;
-        // In one round trip: the time zone that `now()` has in a column without one, and whether our option arrived.
-        let rows = connection
-            .simple(&format!("set time zone 'UTC'; select current_setting('{SESSION_SETTING}', true)"), deadline)?;
-        if rows.first().and_then(|row| row.first()?.as_deref()) == Some(&*session) {
+        let rows = connection.simple(&format!("{PREPARE_SESSION}{SESSION_SETTING}', true)"), deadline)?;
+        if rows.last().and_then(|row| row.first()?.as_deref()) == Some(&*session) {
             connection.enable_prepared_statements();
         }
         if !self.is_schema_applied.load(Ordering::Relaxed) {
-            let has_row_security = schema::apply(&mut connection, deadline)?;
+            let has_row_security = schema::apply(&mut connection, &config, deadline)?;
             if !self.is_schema_applied.swap(true, Ordering::Relaxed) && has_row_security {
                 warn!(
                     "row-level security hides the tasks that no policy shows to this role; try `todo-backend --check`"

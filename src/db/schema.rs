@@ -6,6 +6,7 @@
 use std::time::Instant;
 
 use log::info;
+use tokio_postgres::Config;
 
 use super::connection::Connection;
 use super::error::DbError;
@@ -57,7 +58,11 @@ pub const MISSING_RIGHTS: &str = "select format('grant %s on tasks to %I', strin
      select format('create policy todo_backend on tasks to %I using (true)', current_user) \
      where row_security_active('tasks') and not exists (select from pg_policy where polrelid = to_regclass('tasks') \
      and (polroles = '{0}' or exists (select from unnest(polroles) as role where pg_has_role(role, 'usage'))))";
-const ROW_SECURITY: &str = "select row_security_active('tasks')";
+
+/// What to do where the search path is not one that the session asked for: `tasks` would be in another schema.
+pub const LOST_SEARCH_PATH: &str = "select \
+     'search_path of NEON_DATABASE_URL: set it for the role (alter role), or connect without the pooler' \
+     from pg_settings where name = 'search_path' and source not in ('client', 'session')";
 
 const TIME: &[&str] = &["timestamp with time zone", "timestamp without time zone"];
 /// The columns that this program uses, and the types that each may have. No types: any text type.
@@ -84,35 +89,40 @@ pub struct Column {
     relation: String,
 }
 
-/// Creates the table where there is none. Uses the simple protocol only: behind a pooler a named statement may meet
-/// another's. Returns whether row-level security applies to this role.
+/// Creates the table where there is none. `config` is the URL's. Uses the simple protocol only: behind a pooler a named
+/// statement may meet another's. Returns whether row-level security applies to this role.
 ///
 /// # Errors
 /// When the table cannot be served as it is, or PostgreSQL refuses.
-pub fn apply(connection: &mut Connection, deadline: Instant) -> Result<bool, DbError> {
+pub fn apply(connection: &mut Connection, config: &Config, deadline: Instant) -> Result<bool, DbError> {
     // On an error the connection is dropped, and with it the transaction.
     connection.simple(&format!("begin; select pg_advisory_xact_lock({LOCK})"), deadline)?;
     let columns = read_columns(&connection.simple(COLUMNS, deadline)?);
     let mut texts = |sql: &str| {
         Ok::<Vec<String>, DbError>(connection.simple(sql, deadline)?.into_iter().flatten().flatten().collect())
     };
+    if names_search_path(config) {
+        refuse_if("the pooler ignores a parameter", &texts(LOST_SEARCH_PATH)?)?;
+    }
     if columns.is_empty() {
-        if let Some(elsewhere) = texts(ELSEWHERE)?.pop() {
-            return Err(DbError::Unusable(elsewhere));
-        }
+        refuse_if("the table is not found", &texts(ELSEWHERE)?)?;
         texts(SCHEMA)?;
         info!("created the table `tasks`");
+    } else {
+        refuse_if("the table `tasks` cannot be served", &incompatibilities(&columns))?;
     }
     texts("commit")?;
-    let incompatible = if columns.is_empty() { Vec::new() } else { incompatibilities(&columns) };
-    if !incompatible.is_empty() {
-        return Err(DbError::Unusable(format!("the table `tasks` cannot be served: {}", incompatible.join("; "))));
-    }
-    let missing = texts(MISSING_RIGHTS)?;
-    if !missing.is_empty() {
-        return Err(DbError::Unusable(format!("this role lacks rights on the table `tasks`: {}", missing.join("; "))));
-    }
-    Ok(texts(ROW_SECURITY)? == ["t"])
+    refuse_if("this role lacks rights on the table `tasks`", &texts(MISSING_RIGHTS)?)?;
+    Ok(texts("select row_security_active('tasks')")? == ["t"])
+}
+
+fn refuse_if(what: &str, reasons: &[String]) -> Result<(), DbError> {
+    if reasons.is_empty() { Ok(()) } else { Err(DbError::Unusable(format!("{what}: {}", reasons.join("; ")))) }
+}
+
+/// Whether the URL names a search path.
+pub fn names_search_path(config: &Config) -> bool {
+    config.get_options().is_some_and(|options| options.contains("search_path"))
 }
 
 /// The response to [`COLUMNS`].

@@ -1,17 +1,49 @@
 //! A statement as data, so that several can be sent in one round trip; and rows of the simple protocol.
 
 use std::borrow::Cow;
-use std::time::SystemTime;
+use std::error::Error;
 
+use bytes::BytesMut;
 use postgres::SimpleQueryMessage;
-use postgres::types::{Timestamp, ToSql, Type};
+use postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 
 /// A parameter, and the type that PostgreSQL is told: never the one that it would guess from the column.
 pub type Param = (Box<dyn ToSql + Sync + Send>, Type);
 
+/// A text or a moment in PostgreSQL's binary format. A text is in UTF-8; in a database with the encoding `SQL_ASCII` it
+/// may be any bytes.
+#[derive(Debug)]
+pub struct Raw<B>(pub B);
+
+impl<'r> Raw<&'r [u8]> {
+    /// The text with U+FFFD for what is not UTF-8.
+    pub fn to_utf8(self) -> Cow<'r, str> {
+        // The check of a whole text is faster than the search for its valid parts.
+        std::str::from_utf8(self.0).map_or_else(|_| String::from_utf8_lossy(self.0), Cow::Borrowed)
+    }
+}
+
+impl<'r> FromSql<'r> for Raw<&'r [u8]> {
+    fn from_sql(_: &Type, raw: &'r [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(raw))
+    }
+
+    accepts!(TEXT, TIMESTAMP, TIMESTAMPTZ);
+}
+
+impl ToSql for Raw<Vec<u8>> {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.extend_from_slice(&self.0);
+        Ok(IsNull::No)
+    }
+
+    accepts!(TEXT, TIMESTAMP, TIMESTAMPTZ);
+    to_sql_checked!();
+}
+
 /// A text, or null.
-pub fn text(value: Option<String>) -> Param {
-    (Box::new(value), Type::TEXT)
+pub fn text(value: Option<&str>) -> Param {
+    (Box::new(value.map(str::to_owned)), Type::TEXT)
 }
 
 /// A list of texts, or null.
@@ -29,9 +61,9 @@ pub fn bigint(value: i64) -> Param {
     (Box::new(value), Type::INT8)
 }
 
-/// A moment, which may be infinite, or null.
-pub fn timestamptz(value: Option<Timestamp<SystemTime>>) -> Param {
-    (Box::new(value), Type::TIMESTAMPTZ)
+/// A value that was read as [`Raw`] from a column of this type, or null.
+pub fn raw(value: Option<Vec<u8>>, kind: Type) -> Param {
+    (Box::new(value.map(Raw)), kind)
 }
 
 /// A statement with its parameters.
@@ -53,14 +85,9 @@ impl Statement {
         Self { sql: sql.into(), params, writes: false, locked_row: None }
     }
 
-    /// A statement that adds a row.
-    pub fn insert(sql: &'static str, params: Vec<Param>) -> Self {
-        Self { sql: sql.into(), params, writes: true, locked_row: None }
-    }
-
-    /// A statement that changes or deletes the row with this id.
-    pub fn change(sql: &'static str, params: Vec<Param>, row_id: i64) -> Self {
-        Self { sql: sql.into(), params, writes: true, locked_row: Some(row_id) }
+    /// A statement that changes or deletes the row with the id `locked_row`, or adds one.
+    pub fn write(sql: &'static str, params: Vec<Param>, locked_row: Option<i64>) -> Self {
+        Self { sql: sql.into(), params, writes: true, locked_row }
     }
 }
 

@@ -66,7 +66,7 @@ fn inspect_host(host: &HostConfig, url: &DatabaseUrl, timeout_ms: u128, report: 
     let tell = |finding| drop(report.send(finding)); // nobody may wait for it any more
     let inspected = connect(host, url, timeout_ms, &tell).and_then(|mut client| {
         tell(Finding::ok("database", format!("{}: connected and logged in", host.address)));
-        inspect_client(&mut client, &tell)
+        inspect_client(&mut client, &host.config, &tell)
     });
     if let Err(error) = inspected {
         let message = format!("{}: {}", host.address, DbError::from(error));
@@ -111,7 +111,7 @@ fn text(client: &mut Client, sql: &str) -> Result<String, PgError> {
     Ok(rows(client, sql)?.into_iter().flatten().flatten().next().unwrap_or_default())
 }
 
-fn inspect_client(client: &mut Client, tell: &impl Fn(Finding)) -> Result<(), PgError> {
+fn inspect_client(client: &mut Client, config: &Config, tell: &impl Fn(Finding)) -> Result<(), PgError> {
     let is_direct = text(client, SESSION)? == "check";
     if is_direct && text(client, USES_TLS)? == "f" {
         let hint = "add ?sslmode=require to NEON_DATABASE_URL, unless the database is on this machine";
@@ -128,6 +128,11 @@ fn inspect_client(client: &mut Client, tell: &impl Fn(Finding)) -> Result<(), Pg
         return Ok(());
     }
     tell(Finding::ok("server", format!("PostgreSQL {version}")));
+    let lost = if schema::names_search_path(config) { text(client, schema::LOST_SEARCH_PATH)? } else { String::new() };
+    if !lost.is_empty() {
+        tell(Finding::fail("pooler", format!("ignores {lost}"), "until then requests get 503"));
+        return Ok(());
+    }
     let columns = schema::read_columns(&rows(client, schema::COLUMNS)?);
     if columns.is_empty() {
         tell(missing_table(client)?);

@@ -75,12 +75,13 @@ fn insert(transaction: &mut Transaction, tell: &impl Fn(Finding)) -> Result<Opti
             Err(error) => error,
         };
         let code = error.code().cloned();
+        let error = DbError::from(error);
         if code == Some(SqlState::STRING_DATA_RIGHT_TRUNCATION) && user.len() == MAX_USER_ID_CHARS {
-            let message = format!("a user whose id is too long gets 401: {}", DbError::from(error));
+            let message = format!("a user whose id is too long gets 401: {error}");
             tell(Finding::note("user_id", message, "alter table tasks alter user_id type text"));
             user = "probe".to_owned();
-        } else if code == Some(SqlState::FOREIGN_KEY_VIOLATION) && is_invented {
-            let message = format!("a user who is not in the other table gets 401: {}", DbError::from(error));
+        } else if code == Some(SqlState::FOREIGN_KEY_VIOLATION) && is_invented && error.may_concern("user_id") {
+            let message = format!("a user who is not in the other table gets 401: {error}");
             tell(Finding::ok("user_id", message));
             let Some(row) = transaction.query_typed(SOME_USER, &[])?.pop() else {
                 let hint = "create a task, and check again";
@@ -89,7 +90,7 @@ fn insert(transaction: &mut Transaction, tell: &impl Fn(Finding)) -> Result<Opti
             };
             (user, is_invented) = (row.try_get(0)?, false);
         } else {
-            tell(explain("insert", &error.into()));
+            tell(explain("insert", &error));
             return Ok(None);
         }
     }
@@ -122,7 +123,12 @@ fn explain(name: &'static str, error: &DbError) -> Finding {
             ("503", "correct the policy for row-level security, or run: alter role ROLE bypassrls")
         }
         "42501" => ("503", "grant to this role what the message names"),
-        "22001" | "22P05" | "22021" | "23514" | "P0001" => ("422", "change the rule or the trigger of the table"),
+        "23503" if !["title", "description"].iter().any(|column| error.may_concern(column)) => {
+            ("503, because a column refers to data that does not exist", "change the default of that column")
+        }
+        "22001" | "22P05" | "22021" | "23503" | "23514" | "P0001" => {
+            ("422", "change the rule or the trigger of the table")
+        }
         _ => ("500", "change the table, its rules or its triggers"),
     };
     Finding::fail(name, format!("gets {outcome}: {error}"), hint)

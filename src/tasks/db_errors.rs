@@ -10,6 +10,8 @@ use crate::http::error::{ApiError, FieldError};
 /// What a request sent to the database.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sent<'r> {
+    /// It changes something.
+    pub writes: bool,
     /// It creates a task.
     pub is_creation: bool,
     /// The title.
@@ -26,9 +28,11 @@ impl Sent<'_> {
     }
 }
 
-/// The database's encoding lacks a character of this text.
+/// The database's encoding lacks a character of this text, which was sent. The error on a stored text names no
+/// parameter. The context ("unnamed portal parameter $3") may be in any language.
 pub fn is_unencodable(text: &str, error: &DbError) -> bool {
-    !text.is_ascii() && matches!(sqlstate(error), "22P05" | "22021")
+    let context = error.server().and_then(|said| said.where_()).unwrap_or_default();
+    !text.is_ascii() && context.contains('$') && matches!(sqlstate(error), "22P05" | "22021")
 }
 
 fn sqlstate(error: &DbError) -> &str {
@@ -39,6 +43,10 @@ fn sqlstate(error: &DbError) -> &str {
 pub fn to_api_error(error: &DbError, user: &UserId, sent: Sent) -> ApiError {
     let texts = sent.fields(|_| true);
     match sqlstate(error) {
+        // A function that a policy calls, for instance, raises it.
+        code if !sent.writes && (matches!(code, "22001" | "54000" | "P0001") || code.starts_with("23")) => {
+            unavailable("a rule of the database prevents reading", error)
+        }
         // Too long for the column, or for an index on it. If no text is too long, the user's id is.
         "22001" | "54000" => {
             let is_wrong = |text: &str| text.chars().count() > column_length(error);
@@ -48,22 +56,34 @@ pub fn to_api_error(error: &DbError, user: &UserId, sent: Sent) -> ApiError {
             }
             refused_value(&wrong, "string_too_long", "String is too long for the database")
         }
-        // The database's encoding lacks a character of the request. If all are ASCII, a stored text is invalid.
         "22P05" | "22021" => {
-            let wrong = sent.fields(|text| !text.is_ascii());
+            let wrong = sent.fields(|text| is_unencodable(text, error));
             if !wrong.is_empty() {
                 return refused_value(&wrong, "string_unencodable", "String has a character that the database lacks");
             }
-            if !user.as_str().is_ascii() {
+            if is_unencodable(user.as_str(), error) {
                 return AuthError::Invalid("its user id has a character that the database cannot store").into();
             }
-            error!("a stored text is not valid in the encoding of the database: {error}");
+            error!("a stored text has no equivalent in UTF-8: {error}");
             ApiError::Internal
         }
         // A check, or a trigger that raises an exception.
         "23514" | "P0001" => refused_value(&texts, "check_violation", "Value is refused by a rule of the database"),
-        "23503" if sent.is_creation => AuthError::Invalid("its user does not exist").into(),
+        "23503" if sent.is_creation && error.may_concern("user_id") => {
+            AuthError::Invalid("its user does not exist").into()
+        }
         "23503" => {
+            let wrong: Vec<_> = texts.into_iter().filter(|name| error.may_concern(name)).collect();
+            if !wrong.is_empty() {
+                return refused_value(
+                    &wrong,
+                    "foreign_key_violation",
+                    "Value does not occur where the database needs it",
+                );
+            }
+            if sent.is_creation {
+                return unavailable("a column of a new task refers to data that does not exist", error);
+            }
             let message = "Other data of the database refers to this task";
             ApiError::Validation(vec![FieldError::new(&["path", "id"], "foreign_key_violation", message)])
         }
@@ -71,19 +91,20 @@ pub fn to_api_error(error: &DbError, user: &UserId, sent: Sent) -> ApiError {
             refused_value(&texts, "unique_violation", "There is such a task already")
         }
         "22003" | "23505" | "2200H" if sent.is_creation => {
-            error!("no task can be created, because the sequence of `id` is behind or at its end: {error}");
-            ApiError::Unavailable
+            unavailable("no task can be created, because the sequence of `id` is behind or at its end", error)
         }
-        "42501" => {
-            error!("a privilege is missing, `todo-backend --check` names the grant: {error}");
-            ApiError::Unavailable
-        }
+        "42501" => unavailable("a privilege is missing, `todo-backend --check` names the grant", error),
         _ if error.is_transient() => ApiError::Unavailable,
         _ => {
             error!("a statement failed: {error}");
             ApiError::Internal
         }
     }
+}
+
+fn unavailable(why: &str, error: &DbError) -> ApiError {
+    error!("{why}: {error}");
+    ApiError::Unavailable
 }
 
 /// A 422 on the wrong field; on the body where it is not clear which.
@@ -109,7 +130,7 @@ mod tests {
             ApiError::Validation(errors) => errors[0].loc.join("."),
             other => panic!("{other:?}"),
         };
-        let both = Sent { is_creation: true, title: Some("é"), description: Some("a") };
+        let both = Sent { writes: true, is_creation: true, title: Some("é"), description: Some("a") };
         assert_eq!(loc(both, |text| !text.is_ascii()), "body.title");
         assert_eq!(loc(both, |text| text.is_ascii()), "body.description");
         assert_eq!(loc(both, |_| true), "body");

@@ -101,7 +101,7 @@ impl TaskPlan {
     /// When a row of a list is not what its statement returns, or another user's.
     pub fn add(&self, user: &UserId, collected: &mut Collected, row: Row) -> Result<(), DbError> {
         match (collected, &self.answer) {
-            (Collected::Page(page), Answer::Listed(query)) => page.add(&row, user, query, SHORT_LIST_TASKS)?,
+            (Collected::Page(page), Answer::Listed(_)) => page.add(&row, user, SHORT_LIST_TASKS)?,
             (Collected::Rows(rows), _) => rows.push(row),
             (Collected::Page(_), _) => return Err(DbError::Defect("rows of a task are no list".to_owned())),
         }
@@ -150,7 +150,7 @@ pub fn plan(user: &UserId, call: &TaskCall, body: &str, preconditions: Precondit
 /// When there is no such task, a precondition failed, or the statement did.
 pub fn render(user: &UserId, plan: &TaskPlan, result: Result<Collected, DbError>) -> Result<Rendered, ApiError> {
     let answer = &plan.answer;
-    let rows = match result.map_err(|error| to_api_error(&error, user, sent(answer)))? {
+    let rows = match result.map_err(|error| to_api_error(&error, user, sent(plan)))? {
         Collected::Rows(rows) => rows,
         Collected::Page(page) => {
             let page = page.finish();
@@ -169,7 +169,7 @@ pub fn render(user: &UserId, plan: &TaskPlan, result: Result<Collected, DbError>
     };
     let mut reader = RowReader::new(row);
     let read = reader.task(user).and_then(|task| Ok((task, reader.column::<Option<&str>>()?.unwrap_or_default())));
-    let (task, tag) = read.map_err(|error| to_api_error(&error, user, sent(answer)))?;
+    let (task, tag) = read.map_err(|error| to_api_error(&error, user, sent(plan)))?;
     // A row of nulls: the statement found the task, and a precondition failed.
     let task = task.ok_or(ApiError::PreconditionFailed)?;
     let response = match answer {
@@ -247,14 +247,15 @@ fn quoted(tag: &str) -> String {
 }
 
 /// The texts that the request sent to the database.
-fn sent(answer: &Answer) -> Sent<'_> {
-    let (title, description) = match answer {
+fn sent(plan: &TaskPlan) -> Sent<'_> {
+    let (title, description) = match &plan.answer {
         Answer::Created(task) => (Some(&task.title), task.description.as_ref()),
         Answer::Changed(patch) => (patch.title.as_ref(), patch.description.as_ref().and_then(Option::as_ref)),
         _ => (None, None),
     };
     Sent {
-        is_creation: matches!(answer, Answer::Created(_)),
+        writes: plan.statement.writes,
+        is_creation: matches!(plan.answer, Answer::Created(_)),
         title: title.map(Title::as_str),
         description: description.map(Description::as_str),
     }

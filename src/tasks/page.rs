@@ -62,7 +62,7 @@ impl Page {
         let is_filled = known.is_some_and(|cursor| cursor.page_tasks <= SHORT_LIST_TASKS);
         let max_tasks = if is_filled { SHORT_LIST_TASKS } else { MAX_PAGE_TASKS };
         let statement = sql::first_page(user, query, max_tasks + 1);
-        let add = |page: &mut Page, row: Row| page.add(&row, user, query, max_tasks);
+        let add = |page: &mut Page, row: Row| page.add(&row, user, max_tasks);
         Ok(database.fold(&statement, || Self::first(query), add)?.finish())
     }
 
@@ -80,7 +80,7 @@ impl Page {
         let rows = (cursor.page_tasks + 1).min(cursor.remaining.unwrap_or(i64::MAX));
         let statement = sql::next_page(user, query, cursor, rows);
         let start = || Self { json: json.to_vec(), total: None, cursor: None, tasks: 0, remaining: cursor.remaining };
-        let add = |page: &mut Page, row: Row| page.add(&row, user, query, cursor.page_tasks);
+        let add = |page: &mut Page, row: Row| page.add(&row, user, cursor.page_tasks);
         let page = database.fold(&statement, start, add)?.finish();
         match &page.cursor {
             Some(next) if (&next.key, next.id) == (&cursor.key, cursor.id) => {
@@ -94,14 +94,14 @@ impl Page {
     ///
     /// # Errors
     /// When the row is not what its statement returns, or another user's.
-    pub fn add(&mut self, row: &Row, user: &UserId, query: &ListQuery, max_tasks: i64) -> Result<(), DbError> {
+    pub fn add(&mut self, row: &Row, user: &UserId, max_tasks: i64) -> Result<(), DbError> {
         if self.cursor.is_some() {
             return Ok(());
         }
         let mut reader = RowReader::new(row);
         let task = reader.task(user)?;
         let is_full = self.tasks == max_tasks || self.json.len() >= MAX_PAGE_BYTES;
-        let key = if is_full || self.total == Some(0) { Some(reader.sort_key(query.sort)?) } else { None };
+        let key = if is_full || self.total == Some(0) { Some(reader.sort_key()?) } else { None };
         if self.total == Some(0) {
             self.total = reader.column()?;
         }

@@ -1,12 +1,13 @@
 //! Reads tasks from rows. The columns stand beside their reader, in one order: nothing is read by number.
 
+use std::borrow::Cow;
+
 use postgres::types::FromSql;
 
-use super::list_query::Sort;
 use super::task::Task;
 use super::timestamp::Timestamp;
 use crate::auth::UserId;
-use crate::db::statement::{Param, text, timestamptz};
+use crate::db::statement::Raw;
 use crate::db::{DbError, Row};
 
 /// The columns of a task, in the order in which [`RowReader::task`] reads them. The casts serve tables that something
@@ -47,8 +48,8 @@ impl<'r> RowReader<'r> {
     pub fn task(&mut self, user: &UserId) -> Result<Option<Task<'r>>, DbError> {
         let id: Option<i64> = self.column()?;
         let user_id: Option<&str> = self.column()?;
-        let title: Option<&str> = self.column()?;
-        let description = self.column()?;
+        let title: Option<Raw<&[u8]>> = self.column()?;
+        let description: Option<Raw<&[u8]>> = self.column()?;
         let completed: Option<bool> = self.column()?;
         let created_at: Option<Timestamp> = self.column()?;
         let updated_at: Option<Timestamp> = self.column()?;
@@ -59,55 +60,28 @@ impl<'r> RowReader<'r> {
         Ok(Some(Task {
             id,
             user_id,
-            title: title.unwrap_or_default(),
-            description,
+            title: title.map_or(Cow::Borrowed(""), Raw::to_utf8),
+            description: description.map(Raw::to_utf8),
             completed: completed.unwrap_or_default(),
             created_at: created_at.or(updated_at).unwrap_or(Timestamp::UNIX_EPOCH),
             updated_at: updated_at.or(created_at).unwrap_or(Timestamp::UNIX_EPOCH),
         }))
     }
 
-    /// The next column as the sort key of a list.
+    /// The next column as the sort key of a list: its bytes, which are a parameter of the statement for the next page.
     ///
     /// # Errors
-    /// When its type is another.
-    pub fn sort_key(&mut self, sort: Sort) -> Result<SortKey, DbError> {
-        match sort {
-            Sort::CreatedAt | Sort::UpdatedAt => self.column().map(SortKey::Time),
-            Sort::Title => self.column().map(SortKey::Text),
-        }
-    }
-}
-
-/// The sort key of a row, which is a parameter of the statement for the next page.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SortKey {
-    /// A moment, or null.
-    Time(Option<Timestamp>),
-    /// A text, or null.
-    Text(Option<String>),
-}
-
-impl SortKey {
-    /// Whether it is null.
-    pub fn is_null(&self) -> bool {
-        matches!(self, SortKey::Time(None) | SortKey::Text(None))
-    }
-
-    /// The same as a parameter.
-    pub fn to_param(&self) -> Param {
-        match self {
-            SortKey::Time(moment) => timestamptz(moment.map(Timestamp::to_param)),
-            SortKey::Text(value) => text(value.clone()),
-        }
+    /// When there is none.
+    pub fn sort_key(&mut self) -> Result<Option<Vec<u8>>, DbError> {
+        Ok(self.column::<Option<Raw<&[u8]>>>()?.map(|Raw(bytes)| bytes.to_vec()))
     }
 }
 
 /// Where a page ends and the next begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
-    /// The sort key of the first task of the next page.
-    pub key: SortKey,
+    /// The sort key of the first task of the next page, in PostgreSQL's binary format.
+    pub key: Option<Vec<u8>>,
     /// Its id.
     pub id: i64,
     /// How many tasks the list may still have, where the client set a limit.

@@ -2,14 +2,14 @@
 //!
 //! A request is one atomic statement, and `returning` tells what it did. No check precedes it that could be outdated.
 
-use std::borrow::Cow;
+use postgres::types::Type;
 
-use super::list_query::{ListQuery, Sort};
+use super::list_query::{ListQuery, Sort, Window};
 use super::row::{Cursor, task_columns};
 use super::task::{Completion, Description, NewTask, TaskId, TaskPatch, Title};
 use crate::auth::UserId;
 use crate::db::Statement;
-use crate::db::statement::{Param, bigint, boolean, text, texts};
+use crate::db::statement::{Param, bigint, boolean, raw, text, texts};
 use crate::http::preconditions::Preconditions;
 
 /// The entity tag of a row without its quotes: `xmin`, the transaction that wrote the row, and `updated_at`. `xmin`
@@ -86,37 +86,20 @@ const DELETE: Change = change!("delete from tasks", "$3", "$4");
 /// What `--check` tries after [`INSERT`], in a transaction that it rolls back: read, update, delete.
 pub const PROBE: [&str; 3] = [READ, UPDATE.plain, DELETE.plain];
 
-/// Without the filters: with them no generic plan could count by the index alone.
-const FROM_ALL: &str = "from tasks where user_id = $1";
-
-/// A text as a search compares it: in lower case, and as bytes, because `position` on characters is slow for repetitive
-/// texts. Both sides use the default collation: `lower` depends on the collation, and `$3` has no column's.
-macro_rules! folded {
-    ($text:literal) => {
-        concat!("convert_to(lower(", $text, "::text collate \"default\"), 'UTF8')")
-    };
+/// With the filters. A search compares texts in lower case, and as the bytes that a client gets, because `position` on
+/// characters is slow for repetitive texts. `position` takes `%` and `_` literally. Both sides use the default
+/// collation: `lower` depends on the collation, and `$3` has no column's.
+fn from_matching() -> String {
+    let folded = |text| format!("textsend(lower({text}::text collate \"default\"))");
+    let (needle, title, description) = (folded("$3"), folded("title"), folded("description"));
+    format!(
+        "from tasks where user_id = $1 and ($2 is null or coalesce(completed, false) = $2) and \
+         ($3 is null or position((select {needle}) in {title}) > 0 or position((select {needle}) in {description}) > 0)"
+    )
 }
-
-// `position` takes `%` and `_` literally.
-const FROM_MATCHING: &str = concat!(
-    "from tasks where user_id = $1 and ($2 is null or coalesce(completed, false) = $2) and ",
-    "($3 is null or position((select ",
-    folded!("$3"),
-    ") in ",
-    folded!("title"),
-    ") > 0 or position((select ",
-    folded!("$3"),
-    ") in ",
-    folded!("description"),
-    ") > 0)"
-);
 
 fn params(user: &UserId, others: impl IntoIterator<Item = Param>) -> Vec<Param> {
-    std::iter::once(text(Some(user.as_str().to_owned()))).chain(others).collect()
-}
-
-fn optional_text(value: Option<&str>) -> Param {
-    text(value.map(str::to_owned))
+    std::iter::once(text(Some(user.as_str()))).chain(others).collect()
 }
 
 /// Reads a task.
@@ -128,17 +111,17 @@ pub fn read(user: &UserId, id: TaskId) -> Statement {
 pub fn create(user: &UserId, task: &NewTask) -> Statement {
     let NewTask { title, description, completed } = task;
     let description = description.as_ref().map(Description::as_str);
-    let values = [optional_text(Some(title.as_str())), optional_text(description), boolean(Some(*completed))];
-    Statement::insert(INSERT, params(user, values))
+    let values = [text(Some(title.as_str())), text(description), boolean(Some(*completed))];
+    Statement::write(INSERT, params(user, values), None)
 }
 
 /// Changes what the patch names.
 pub fn update(user: &UserId, id: TaskId, patch: &TaskPatch, preconditions: &Preconditions) -> Statement {
     let TaskPatch { title, description, completed } = patch;
     let values = [
-        optional_text(title.as_ref().map(Title::as_str)),
+        text(title.as_ref().map(Title::as_str)),
         boolean(Some(description.is_some())),
-        optional_text(description.as_ref().and_then(Option::as_ref).map(Description::as_str)),
+        text(description.as_ref().and_then(Option::as_ref).map(Description::as_str)),
         boolean(*completed),
     ];
     change(user, id, &UPDATE, values, preconditions)
@@ -173,7 +156,7 @@ fn change(
             change.conditional
         }
     };
-    Statement::change(sql, params, id.get())
+    Statement::write(sql, params, Some(id.get()))
 }
 
 /// What a list is sorted by. Equal keys are told apart by `id`, so that pages neither repeat nor skip a task.
@@ -187,11 +170,12 @@ fn key(sort: Sort) -> &'static str {
 
 /// The clauses of a list: its columns with the sort key, its rows, its order. The order names `tasks.id`: `id` alone
 /// would be the output column with its cast, which no index sorts by.
-fn clauses(query: &ListQuery) -> (String, &'static str, String) {
+fn clauses(query: &ListQuery) -> (String, String, String) {
     let (key, direction) = (key(query.sort), if query.descending { " desc" } else { "" });
     (
         format!(concat!(task_columns!(), ", {} as key"), key),
-        if query.is_filtered() { FROM_MATCHING } else { FROM_ALL },
+        // With the filters no generic plan could count by the index alone.
+        if query.is_filtered() { from_matching() } else { "from tasks where user_id = $1".to_owned() },
         format!("order by {key}{direction}, tasks.id{direction}"),
     )
 }
@@ -237,32 +221,28 @@ fn next_page_sql(query: &ListQuery, key_is_null: bool) -> String {
 
 /// The first page of a list, of at most `rows` tasks where it has no window.
 pub fn first_page(user: &UserId, query: &ListQuery, rows: i64) -> Statement {
-    let mut others = vec![boolean(query.completed), optional_text(query.search.as_deref())];
-    let sql: Cow<'static, str> = match query.window {
-        None => first_page_sql(query, rows).into(),
-        Some(window) => {
-            others.push(bigint(window.limit.unwrap_or(rows)));
-            if window.offset == 0 {
-                window_sql(query).into()
-            } else {
-                others.push(bigint(window.offset));
-                window_offset_sql(query).into()
-            }
-        }
+    let mut others = vec![boolean(query.completed), text(query.search.as_deref())];
+    others.extend(query.window.map(|window| bigint(window.limit.unwrap_or(rows))));
+    others.extend(query.window.filter(|window| window.offset > 0).map(|window| bigint(window.offset)));
+    let sql = match query.window {
+        None => first_page_sql(query, rows),
+        Some(Window { offset: 0, .. }) => window_sql(query),
+        Some(_) => window_offset_sql(query),
     };
     Statement::read(sql, params(user, others))
 }
 
 /// The page that begins at the cursor, of at most `rows` tasks.
 pub fn next_page(user: &UserId, query: &ListQuery, cursor: &Cursor, rows: i64) -> Statement {
+    let key_type = if query.sort == Sort::Title { Type::TEXT } else { Type::TIMESTAMPTZ };
     let others = [
         boolean(query.completed),
-        optional_text(query.search.as_deref()),
-        cursor.key.to_param(),
+        text(query.search.as_deref()),
+        raw(cursor.key.clone(), key_type),
         bigint(cursor.id),
         bigint(rows),
     ];
-    Statement::read(next_page_sql(query, cursor.key.is_null()), params(user, others))
+    Statement::read(next_page_sql(query, cursor.key.is_none()), params(user, others))
 }
 
 #[cfg(test)]

@@ -21,8 +21,8 @@ pub const MAX_DESCRIPTION_CHARS: usize = 10_000;
 pub struct Task<'r> {
     pub id: i64,
     pub user_id: &'r str,
-    pub title: &'r str,
-    pub description: Option<&'r str>,
+    pub title: Cow<'r, str>,
+    pub description: Option<Cow<'r, str>>,
     pub completed: bool,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
@@ -314,8 +314,8 @@ mod tests {
         let mut task = Task {
             id: 7,
             user_id: "ada",
-            title: "\"milk\" & Brötchen",
-            description: Some("two lines:\none\tand \\ two"),
+            title: "\"milk\" & Brötchen".into(),
+            description: Some("two lines:\none\tand \\ two".into()),
             completed: true,
             created_at: moment(0),
             updated_at: moment(1_500_000),

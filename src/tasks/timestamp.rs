@@ -1,13 +1,12 @@
 //! A timestamp: PostgreSQL's binary format in, RFC 3339 out.
 
 use std::fmt;
-use std::time::{Duration, SystemTime};
 
 use jiff::SignedDuration;
 use jiff::civil::{DateTime, date};
 use jiff::fmt::StdFmtWrite;
 use jiff::fmt::temporal::DateTimePrinter;
-use postgres::types::{self, FromSql, Type, accepts};
+use postgres::types::{FromSql, Type, accepts};
 use serde::{Serialize, Serializer};
 
 /// A moment: microseconds since 2000-01-01 UTC, PostgreSQL's own unit. The extremes stand for its infinities.
@@ -26,18 +25,6 @@ const LAST: DateTime = date(9999, 12, 31).at(23, 59, 59, 999_999_000);
 impl Timestamp {
     /// 1970-01-01T00:00:00Z: what a row without any moment shows.
     pub const UNIX_EPOCH: Self = Self(-POSTGRES_EPOCH_UNIX_US);
-
-    /// The same as the parameter of a statement.
-    pub fn to_param(self) -> types::Timestamp<SystemTime> {
-        let distance = Duration::from_micros(self.0.unsigned_abs());
-        let epoch = SystemTime::UNIX_EPOCH + Duration::from_micros(POSTGRES_EPOCH_UNIX_US.unsigned_abs());
-        match self.0 {
-            i64::MAX => types::Timestamp::PosInfinity,
-            i64::MIN => types::Timestamp::NegInfinity,
-            0.. => types::Timestamp::Value(epoch + distance),
-            _ => types::Timestamp::Value(epoch - distance),
-        }
-    }
 }
 
 impl<'a> FromSql<'a> for Timestamp {
@@ -90,16 +77,5 @@ mod tests {
             assert_eq!(Timestamp(microseconds).to_string(), expected, "{microseconds}");
         }
         assert_eq!(serde_json::to_string(&Timestamp(0)).unwrap(), "\"2000-01-01T00:00:00.000000Z\"");
-    }
-
-    #[test]
-    fn timestamp_when_sent_back_is_what_it_was() {
-        use postgres::types::{IsNull, ToSql};
-        for microseconds in [0, 1, -1, 848_590_512_809_123, i64::MAX, i64::MIN, -211_813_488_000_000_000] {
-            let mut bytes = Default::default();
-            let is_null = Timestamp(microseconds).to_param().to_sql(&Type::TIMESTAMPTZ, &mut bytes).unwrap();
-            assert!(matches!(is_null, IsNull::No));
-            assert_eq!(Timestamp::from_sql(&Type::TIMESTAMPTZ, &bytes).unwrap(), Timestamp(microseconds));
-        }
     }
 }

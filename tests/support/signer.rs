@@ -1,6 +1,6 @@
 //! Signs tokens for tests: with a key as Better Auth's `jwt()` plugin does, or with a secret. Publishes the key as a
 //! JWK.
-#![allow(dead_code)] // each test uses a part of it
+#![allow(dead_code, clippy::unwrap_used)] // for tests, each of which uses a part of it
 
 use aws_lc_rs::encoding::{AsBigEndian, EcPublicKeyUncompressedBin};
 use aws_lc_rs::hmac;
