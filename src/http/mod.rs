@@ -17,7 +17,7 @@ use serde::Serialize;
 use tiny_http::{Field, Request, StatusCode};
 pub use tiny_http::{Limits, Method};
 
-use error::ApiError;
+use error::{ApiError, ErrorBody};
 use preconditions::Preconditions;
 
 const JSON: &str = "application/json";
@@ -146,7 +146,12 @@ impl Response {
 
 impl From<ApiError> for Response {
     fn from(error: ApiError) -> Self {
-        let response = Response::json(error.status_and_code().0, &error.body(&error.message()));
+        let (status, error_code, message) = error.description();
+        let message = message.as_ref();
+        let response = match &error {
+            ApiError::Validation(detail) => Self::json(status, &ErrorBody { detail, error_code, message }),
+            _ => Self::json(status, &ErrorBody { detail: message, error_code, message }),
+        };
         match error.header() {
             Some((name, value)) => response.with_header(name, value),
             None => response,
@@ -217,6 +222,24 @@ pub fn read_body(request: &mut Request) -> Result<String, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::error::FieldError;
+
+    #[test]
+    fn detail_when_not_a_422_repeats_the_message() {
+        let body = |error: ApiError| -> serde_json::Value {
+            serde_json::from_slice(Response::from(error).body().unwrap()).unwrap()
+        };
+        let json = body(ApiError::TaskNotFound);
+        assert_eq!(json["detail"], json["message"]);
+        assert_eq!(json["error_code"], "RESOURCE_NOT_FOUND");
+
+        let json = body(ApiError::Validation(vec![FieldError::new(&["body", "title"], "missing", "Field required")]));
+        assert_eq!(
+            json["detail"],
+            serde_json::json!([{"loc": ["body", "title"], "msg": "Field required", "type": "missing"}])
+        );
+        assert_eq!(json["message"], "body.title: Field required");
+    }
 
     #[test]
     fn header_when_single_and_ascii_is_accepted() {
