@@ -113,10 +113,10 @@ impl Dispatcher {
     fn execute_each(&self, planned: Vec<Planned>) {
         let statements: Vec<&Statement> = planned.iter().map(|(_, plan)| &plan.statement).collect();
         let began_at = Instant::now();
-        let start = |at: usize| (at, planned[at].1.start());
+        let start = |at: usize| (at, Collected::default());
         let add = |(at, collected): &mut (usize, Collected), row| {
-            let (job, plan) = &planned[*at];
-            plan.add(&job.user, collected, row)
+            let (job, _) = &planned[*at];
+            collected.add(&job.user, &job.call, row)
         };
         let results = self.database.fold_each(&statements, start, add);
         let duration = began_at.elapsed();
@@ -135,7 +135,7 @@ impl Dispatcher {
         match outcome {
             BatchOutcome::Committed(rows) => {
                 for (planned, rows) in planned.into_iter().zip(rows) {
-                    self.finish(planned, Ok(Collected::Rows(rows)), duration);
+                    self.finish(planned, Ok(Collected { page: None, rows }), duration);
                 }
             }
             BatchOutcome::RolledBack => {
@@ -174,7 +174,7 @@ impl Dispatcher {
         job.pending.log.database.add(duration);
         let scope = enter_request(Arc::clone(&job.pending.id));
         fault_point("render", &job.pending.id);
-        let rendered = handlers::render(&job.user, &plan, result);
+        let rendered = handlers::render(&job.user, &job.call, &plan, result);
         drop(scope);
         match rendered {
             Ok(Rendered::Response(response)) => self.respond(job.pending, response),
