@@ -23,15 +23,16 @@ use crate::auth::{AuthConfig, AuthError, Identity, JwksCache, KeySource, UserId,
 use crate::db::Database;
 use crate::http::error::ApiError;
 use crate::http::router::{PublicRoute, Target};
-use crate::http::{Response, cors, is_preflight, path_and_query, request_id, router, single_value, trace_context};
+use crate::http::{
+    Response, cors, header, is_preflight, path_and_query, request_id, router, single_value, trace_context,
+};
 use crate::ops::access_log::{AccessLogEntry, UserPseudonyms};
-use crate::ops::admin;
-use crate::ops::docs;
 use crate::ops::log::enter_request;
 use crate::ops::metrics::Metrics;
 use crate::ops::origin_log::{RefusedOrigins, is_same_origin};
+use crate::ops::{admin, docs};
 use crate::tasks::handlers::TaskCall;
-use job::{Job, PendingRequest, TaskJob, VerifyJob};
+use job::{Job, PendingRequest, TaskJob, VerifyJob, fault_point};
 use job_queue::JobQueue;
 use scheduler::{BatchClass, Owner, QUEUE_TIMEOUT};
 
@@ -40,7 +41,7 @@ pub struct Dispatcher {
     cors: Arc<cors::Policy>,
     refused_origins: RefusedOrigins,
     verifier: Verifier,
-    jwks: Arc<JwksCache<VerifyJob>>,
+    jwks: Arc<JwksCache<Box<VerifyJob>>>,
     database: Arc<Database>,
     queue: JobQueue<Job>,
     owner_hasher: RandomState,
@@ -67,9 +68,10 @@ impl Dispatcher {
     ) -> Arc<Self> {
         Arc::new_cyclic(|dispatcher: &Weak<Self>| {
             let dispatcher = dispatcher.clone();
-            let resume = move |jobs: Vec<VerifyJob>| {
+            // Queues parked requests again after the fetch, even after a failed one. Their queue timeout starts anew.
+            let resume = move |jobs: Vec<Box<VerifyJob>>| {
                 if let Some(dispatcher) = dispatcher.upgrade() {
-                    jobs.into_iter().for_each(|job| dispatcher.resume(job));
+                    jobs.into_iter().for_each(|job| dispatcher.submit(Job::Verify(job)));
                 }
             };
             Self {
@@ -88,23 +90,21 @@ impl Dispatcher {
 
     /// Answers a request, or queues its job.
     pub fn admit(&self, request: Request) {
-        let id = request_id::from_header_or_new(single_value(request.header_values(request_id::HEADER)));
+        let id = request_id::from_header_or_new(header(&request, request_id::HEADER));
         let _scope = enter_request(Arc::clone(&id));
         let (path, query) = path_and_query(request.url());
         let matched = router::match_route(request.method(), path);
         let mut log = AccessLogEntry::new(request.method(), matched.label);
-        let traceparent = single_value(request.header_values("traceparent")).unwrap_or_default();
-        log.trace_id = traceparent.and_then(trace_context::trace_id).map(str::to_owned);
+        log.trace_id = header(&request, "traceparent").and_then(trace_context::trace_id).map(str::to_owned);
         let admission = self.decide(&request, &mut log, matched.target, path, query);
         fault_point("admission", &id);
         let pending = PendingRequest { request, id, log };
         match admission {
-            Err(error) => self.respond(pending, error.into()),
+            Err(error) => self.respond(pending, error),
             Ok(Admission::Respond(response)) => self.respond(pending, response),
-            Ok(Admission::Probe) => self.submit(Owner::Probes, BatchClass::Probe, Job::Probe(pending)),
+            Ok(Admission::Probe) => self.submit(Job::Probe(Box::new(pending))),
             Ok(Admission::Verify { kid, call }) => {
-                let job = VerifyJob { pending, kid, call, has_waited: false };
-                self.submit(Owner::Verification, BatchClass::Verify, Job::Verify(job));
+                self.submit(Job::Verify(Box::new(VerifyJob { pending, kid, call, has_waited: false })));
             }
             Ok(Admission::Task(user, call)) => self.submit_task(pending, user, call),
         }
@@ -120,8 +120,8 @@ impl Dispatcher {
         query: &str,
     ) -> Result<Admission, ApiError> {
         if is_preflight(request) {
-            let requested = single_value(request.header_values("Access-Control-Request-Headers"));
-            let response = cors::preflight(self.allowed_origin(request), requested.unwrap_or_default());
+            let requested = header(request, "Access-Control-Request-Headers");
+            let response = cors::preflight(self.allowed_origin(request), requested);
             return Ok(Admission::Respond(response));
         }
         let found = match target {
@@ -141,20 +141,20 @@ impl Dispatcher {
 
     /// Queues the job of a user whose token was verified.
     fn submit_task(&self, pending: PendingRequest, user: UserId, call: TaskCall) {
-        let class = batch_class(&call);
         let deadline = Instant::now() + QUEUE_TIMEOUT;
-        let job = TaskJob { pending, owner: self.owner(&user), user, call, deadline, plan: None, first_page: None };
-        self.submit(job.owner, class, Job::Task(Box::new(job)));
+        self.submit(Job::Task(Box::new(TaskJob { pending, user, call, deadline, plan: None, first_page: None })));
     }
 
-    fn submit(&self, owner: Owner, class: BatchClass, job: Job) {
-        if let Err(job) = self.queue.submit(owner, class, job, Instant::now() + QUEUE_TIMEOUT) {
+    /// Queues a job, or sheds it if too many are queued.
+    fn submit(&self, job: Job) {
+        let (owner, class, deadline) = match &job {
+            Job::Probe(_) => (Owner::Probes, BatchClass::Probe, Instant::now() + QUEUE_TIMEOUT),
+            Job::Verify(_) => (Owner::Verification, BatchClass::Verify, Instant::now() + QUEUE_TIMEOUT),
+            Job::Task(job) => (Owner::User(self.owner_hasher.hash_one(job.user.as_str())), job.class(), job.deadline),
+        };
+        if let Err(job) = self.queue.submit(owner, class, job, deadline) {
             self.shed(job);
         }
-    }
-
-    fn owner(&self, user: &UserId) -> Owner {
-        Owner::User(self.owner_hasher.hash_one(user.as_str()))
     }
 
     /// Answers 503 to requests that waited too long for a worker or a key set. Returns whether any still waits.
@@ -162,7 +162,7 @@ impl Dispatcher {
         let now = Instant::now();
         self.queue.expire(now).into_iter().for_each(|job| self.shed(job));
         for job in self.jwks.take_expired(now) {
-            self.respond(job.pending, ApiError::from(AuthError::KeysUnavailable).into());
+            self.respond(job.pending, ApiError::from(AuthError::KeysUnavailable));
         }
         self.queue.queued() > 0 || self.jwks.waiting() > 0
     }
@@ -170,18 +170,17 @@ impl Dispatcher {
     /// Answers 503 to a request that got no place in the queue, or no worker in time.
     fn shed(&self, job: Job) {
         self.metrics.shed.inc();
-        self.respond(job.into_pending(), ApiError::Unavailable.into());
+        self.respond(job.into_pending(), ApiError::Unavailable);
     }
 
     /// Sends the response, and logs the request. A panic drops this request, and spares the thread.
-    fn respond(&self, pending: PendingRequest, response: Response) {
-        drop(catch_unwind(AssertUnwindSafe(|| self.send(pending, response))));
+    fn respond(&self, pending: PendingRequest, response: impl Into<Response>) {
+        drop(catch_unwind(AssertUnwindSafe(|| self.send(pending, response.into()))));
     }
 
     fn send(&self, pending: PendingRequest, response: Response) {
+        let _scope = pending.enter("response");
         let PendingRequest { request, id, log } = pending;
-        let _scope = enter_request(Arc::clone(&id));
-        fault_point("response", &id);
         let response = response.with_common_headers(self.allowed_origin(&request), &id);
         let (response, mut outcome) = log.finish(response);
         match request.respond(response.into_tiny_http()) {
@@ -197,10 +196,9 @@ impl Dispatcher {
 
     /// The origin of the page that sent the request, if it may read the response.
     fn allowed_origin<'r>(&self, request: &'r Request) -> Option<&'r str> {
-        let origin = single_value(request.header_values("Origin")).unwrap_or_default()?;
+        let origin = header(request, "Origin")?;
         let allowed = self.cors.allowed_origin(Some(origin));
-        let host = || single_value(request.header_values("Host")).unwrap_or_default();
-        if allowed.is_none() && !is_same_origin(origin, host()) {
+        if allowed.is_none() && !is_same_origin(origin, header(request, "Host")) {
             self.refused_origins.note(origin, Instant::now());
         }
         allowed
@@ -215,25 +213,16 @@ impl Dispatcher {
 
 /// The decision on a request that needs no token.
 fn public_admission(route: PublicRoute, path: &str, request: &Request) -> Result<Admission, ApiError> {
-    let header = |name| single_value(request.header_values(name)).unwrap_or_default();
     let name_and_version = || json!({ "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") });
     Ok(Admission::Respond(match route {
         PublicRoute::Ready => return Ok(Admission::Probe),
         PublicRoute::About => Response::json(200, &name_and_version()),
         PublicRoute::Health => Response::json(200, &json!({ "status": "ok" })),
         PublicRoute::OpenApi => Response::raw_json(200, docs::OPENAPI_JSON),
-        PublicRoute::Docs => docs::response(path, header("Accept-Encoding"), header("If-None-Match"))?,
+        PublicRoute::Docs => {
+            docs::response(path, header(request, "Accept-Encoding"), header(request, "If-None-Match"))?
+        }
     }))
-}
-
-/// The batch class of a call.
-fn batch_class(call: &TaskCall) -> BatchClass {
-    match call {
-        TaskCall::Read(_) => BatchClass::Read,
-        TaskCall::List(query) if query.is_batchable() => BatchClass::List,
-        TaskCall::List(_) => BatchClass::Slow,
-        TaskCall::Create | TaskCall::Update(_) | TaskCall::Complete(_) | TaskCall::Delete(_) => BatchClass::Write,
-    }
 }
 
 /// The value of the `Authorization` header.
@@ -245,11 +234,4 @@ fn authorization(request: &Request) -> Result<Option<&str>, AuthError> {
 /// Seconds since 1970.
 fn now_seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
-}
-
-/// Fault injection for tests: in a debug build, a request with the id `panic-in-<stage>` panics at that stage.
-fn fault_point(stage: &str, request_id: &str) {
-    if cfg!(debug_assertions) && request_id.strip_prefix("panic-in-") == Some(stage) {
-        panic!("a fault was injected in {stage}");
-    }
 }

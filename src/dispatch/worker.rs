@@ -1,20 +1,19 @@
 //! The worker loop: plans a batch, runs it in one round trip, renders the rows, sends the responses.
 
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::error;
 
 use super::job::{Job, PendingRequest, TaskJob, VerifyJob};
-use super::scheduler::{Batch, BatchClass, Owner};
-use super::{Dispatcher, authorization, fault_point, now_seconds};
-use crate::auth::{AuthError, Identity, Lookup};
+use super::scheduler::{Batch, BatchClass};
+use super::{Dispatcher, authorization, now_seconds};
+use crate::auth::{AuthError, Lookup};
 use crate::db::{BatchOutcome, DbError, Statement};
 use crate::http::error::ApiError;
 use crate::http::preconditions::Preconditions;
 use crate::http::{Response, preconditions, read_body};
-use crate::ops::log::enter_request;
 use crate::tasks::handlers::{self, Collected, Rendered, TaskPlan};
 
 /// A request with its plan.
@@ -38,13 +37,13 @@ impl Dispatcher {
         let mut planned = Vec::with_capacity(jobs.len());
         for job in jobs {
             match job {
-                Job::Probe(pending) => self.probe(pending),
+                Job::Probe(pending) => self.probe(*pending),
                 Job::Verify(job) => self.verify(job),
                 Job::Task(job) if class == BatchClass::Slow => self.read_long_list(*job),
                 Job::Task(job) => planned.extend(self.plan(job)),
             }
         }
-        if matches!(class, BatchClass::Write) && planned.len() > 1 {
+        if class == BatchClass::Write && planned.len() > 1 {
             self.execute_transaction(planned);
         } else if !planned.is_empty() {
             self.execute_each(planned);
@@ -53,39 +52,34 @@ impl Dispatcher {
 
     fn probe(&self, pending: PendingRequest) {
         let is_ready = pending.log.database.measure(|| self.database.is_ready());
-        let ready = || Response::json(200, &serde_json::json!({ "status": "ready" }));
-        self.respond(pending, if is_ready { ready() } else { ApiError::Unavailable.into() });
-    }
-
-    /// Verifies a token that is signed with a key, or parks its request until the key set is fetched.
-    fn verify(&self, job: VerifyJob) {
-        let (kid, has_waited) = (job.kid.clone(), job.has_waited);
-        match self.jwks.find(&kid, job, has_waited, Instant::now()) {
-            Lookup::Waiting => {}
-            Lookup::Unavailable(job) => self.respond(job.pending, ApiError::from(AuthError::KeysUnavailable).into()),
-            Lookup::Found(keys, VerifyJob { mut pending, call, .. }) => {
-                let verify = || {
-                    let header = authorization(&pending.request)?;
-                    self.verifier.authenticate_with_keys(header, &keys, now_seconds())
-                };
-                match pending.log.auth.measure(verify).map_err(ApiError::from) {
-                    Ok(Identity { user, .. }) => {
-                        pending.log.set_user(&user, &self.pseudonyms);
-                        match call {
-                            Ok(call) => self.submit_task(pending, user, call),
-                            Err(error) => self.respond(pending, error.into()),
-                        }
-                    }
-                    Err(error) => self.respond(pending, error.into()),
-                }
-            }
+        if is_ready {
+            self.respond(pending, Response::json(200, &serde_json::json!({ "status": "ready" })));
+        } else {
+            self.respond(pending, ApiError::Unavailable);
         }
     }
 
-    /// Queues a parked request again after the fetch, even after a failed one. Its queue timeout starts anew.
-    pub(super) fn resume(&self, job: VerifyJob) {
-        let job = VerifyJob { has_waited: true, ..job };
-        self.submit(Owner::Verification, BatchClass::Verify, Job::Verify(job));
+    /// Verifies a token that is signed with a key, or parks its request until the key set is fetched.
+    fn verify(&self, mut job: Box<VerifyJob>) {
+        let (kid, has_waited) = (job.kid.clone(), mem::replace(&mut job.has_waited, true));
+        let (keys, job) = match self.jwks.find(&kid, job, has_waited, Instant::now()) {
+            Lookup::Found(keys, job) => (keys, job),
+            Lookup::Unavailable(job) => return self.respond(job.pending, ApiError::from(AuthError::KeysUnavailable)),
+            Lookup::Waiting => return,
+        };
+        let VerifyJob { mut pending, call, .. } = *job;
+        let verify = || {
+            let header = authorization(&pending.request)?;
+            self.verifier.authenticate_with_keys(header, &keys, now_seconds())
+        };
+        let verified = pending.log.auth.measure(verify).map_err(ApiError::from);
+        if let Ok(identity) = &verified {
+            pending.log.set_user(&identity.user, &self.pseudonyms);
+        }
+        match verified.and_then(|identity| Ok((identity.user, call?))) {
+            Ok((user, call)) => self.submit_task(pending, user, call),
+            Err(error) => self.respond(pending, error),
+        }
     }
 
     /// Plans a request. If its body is invalid, answers it and returns `None`.
@@ -93,8 +87,7 @@ impl Dispatcher {
         if let Some(plan) = job.plan.take() {
             return Some((job, plan));
         }
-        let _scope = enter_request(Arc::clone(&job.pending.id));
-        fault_point("plan", &job.pending.id);
+        let _scope = job.pending.enter("plan");
         let request = &mut job.pending.request;
         let body = if job.call.has_body() { read_body(request) } else { Ok(String::new()) };
         let preconditions =
@@ -103,7 +96,7 @@ impl Dispatcher {
         match plan {
             Ok(plan) => Some((job, plan)),
             Err(error) => {
-                self.respond(job.pending, error.into());
+                self.respond(job.pending, error);
                 None
             }
         }
@@ -157,40 +150,29 @@ impl Dispatcher {
     /// Queues a write ahead of everything, to be run alone.
     fn queue_alone(&self, (mut job, plan): Planned) {
         job.plan = Some(plan);
-        self.requeue(BatchClass::LoneWrite, job);
-    }
-
-    /// Queues a job again, until its first deadline.
-    fn requeue(&self, class: BatchClass, job: Box<TaskJob>) {
-        let (owner, deadline) = (job.owner, job.deadline);
-        if let Err(job) = self.queue.submit(owner, class, Job::Task(job), deadline) {
-            self.shed(job);
-        }
+        self.submit(Job::Task(job));
     }
 
     /// Answers a request with what its statement returned.
-    fn finish(&self, planned: Planned, result: Result<Collected, DbError>, duration: Duration) {
-        let (mut job, plan) = planned;
+    fn finish(&self, (mut job, plan): Planned, result: Result<Collected, DbError>, duration: Duration) {
         job.pending.log.database.add(duration);
-        let scope = enter_request(Arc::clone(&job.pending.id));
-        fault_point("render", &job.pending.id);
+        let scope = job.pending.enter("render");
         let rendered = handlers::render(&job.user, &job.call, &plan, result);
         drop(scope);
         match rendered {
             Ok(Rendered::Response(response)) => self.respond(job.pending, response),
             Ok(Rendered::ListStream(page)) => {
                 job.first_page = Some(page.without_long_json());
-                self.requeue(BatchClass::Slow, job);
+                self.submit(Job::Task(job));
             }
-            Err(error) => self.respond(job.pending, error.into()),
+            Err(error) => self.respond(job.pending, error),
         }
     }
 
     /// Reads a list that may be long.
     fn read_long_list(&self, job: TaskJob) {
         let TaskJob { pending, user, call, first_page, .. } = job;
-        let scope = enter_request(Arc::clone(&pending.id));
-        fault_point("list", &pending.id);
+        let scope = pending.enter("list");
         let read = || handlers::read_long_list(&self.database, &user, &call, first_page);
         let response = pending.log.database.measure(read).unwrap_or_else(Response::from);
         drop(scope);
@@ -206,7 +188,7 @@ fn split_row_conflicts<T>(mut writes: Vec<T>, row: impl Fn(&T) -> Option<i64>) -
     let mut last = None;
     writes.into_iter().partition(|write| {
         let row = row(write);
-        std::mem::replace(&mut last, row) != row || row.is_none()
+        mem::replace(&mut last, row) != row || row.is_none()
     })
 }
 

@@ -168,6 +168,11 @@ pub fn single_value<'h>(mut values: impl Iterator<Item = &'h [u8]>) -> Result<Op
     }
 }
 
+/// The value of a request's header; `None` when it is missing or ambiguous.
+pub fn header<'r>(request: &'r Request, name: &str) -> Option<&'r str> {
+    single_value(request.header_values(name)).unwrap_or_default()
+}
+
 /// A header occurs more than once, or is not ASCII.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AmbiguousHeader;

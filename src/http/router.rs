@@ -45,8 +45,9 @@ pub const PUBLIC_ROUTES: &[PathRoutes<PublicRoute>] = &[
 #[rustfmt::skip] // one row a path
 pub const API_ROUTES: &[PathRoutes<ApiRoute>] = &[
     ("/api/tasks", &[(Method::Get, ApiRoute::ListTasks), (Method::Post, ApiRoute::CreateTask)]),
-    ("/api/tasks/{id}",
-        &[(Method::Get, ApiRoute::GetTask), (Method::Put, ApiRoute::UpdateTask), (Method::Delete, ApiRoute::DeleteTask)]),
+    ("/api/tasks/{id}", &[
+        (Method::Get, ApiRoute::GetTask), (Method::Put, ApiRoute::UpdateTask), (Method::Delete, ApiRoute::DeleteTask),
+    ]),
     ("/api/tasks/{id}/complete", &[(Method::Patch, ApiRoute::CompleteTask)]),
 ];
 
