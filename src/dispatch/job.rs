@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tiny_http::Request;
 
-use super::scheduler::BatchClass;
+use super::scheduler::{BatchClass, QUEUE_TIMEOUT};
 use crate::auth::UserId;
 use crate::http::error::ApiError;
 use crate::ops::access_log::AccessLogEntry;
@@ -39,64 +39,69 @@ pub fn fault_point(stage: &str, request_id: &str) {
     }
 }
 
-/// Work for a worker. It is small, for the scheduler searches among jobs.
-pub enum Job {
-    /// `/ready`.
-    Probe(Box<PendingRequest>),
-    /// A token that is signed with a key.
-    Verify(Box<VerifyJob>),
-    /// A request of a user whose token was verified.
-    Task(Box<TaskJob>),
-}
-
-impl Job {
-    /// The request alone.
-    pub fn into_pending(self) -> PendingRequest {
-        match self {
-            Job::Probe(pending) => *pending,
-            Job::Verify(job) => job.pending,
-            Job::Task(job) => job.pending,
-        }
-    }
-}
-
-/// A request whose token is signed with a key of the issuer.
-pub struct VerifyJob {
+/// A request that waits for a worker.
+pub struct Job {
     /// The request.
     pub pending: PendingRequest,
+    /// What is to be done for it.
+    pub work: Work,
+}
+
+/// What a worker does for a request.
+pub enum Work {
+    /// Answers `/ready`.
+    Probe,
+    /// Verifies a token that is signed with a key.
+    Verify(Verification),
+    /// Runs the statement of a call.
+    Task(Task),
+    /// Runs a planned write again, alone.
+    Retry(Task, TaskPlan),
+    /// Reads the rest of a list that begins with this page.
+    LongList(Task, Page),
+}
+
+/// A call whose token is signed with a key of the issuer.
+pub struct Verification {
     /// The id of the key, from the header of the token.
     pub kid: String,
-    /// What it asks for, or why that is invalid.
+    /// What the request asks for, or why that is invalid.
     pub call: Result<TaskCall, ApiError>,
     /// Whether it has waited for a fetch of the key set.
     pub has_waited: bool,
 }
 
-/// A request for tasks.
-pub struct TaskJob {
-    /// The request.
-    pub pending: PendingRequest,
+/// A call of a user whose token was verified.
+pub struct Task {
     /// Whose tasks.
     pub user: UserId,
     /// What is asked for.
     pub call: TaskCall,
     /// When it expires in the queue. A retry does not extend this.
     pub deadline: Instant,
-    /// The plan of a write that is to be retried.
-    pub plan: Option<TaskPlan>,
-    /// The beginning of a list that turned out to be long.
-    pub first_page: Option<Page>,
 }
 
-impl TaskJob {
-    /// The class of the batch that it may join next.
+impl Work {
+    /// The work of a call that is admitted now.
+    pub fn of_call(user: UserId, call: TaskCall) -> Self {
+        Self::Task(Task { user, call, deadline: Instant::now() + QUEUE_TIMEOUT })
+    }
+
+    /// The class of its batch.
     pub fn class(&self) -> BatchClass {
-        match &self.call {
-            _ if self.plan.is_some() => BatchClass::LoneWrite,
-            TaskCall::Read(_) => BatchClass::Read,
-            TaskCall::List(query) if query.is_batchable() && self.first_page.is_none() => BatchClass::List,
-            TaskCall::List(_) => BatchClass::Slow,
-            TaskCall::Create | TaskCall::Update(_) | TaskCall::Complete(_) | TaskCall::Delete(_) => BatchClass::Write,
+        match self {
+            Self::Probe => BatchClass::Probe,
+            Self::Verify(_) => BatchClass::Verify,
+            Self::Retry(..) => BatchClass::LoneWrite,
+            Self::LongList(..) => BatchClass::Slow,
+            Self::Task(task) => match &task.call {
+                TaskCall::Read(_) => BatchClass::Read,
+                TaskCall::List(query) if query.is_batchable() => BatchClass::List,
+                TaskCall::List(_) => BatchClass::Slow,
+                TaskCall::Create | TaskCall::Update(_) | TaskCall::Complete(_) | TaskCall::Delete(_) => {
+                    BatchClass::Write
+                }
+            },
         }
     }
 }

@@ -19,7 +19,7 @@ use log::{debug, error};
 use serde_json::json;
 use tiny_http::{Request, Server};
 
-use crate::auth::{AuthConfig, AuthError, Identity, JwksCache, KeySource, UserId, Verdict, Verifier};
+use crate::auth::{AuthConfig, AuthError, Identity, JwksCache, KeySource, Verdict, Verifier};
 use crate::db::Database;
 use crate::http::error::ApiError;
 use crate::http::router::{PublicRoute, Target};
@@ -32,30 +32,25 @@ use crate::ops::metrics::Metrics;
 use crate::ops::origin_log::{RefusedOrigins, is_same_origin};
 use crate::ops::{admin, docs};
 use crate::tasks::handlers::TaskCall;
-use job::{Job, PendingRequest, TaskJob, VerifyJob, fault_point};
+use job::{Job, PendingRequest, Task, Verification, Work, fault_point};
 use job_queue::JobQueue;
-use scheduler::{BatchClass, Owner, QUEUE_TIMEOUT};
+use scheduler::{Owner, QUEUE_TIMEOUT};
 
 /// Admits requests, and runs their jobs.
 pub struct Dispatcher {
     cors: Arc<cors::Policy>,
     refused_origins: RefusedOrigins,
     verifier: Verifier,
-    jwks: Arc<JwksCache<Box<VerifyJob>>>,
+    jwks: Arc<JwksCache<(PendingRequest, Verification)>>,
     database: Arc<Database>,
-    queue: JobQueue<Job>,
+    queue: JobQueue<Box<Job>>,
     owner_hasher: RandomState,
     metrics: Metrics,
     pseudonyms: UserPseudonyms,
 }
 
-/// The decision on a request.
-enum Admission {
-    Respond(Response),
-    Probe,
-    Verify { kid: String, call: Result<TaskCall, ApiError> },
-    Task(UserId, TaskCall),
-}
+/// The work for a request, or its response.
+type Admission = Result<Work, Response>;
 
 impl Dispatcher {
     /// A dispatcher for this many workers.
@@ -69,9 +64,9 @@ impl Dispatcher {
         Arc::new_cyclic(|dispatcher: &Weak<Self>| {
             let dispatcher = dispatcher.clone();
             // Queues parked requests again after the fetch, even after a failed one. Their queue timeout starts anew.
-            let resume = move |jobs: Vec<Box<VerifyJob>>| {
+            let resume = move |parked: Vec<_>| {
                 if let Some(dispatcher) = dispatcher.upgrade() {
-                    jobs.into_iter().for_each(|job| dispatcher.submit(Job::Verify(job)));
+                    parked.into_iter().for_each(|(pending, work)| dispatcher.submit(pending, Work::Verify(work)));
                 }
             };
             Self {
@@ -100,13 +95,8 @@ impl Dispatcher {
         fault_point("admission", &id);
         let pending = PendingRequest { request, id, log };
         match admission {
-            Err(error) => self.respond(pending, error),
-            Ok(Admission::Respond(response)) => self.respond(pending, response),
-            Ok(Admission::Probe) => self.submit(Job::Probe(Box::new(pending))),
-            Ok(Admission::Verify { kid, call }) => {
-                self.submit(Job::Verify(Box::new(VerifyJob { pending, kid, call, has_waited: false })));
-            }
-            Ok(Admission::Task(user, call)) => self.submit_task(pending, user, call),
+            Ok(work) => self.submit(pending, work),
+            Err(response) => self.respond(pending, response),
         }
     }
 
@@ -118,59 +108,57 @@ impl Dispatcher {
         target: Target,
         path: &str,
         query: &str,
-    ) -> Result<Admission, ApiError> {
+    ) -> Admission {
         if is_preflight(request) {
             let requested = header(request, "Access-Control-Request-Headers");
-            let response = cors::preflight(self.allowed_origin(request), requested);
-            return Ok(Admission::Respond(response));
+            return Err(cors::preflight(self.allowed_origin(request), requested));
         }
         let found = match target {
             Target::Public(route) => return public_admission(route?, path, request),
             Target::Api(found) => found,
         };
-        let verdict = log.auth.measure(|| self.verifier.authenticate(authorization(request)?, now_seconds()))?;
+        let authenticate = || self.verifier.authenticate(authorization(request)?, now_seconds());
+        let verdict = log.auth.measure(authenticate).map_err(ApiError::from)?;
         let call = found.and_then(|(route, id)| TaskCall::parse(route, id, query));
         Ok(match verdict {
-            Verdict::NeedsKey { kid } => Admission::Verify { kid, call },
+            Verdict::NeedsKey { kid } => Work::Verify(Verification { kid, call, has_waited: false }),
             Verdict::Verified(Identity { user, .. }) => {
                 log.set_user(&user, &self.pseudonyms);
-                Admission::Task(user, call?)
+                Work::of_call(user, call?)
             }
         })
     }
 
-    /// Queues the job of a user whose token was verified.
-    fn submit_task(&self, pending: PendingRequest, user: UserId, call: TaskCall) {
-        let deadline = Instant::now() + QUEUE_TIMEOUT;
-        self.submit(Job::Task(Box::new(TaskJob { pending, user, call, deadline, plan: None, first_page: None })));
-    }
-
     /// Queues a job, or sheds it if too many are queued.
-    fn submit(&self, job: Job) {
-        let (owner, class, deadline) = match &job {
-            Job::Probe(_) => (Owner::Probes, BatchClass::Probe, Instant::now() + QUEUE_TIMEOUT),
-            Job::Verify(_) => (Owner::Verification, BatchClass::Verify, Instant::now() + QUEUE_TIMEOUT),
-            Job::Task(job) => (Owner::User(self.owner_hasher.hash_one(job.user.as_str())), job.class(), job.deadline),
+    fn submit(&self, pending: PendingRequest, work: Work) {
+        let (owner, deadline) = match &work {
+            Work::Probe => (Owner::Probes, Instant::now() + QUEUE_TIMEOUT),
+            Work::Verify(_) => (Owner::Verification, Instant::now() + QUEUE_TIMEOUT),
+            Work::Task(Task { user, deadline, .. })
+            | Work::Retry(Task { user, deadline, .. }, _)
+            | Work::LongList(Task { user, deadline, .. }, _) => {
+                (Owner::User(self.owner_hasher.hash_one(user.as_str())), *deadline)
+            }
         };
-        if let Err(job) = self.queue.submit(owner, class, job, deadline) {
-            self.shed(job);
+        if let Err(job) = self.queue.submit(owner, work.class(), Box::new(Job { pending, work }), deadline) {
+            self.shed(job.pending);
         }
     }
 
     /// Answers 503 to requests that waited too long for a worker or a key set. Returns whether any still waits.
     pub fn shed_expired(&self) -> bool {
         let now = Instant::now();
-        self.queue.expire(now).into_iter().for_each(|job| self.shed(job));
-        for job in self.jwks.take_expired(now) {
-            self.respond(job.pending, ApiError::from(AuthError::KeysUnavailable));
+        self.queue.expire(now).into_iter().for_each(|job| self.shed(job.pending));
+        for (pending, _) in self.jwks.take_expired(now) {
+            self.respond(pending, ApiError::from(AuthError::KeysUnavailable));
         }
         self.queue.queued() > 0 || self.jwks.waiting() > 0
     }
 
     /// Answers 503 to a request that got no place in the queue, or no worker in time.
-    fn shed(&self, job: Job) {
+    fn shed(&self, pending: PendingRequest) {
         self.metrics.shed.inc();
-        self.respond(job.into_pending(), ApiError::Unavailable);
+        self.respond(pending, ApiError::Unavailable);
     }
 
     /// Sends the response, and logs the request. A panic drops this request, and spares the thread.
@@ -212,17 +200,17 @@ impl Dispatcher {
 }
 
 /// The decision on a request that needs no token.
-fn public_admission(route: PublicRoute, path: &str, request: &Request) -> Result<Admission, ApiError> {
+fn public_admission(route: PublicRoute, path: &str, request: &Request) -> Admission {
     let name_and_version = || json!({ "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") });
-    Ok(Admission::Respond(match route {
-        PublicRoute::Ready => return Ok(Admission::Probe),
+    Err(match route {
+        PublicRoute::Ready => return Ok(Work::Probe),
         PublicRoute::About => Response::json(200, &name_and_version()),
         PublicRoute::Health => Response::json(200, &json!({ "status": "ok" })),
         PublicRoute::OpenApi => Response::raw_json(200, docs::OPENAPI_JSON),
         PublicRoute::Docs => {
             docs::response(path, header(request, "Accept-Encoding"), header(request, "If-None-Match"))?
         }
-    }))
+    })
 }
 
 /// The value of the `Authorization` header.

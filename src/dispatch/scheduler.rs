@@ -144,16 +144,16 @@ impl<T> Scheduler<T> {
         let size = if batching { class.batch_size(self.queued[class as usize]) } else { 1 };
         let (mut jobs, mut owners) = (Vec::with_capacity(size), Vec::new());
         // One job per turn, around the ring. An owner without a job of this class keeps its place.
-        let mut skipped = Vec::new();
+        let mut place = 0;
         while jobs.len() < size
-            && let Some(owner) = self.ring.pop_front()
+            && let Some(&owner) = self.ring.get(place)
+            && let Some(queue) = self.owners.get_mut(&owner)
         {
-            let Some(queue) = self.owners.get_mut(&owner) else { continue };
             let is_new = !owners.contains(&owner);
             let may_run = !is_new || queue.running < self.limit;
             let position = if may_run { queue.jobs.iter().position(|job| job.class == class) } else { None };
             let Some(taken) = position.and_then(|at| queue.jobs.remove(at)) else {
-                skipped.push(owner);
+                place += 1;
                 continue;
             };
             if is_new {
@@ -161,12 +161,12 @@ impl<T> Scheduler<T> {
                 queue.running += 1;
             }
             jobs.push(taken.job);
+            self.ring.remove(place);
             if !queue.jobs.is_empty() {
                 self.ring.push_back(owner);
             }
         }
         self.queued[class as usize] -= jobs.len();
-        skipped.into_iter().rev().for_each(|owner| self.ring.push_front(owner));
         self.running_slow += usize::from(class == BatchClass::Slow);
         Some(Batch { class, jobs, permit: Permit { class, owners } })
     }

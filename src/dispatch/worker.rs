@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use log::error;
 
-use super::job::{Job, PendingRequest, TaskJob, VerifyJob};
+use super::job::{Job, PendingRequest, Task, Verification, Work};
 use super::scheduler::{Batch, BatchClass};
 use super::{Dispatcher, authorization, now_seconds};
 use crate::auth::{AuthError, Lookup};
@@ -15,9 +15,10 @@ use crate::http::error::ApiError;
 use crate::http::preconditions::Preconditions;
 use crate::http::{Response, preconditions, read_body};
 use crate::tasks::handlers::{self, Collected, Rendered, TaskPlan};
+use crate::tasks::page::Page;
 
-/// A request with its plan.
-type Planned = (Box<TaskJob>, TaskPlan);
+/// A request with its call and its plan.
+type Planned = (PendingRequest, Task, TaskPlan);
 
 impl Dispatcher {
     /// Runs jobs for ever.
@@ -33,14 +34,17 @@ impl Dispatcher {
         }
     }
 
-    fn run(&self, class: BatchClass, jobs: Vec<Job>) {
+    fn run(&self, class: BatchClass, jobs: Vec<Box<Job>>) {
         let mut planned = Vec::with_capacity(jobs.len());
         for job in jobs {
-            match job {
-                Job::Probe(pending) => self.probe(*pending),
-                Job::Verify(job) => self.verify(job),
-                Job::Task(job) if class == BatchClass::Slow => self.read_long_list(*job),
-                Job::Task(job) => planned.extend(self.plan(job)),
+            let Job { pending, work } = *job;
+            match work {
+                Work::Probe => self.probe(pending),
+                Work::Verify(verification) => self.verify(pending, verification),
+                Work::Task(task) if class == BatchClass::Slow => self.read_long_list(pending, task, None),
+                Work::LongList(task, first) => self.read_long_list(pending, task, Some(first)),
+                Work::Task(task) => planned.extend(self.plan(pending, task)),
+                Work::Retry(task, plan) => planned.push((pending, task, plan)),
             }
         }
         if class == BatchClass::Write && planned.len() > 1 {
@@ -52,22 +56,22 @@ impl Dispatcher {
 
     fn probe(&self, pending: PendingRequest) {
         let is_ready = pending.log.database.measure(|| self.database.is_ready());
-        if is_ready {
-            self.respond(pending, Response::json(200, &serde_json::json!({ "status": "ready" })));
-        } else {
-            self.respond(pending, ApiError::Unavailable);
-        }
+        let ready = || Response::json(200, &serde_json::json!({ "status": "ready" }));
+        self.respond(pending, if is_ready { ready() } else { ApiError::Unavailable.into() });
     }
 
     /// Verifies a token that is signed with a key, or parks its request until the key set is fetched.
-    fn verify(&self, mut job: Box<VerifyJob>) {
-        let (kid, has_waited) = (job.kid.clone(), mem::replace(&mut job.has_waited, true));
-        let (keys, job) = match self.jwks.find(&kid, job, has_waited, Instant::now()) {
-            Lookup::Found(keys, job) => (keys, job),
-            Lookup::Unavailable(job) => return self.respond(job.pending, ApiError::from(AuthError::KeysUnavailable)),
+    fn verify(&self, pending: PendingRequest, mut verification: Verification) {
+        let kid = verification.kid.clone();
+        let has_waited = mem::replace(&mut verification.has_waited, true);
+        let found = self.jwks.find(&kid, (pending, verification), has_waited, Instant::now());
+        let (keys, (mut pending, Verification { call, .. })) = match found {
+            Lookup::Found(keys, waiter) => (keys, waiter),
+            Lookup::Unavailable((pending, _)) => {
+                return self.respond(pending, ApiError::from(AuthError::KeysUnavailable));
+            }
             Lookup::Waiting => return,
         };
-        let VerifyJob { mut pending, call, .. } = *job;
         let verify = || {
             let header = authorization(&pending.request)?;
             self.verifier.authenticate_with_keys(header, &keys, now_seconds())
@@ -77,26 +81,22 @@ impl Dispatcher {
             pending.log.set_user(&identity.user, &self.pseudonyms);
         }
         match verified.and_then(|identity| Ok((identity.user, call?))) {
-            Ok((user, call)) => self.submit_task(pending, user, call),
+            Ok((user, call)) => self.submit(pending, Work::of_call(user, call)),
             Err(error) => self.respond(pending, error),
         }
     }
 
     /// Plans a request. If its body is invalid, answers it and returns `None`.
-    fn plan(&self, mut job: Box<TaskJob>) -> Option<Planned> {
-        if let Some(plan) = job.plan.take() {
-            return Some((job, plan));
-        }
-        let _scope = job.pending.enter("plan");
-        let request = &mut job.pending.request;
-        let body = if job.call.has_body() { read_body(request) } else { Ok(String::new()) };
+    fn plan(&self, mut pending: PendingRequest, task: Task) -> Option<Planned> {
+        let _scope = pending.enter("plan");
+        let (call, request) = (&task.call, &mut pending.request);
+        let body = if call.has_body() { read_body(request) } else { Ok(String::new()) };
         let preconditions =
-            if job.call.has_preconditions() { preconditions(request) } else { Ok(Preconditions::default()) };
-        let plan = body.and_then(|body| handlers::plan(&job.user, &job.call, &body, preconditions?));
-        match plan {
-            Ok(plan) => Some((job, plan)),
+            if call.has_preconditions() { preconditions(request) } else { Ok(Preconditions::default()) };
+        match body.and_then(|body| handlers::plan(&task.user, call, &body, preconditions?)) {
+            Ok(plan) => Some((pending, task, plan)),
             Err(error) => {
-                self.respond(job.pending, error);
+                self.respond(pending, error);
                 None
             }
         }
@@ -104,12 +104,12 @@ impl Dispatcher {
 
     /// Runs each statement in a transaction of its own, all in one round trip.
     fn execute_each(&self, planned: Vec<Planned>) {
-        let statements: Vec<&Statement> = planned.iter().map(|(_, plan)| &plan.statement).collect();
+        let statements: Vec<&Statement> = planned.iter().map(|(.., plan)| &plan.statement).collect();
         let began_at = Instant::now();
         let start = |at: usize| (at, Collected::default());
         let add = |(at, collected): &mut (usize, Collected), row| {
-            let (job, _) = &planned[*at];
-            collected.add(&job.user, &job.call, row)
+            let (_, task, _) = &planned[*at];
+            collected.add(&task.user, &task.call, row)
         };
         let results = self.database.fold_each(&statements, start, add);
         let duration = began_at.elapsed();
@@ -120,8 +120,8 @@ impl Dispatcher {
 
     /// Runs writes in one transaction and one round trip. If that is rolled back, each write is tried again alone.
     fn execute_transaction(&self, planned: Vec<Planned>) {
-        let (planned, conflicting) = split_row_conflicts(planned, |(_, plan)| plan.statement.locked_row());
-        let statements: Vec<&Statement> = planned.iter().map(|(_, plan)| &plan.statement).collect();
+        let (planned, conflicting) = split_row_conflicts(planned, |(.., plan)| plan.statement.locked_row());
+        let statements: Vec<&Statement> = planned.iter().map(|(.., plan)| &plan.statement).collect();
         let began_at = Instant::now();
         let outcome = self.database.execute_transaction(&statements);
         let duration = began_at.elapsed();
@@ -132,48 +132,38 @@ impl Dispatcher {
                 }
             }
             BatchOutcome::RolledBack => {
-                for planned in planned {
-                    planned.0.pending.log.database.add(duration);
-                    self.queue_alone(planned);
+                for (pending, task, plan) in planned {
+                    pending.log.database.add(duration);
+                    self.submit(pending, Work::Retry(task, plan));
                 }
             }
             BatchOutcome::Unknown => {
-                for planned in planned {
-                    self.finish(planned, Err(DbError::Unavailable), duration);
-                }
+                planned.into_iter().for_each(|planned| self.finish(planned, Err(DbError::Unavailable), duration));
             }
         }
         // Only after the transaction, which must come first: another worker may take these at once.
-        conflicting.into_iter().for_each(|planned| self.queue_alone(planned));
-    }
-
-    /// Queues a write ahead of everything, to be run alone.
-    fn queue_alone(&self, (mut job, plan): Planned) {
-        job.plan = Some(plan);
-        self.submit(Job::Task(job));
-    }
-
-    /// Answers a request with what its statement returned.
-    fn finish(&self, (mut job, plan): Planned, result: Result<Collected, DbError>, duration: Duration) {
-        job.pending.log.database.add(duration);
-        let scope = job.pending.enter("render");
-        let rendered = handlers::render(&job.user, &job.call, &plan, result);
-        drop(scope);
-        match rendered {
-            Ok(Rendered::Response(response)) => self.respond(job.pending, response),
-            Ok(Rendered::ListStream(page)) => {
-                job.first_page = Some(page.without_long_json());
-                self.submit(Job::Task(job));
-            }
-            Err(error) => self.respond(job.pending, error),
+        for (pending, task, plan) in conflicting {
+            self.submit(pending, Work::Retry(task, plan));
         }
     }
 
-    /// Reads a list that may be long.
-    fn read_long_list(&self, job: TaskJob) {
-        let TaskJob { pending, user, call, first_page, .. } = job;
+    /// Answers a request with what its statement returned.
+    fn finish(&self, (pending, task, plan): Planned, result: Result<Collected, DbError>, duration: Duration) {
+        pending.log.database.add(duration);
+        let scope = pending.enter("render");
+        let rendered = handlers::render(&task.user, &task.call, &plan, result);
+        drop(scope);
+        match rendered {
+            Ok(Rendered::Response(response)) => self.respond(pending, response),
+            Ok(Rendered::ListStream(page)) => self.submit(pending, Work::LongList(task, page.without_long_json())),
+            Err(error) => self.respond(pending, error),
+        }
+    }
+
+    /// Reads a list that may be long. `first` is its beginning, if that was read already.
+    fn read_long_list(&self, pending: PendingRequest, task: Task, first: Option<Page>) {
         let scope = pending.enter("list");
-        let read = || handlers::read_long_list(&self.database, &user, &call, first_page);
+        let read = || handlers::read_long_list(&self.database, &task.user, &task.call, first);
         let response = pending.log.database.measure(read).unwrap_or_else(Response::from);
         drop(scope);
         self.respond(pending, response);
