@@ -29,6 +29,8 @@ pub struct Response {
     status: u16,
     headers: Vec<Field>,
     body: Body,
+    /// The memory that the body takes at most while it waits for its client, in bytes.
+    retained_bytes: usize,
 }
 
 /// The body of a response.
@@ -36,36 +38,14 @@ pub enum Body {
     /// In memory.
     Whole(Cursor<Cow<'static, [u8]>>),
     /// Read as the client takes it. Its length is not known, and reading may fail.
-    Stream {
-        /// What is read.
-        reader: Box<dyn Read + Send>,
-        /// The memory that it takes at most, in bytes.
-        retained_bytes: usize,
-    },
-}
-
-impl Body {
-    fn whole(bytes: impl Into<Cow<'static, [u8]>>) -> Self {
-        Body::Whole(Cursor::new(bytes.into()))
-    }
-
-    /// The memory that it takes while it waits for its client, in bytes.
-    fn retained_bytes(&self) -> usize {
-        match self {
-            Body::Whole(bytes) => match bytes.get_ref() {
-                Cow::Owned(bytes) => bytes.capacity(),
-                Cow::Borrowed(_) => 0,
-            },
-            Body::Stream { retained_bytes, .. } => *retained_bytes,
-        }
-    }
+    Stream(Box<dyn Read + Send>),
 }
 
 impl Read for Body {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Body::Whole(bytes) => bytes.read(buffer),
-            Body::Stream { reader, .. } => reader.read(buffer),
+            Body::Stream(reader) => reader.read(buffer),
         }
     }
 }
@@ -73,12 +53,16 @@ impl Read for Body {
 impl Response {
     /// A response without a body.
     pub fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::with_capacity(8), body: Body::whole(Vec::new()) }
+        let body = Body::Whole(Cursor::default());
+        Self { status, headers: Vec::with_capacity(8), body, retained_bytes: 0 }
     }
 
     /// A response with a body of this type.
     pub fn new(status: u16, content_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Self {
-        Self { body: Body::whole(body), ..Self::empty(status) }.with_header("Content-Type", content_type)
+        let body = body.into();
+        let retained_bytes = if let Cow::Owned(bytes) = &body { bytes.capacity() } else { 0 };
+        let body = Body::Whole(Cursor::new(body));
+        Self { body, retained_bytes, ..Self::empty(status) }.with_header("Content-Type", content_type)
     }
 
     /// A response whose body is `value` as JSON.
@@ -95,8 +79,8 @@ impl Response {
 
     /// A response whose body is JSON that is read as the client takes it. It takes `retained_bytes` of memory at most.
     pub fn json_stream(status: u16, body: impl Read + Send + 'static, retained_bytes: usize) -> Self {
-        let body = Body::Stream { reader: Box::new(body), retained_bytes };
-        Self { body, ..Self::empty(status) }.with_header("Content-Type", JSON)
+        let body = Body::Stream(Box::new(body));
+        Self { body, retained_bytes, ..Self::empty(status) }.with_header("Content-Type", JSON)
     }
 
     /// Adds a header.
@@ -114,7 +98,7 @@ impl Response {
     pub fn body(&self) -> Option<&[u8]> {
         match &self.body {
             Body::Whole(bytes) => Some(bytes.get_ref()),
-            Body::Stream { .. } => None,
+            Body::Stream(_) => None,
         }
     }
 
@@ -137,10 +121,9 @@ impl Response {
     /// Converts it to the type that `tiny_http` sends.
     pub fn into_tiny_http(self) -> tiny_http::Response<Body> {
         let length = self.body().map(<[u8]>::len);
-        let retained_bytes = self.body.retained_bytes();
         tiny_http::Response::new(StatusCode(self.status), Vec::new(), self.body, length, None)
             .with_fields(self.headers)
-            .with_retained_bytes(retained_bytes)
+            .with_retained_bytes(self.retained_bytes)
     }
 }
 
