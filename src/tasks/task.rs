@@ -40,11 +40,7 @@ impl TaskId {
     pub fn parse(text: &str) -> Result<Self, ApiError> {
         let digits = text.strip_prefix('-').unwrap_or(text);
         if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(ApiError::Validation(vec![FieldError::new(
-                &["path", "id"],
-                "int_parsing",
-                "Input should be a positive integer",
-            )]));
+            return Err(FieldError::new(&["path", "id"], "int_parsing", "Input should be a positive integer").into());
         }
         match text.parse() {
             Ok(id) if id >= 1 => Ok(Self(id)),
@@ -121,7 +117,7 @@ fn text(name: &'static str, field: JsonValue) -> Result<String, FieldError> {
     }
 }
 
-fn completed(field: JsonValue) -> Result<bool, FieldError> {
+fn parse_completed(field: JsonValue) -> Result<bool, FieldError> {
     match field {
         JsonValue::Bool(value) => Ok(value),
         _ => Err(field_error("completed", "bool_type", "Input should be true or false")),
@@ -143,32 +139,20 @@ enum Name {
     Other,
 }
 
-/// The fields of a body that a task can be given, as they were sent. Of a field that occurs twice the last one counts.
-struct RawTaskBody {
-    title: JsonValue,
-    description: JsonValue,
-    completed: JsonValue,
-}
-
-impl RawTaskBody {
-    fn parse(body: &str) -> Result<Self, ApiError> {
-        let invalid = |kind, message: String| ApiError::Validation(vec![FieldError::new(&["body"], kind, message)]);
-        let malformed = |error: serde_json::Error| invalid("json_invalid", format!("Invalid JSON: {error}"));
-        if !is_object(body.as_bytes()) {
-            serde_json::from_str::<IgnoredAny>(body).map_err(malformed)?;
-            return Err(invalid("model_attributes_type", "Input should be an object".to_owned()));
-        }
-        let members: BTreeMap<Name, &RawValue> = serde_json::from_str(body).map_err(malformed)?;
-        let field = |name| match members.get(&name) {
-            Some(sent) => serde_json::from_str(sent.get()).map_err(malformed),
-            None => Ok(JsonValue::Absent),
-        };
-        Ok(Self {
-            title: field(Name::Title)?,
-            description: field(Name::Description)?,
-            completed: field(Name::Completed)?,
-        })
+/// Title, description and `completed` of a body, as they were sent. Of a field that occurs twice the last one counts.
+fn parse_body(body: &str) -> Result<[JsonValue; 3], ApiError> {
+    let invalid = |kind, message: String| ApiError::from(FieldError::new(&["body"], kind, message));
+    let malformed = |error: serde_json::Error| invalid("json_invalid", format!("Invalid JSON: {error}"));
+    if !is_object(body.as_bytes()) {
+        serde_json::from_str::<IgnoredAny>(body).map_err(malformed)?;
+        return Err(invalid("model_attributes_type", "Input should be an object".to_owned()));
     }
+    let members: BTreeMap<Name, &RawValue> = serde_json::from_str(body).map_err(malformed)?;
+    let field = |name| match members.get(&name) {
+        Some(sent) => serde_json::from_str(sent.get()).map_err(malformed),
+        None => Ok(JsonValue::Absent),
+    };
+    Ok([field(Name::Title)?, field(Name::Description)?, field(Name::Completed)?])
 }
 
 /// Collects what is wrong with the fields of a body, so that all of it is reported at once.
@@ -206,16 +190,16 @@ impl NewTask {
     /// # Errors
     /// [`ApiError::Validation`] with everything that is wrong with it.
     pub fn parse(body: &str) -> Result<Self, ApiError> {
-        let (body, mut errors) = (RawTaskBody::parse(body)?, FieldErrors::default());
-        let title = errors.check(Title::parse(body.title));
-        let description = errors.optional(body.description, Description::parse).flatten();
-        let completed = errors.optional(body.completed, completed).unwrap_or(false);
+        let ([title, description, completed], mut errors) = (parse_body(body)?, FieldErrors::default());
+        let title = errors.check(Title::parse(title));
+        let description = errors.optional(description, Description::parse).flatten();
+        let completed = errors.optional(completed, parse_completed).unwrap_or(false);
         errors.finish(title.map(|title| Self { title, description, completed }))
     }
 }
 
 /// A change of a task. `None` keeps what is there: clients send partial bodies.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct TaskPatch {
     pub title: Option<Title>,
@@ -230,17 +214,16 @@ impl TaskPatch {
     /// # Errors
     /// [`ApiError::Validation`] with everything that is wrong with it.
     pub fn parse(body: &str) -> Result<Self, ApiError> {
-        let (body, mut errors) = (RawTaskBody::parse(body)?, FieldErrors::default());
-        let title = errors.optional(body.title, Title::parse);
-        let description = errors.optional(body.description, Description::parse);
-        let completed = errors.optional(body.completed, completed);
+        let ([title, description, completed], mut errors) = (parse_body(body)?, FieldErrors::default());
+        let title = errors.optional(title, Title::parse);
+        let description = errors.optional(description, Description::parse);
+        let completed = errors.optional(completed, parse_completed);
         errors.finish(Some(Self { title, description, completed }))
     }
 
     /// Whether it names no field, and so changes nothing.
     pub fn is_empty(&self) -> bool {
-        let Self { title, description, completed } = self;
-        title.is_none() && description.is_none() && completed.is_none()
+        *self == Self::default()
     }
 }
 
@@ -262,8 +245,8 @@ impl Completion {
         if matches!(body.trim_ascii(), "" | "null") {
             return Ok(Self::Toggle);
         }
-        let (body, mut errors) = (RawTaskBody::parse(body)?, FieldErrors::default());
-        let value = errors.optional(body.completed, completed);
+        let ([.., completed], mut errors) = (parse_body(body)?, FieldErrors::default());
+        let value = errors.optional(completed, parse_completed);
         errors.finish(Some(value.map_or(Self::Toggle, Self::Set)))
     }
 }
