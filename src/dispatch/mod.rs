@@ -88,16 +88,13 @@ impl Dispatcher {
         let id = request_id::from_header_or_new(header(&request, request_id::HEADER));
         let _scope = enter_request(Arc::clone(&id));
         let (path, query) = path_and_query(request.url());
-        let matched = router::match_route(request.method(), path);
-        let mut log = AccessLogEntry::new(request.method(), matched.label);
+        let (route, target) = router::match_route(request.method(), path);
+        let mut log = AccessLogEntry::new(request.method(), route);
         log.trace_id = header(&request, "traceparent").and_then(trace_context::trace_id).map(str::to_owned);
-        let admission = self.decide(&request, &mut log, matched.target, path, query);
+        let admission = self.decide(&request, &mut log, target, path, query);
         fault_point("admission", &id);
         let pending = PendingRequest { request, id, log };
-        match admission {
-            Ok(work) => self.submit(pending, work),
-            Err(response) => self.respond(pending, response),
-        }
+        self.proceed(pending, admission);
     }
 
     /// Decides by the head of a request alone. Every path under `/api` needs a token, even an unknown one.
@@ -127,6 +124,14 @@ impl Dispatcher {
                 Work::of_call(user, call?)
             }
         })
+    }
+
+    /// Queues the work of a request, or answers it.
+    fn proceed(&self, pending: PendingRequest, admission: Result<Work, impl Into<Response>>) {
+        match admission {
+            Ok(work) => self.submit(pending, work),
+            Err(response) => self.respond(pending, response),
+        }
     }
 
     /// Queues a job, or sheds it if too many are queued.

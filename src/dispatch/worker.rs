@@ -72,18 +72,13 @@ impl Dispatcher {
             }
             Lookup::Waiting => return,
         };
-        let verify = || {
-            let header = authorization(&pending.request)?;
-            self.verifier.authenticate_with_keys(header, &keys, now_seconds())
-        };
-        let verified = pending.log.auth.measure(verify).map_err(ApiError::from);
-        if let Ok(identity) = &verified {
+        let verify = || self.verifier.authenticate_with_keys(authorization(&pending.request)?, &keys, now_seconds());
+        let verified = pending.log.auth.measure(verify);
+        let admission = verified.map_err(ApiError::from).and_then(|identity| {
             pending.log.set_user(&identity.user, &self.pseudonyms);
-        }
-        match verified.and_then(|identity| Ok((identity.user, call?))) {
-            Ok((user, call)) => self.submit(pending, Work::of_call(user, call)),
-            Err(error) => self.respond(pending, error),
-        }
+            Ok(Work::of_call(identity.user, call?))
+        });
+        self.proceed(pending, admission);
     }
 
     /// Plans a request. If its body is invalid, answers it and returns `None`.

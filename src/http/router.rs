@@ -56,15 +56,6 @@ const DOCS: &str = "/docs";
 /// Stands for every other path: logs and metrics never show what a client made up.
 pub const UNKNOWN: &str = "unknown";
 
-/// What was found for a request.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Match<'p> {
-    /// The pattern of the path, or [`UNKNOWN`].
-    pub label: &'static str,
-    /// The route, or why there is none.
-    pub target: Target<'p>,
-}
-
 /// The side of the API on which a path lies.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Target<'p> {
@@ -75,14 +66,15 @@ pub enum Target<'p> {
     Api(Result<(ApiRoute, &'p str), ApiError>),
 }
 
-/// Finds the route of a request. One trailing slash is forgiven: a redirect would break preflights.
-pub fn match_route<'p>(method: &Method, path: &'p str) -> Match<'p> {
+/// Finds the route of a request, and the pattern of its path or [`UNKNOWN`]. One trailing slash is forgiven: a redirect
+/// would break preflights.
+pub fn match_route<'p>(method: &Method, path: &'p str) -> (&'static str, Target<'p>) {
     if is_below(path, "/api") {
-        let (label, found) = find(API_ROUTES, method, path);
-        return Match { label, target: Target::Api(found) };
+        let (pattern, found) = find(API_ROUTES, method, path);
+        return (pattern, Target::Api(found));
     }
-    let (label, found) = find(PUBLIC_ROUTES, method, if is_below(path, DOCS) { DOCS } else { path });
-    Match { label, target: Target::Public(found.map(|(route, _)| route)) }
+    let (pattern, found) = find(PUBLIC_ROUTES, method, if is_below(path, DOCS) { DOCS } else { path });
+    (pattern, Target::Public(found.map(|(route, _)| route)))
 }
 
 fn find<'p, R: Copy>(
@@ -169,22 +161,22 @@ mod tests {
             (Method::Get, "/api", unknown()),
             (Method::Get, "/api/users/1/tasks", unknown()),
         ] {
-            let matched = match_route(&method, path);
-            let target = match matched.target {
+            let (pattern, target) = match_route(&method, path);
+            let target = match target {
                 Target::Public(target) => target.map(|route| (format!("{route:?}"), "")),
                 Target::Api(target) => target.map(|(route, id)| (format!("{route:?}"), id)),
             };
-            assert_eq!((matched.label, target), (label, found), "{method} {path}");
+            assert_eq!((pattern, target), (label, found), "{method} {path}");
         }
     }
 
     #[test]
     fn path_when_below_api_requires_auth() {
         for path in ["/api", "/api/", "/api/tasks", "/api/tasks/1", "/api/none"] {
-            assert!(matches!(match_route(&Method::Get, path).target, Target::Api(_)), "{path}");
+            assert!(matches!(match_route(&Method::Get, path).1, Target::Api(_)), "{path}");
         }
         for path in ["/", "/health", "/apix", "/openapi.json", ""] {
-            assert!(matches!(match_route(&Method::Get, path).target, Target::Public(_)), "{path}");
+            assert!(matches!(match_route(&Method::Get, path).1, Target::Public(_)), "{path}");
         }
     }
 

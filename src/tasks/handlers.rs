@@ -222,10 +222,8 @@ fn list_response(page: Page) -> Response {
 }
 
 fn with_total(response: Response, total: Option<i64>) -> Response {
-    match total {
-        Some(total) => response.with_header("X-Total-Count", total.to_string()),
-        None => response,
-    }
+    let Some(total) = total else { return response };
+    response.with_header("X-Total-Count", total.to_string())
 }
 
 /// A task, and the entity tag by which a later request can refer to this state of it.
