@@ -34,6 +34,7 @@ impl Dispatcher {
         }
     }
 
+    #[allow(clippy::vec_box)] // boxed in the queue, whose entries should be small: the scheduler searches among them
     fn run(&self, class: BatchClass, jobs: Vec<Box<Job>>) {
         let mut planned = Vec::with_capacity(jobs.len());
         for job in jobs {
