@@ -58,7 +58,7 @@ pub enum Work {
     /// Runs a planned write again, alone.
     Retry(Task, TaskPlan),
     /// Reads the rest of a list that begins with this page.
-    LongList(Task, Page),
+    RemainingList(Task, Page),
 }
 
 /// A call whose token is signed with a key of the issuer.
@@ -93,7 +93,7 @@ impl Work {
             Self::Probe => BatchClass::Probe,
             Self::Verify(_) => BatchClass::Verify,
             Self::Retry(..) => BatchClass::LoneWrite,
-            Self::LongList(..) => BatchClass::Slow,
+            Self::RemainingList(..) => BatchClass::Slow,
             Self::Task(task) => match &task.call {
                 TaskCall::Read(_) => BatchClass::Read,
                 TaskCall::List(query) if query.is_batchable() => BatchClass::List,

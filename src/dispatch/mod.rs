@@ -141,7 +141,7 @@ impl Dispatcher {
             Work::Verify(_) => (Owner::Verification, Instant::now() + QUEUE_TIMEOUT),
             Work::Task(Task { user, deadline, .. })
             | Work::Retry(Task { user, deadline, .. }, _)
-            | Work::LongList(Task { user, deadline, .. }, _) => {
+            | Work::RemainingList(Task { user, deadline, .. }, _) => {
                 (Owner::User(self.owner_hasher.hash_one(user.as_str())), *deadline)
             }
         };

@@ -43,7 +43,7 @@ impl Dispatcher {
                 Work::Probe => self.probe(pending),
                 Work::Verify(verification) => self.verify(pending, verification),
                 Work::Task(task) if class == BatchClass::Slow => self.read_long_list(pending, task, None),
-                Work::LongList(task, first) => self.read_long_list(pending, task, Some(first)),
+                Work::RemainingList(task, first) => self.read_long_list(pending, task, Some(first)),
                 Work::Task(task) => planned.extend(self.plan(pending, task)),
                 Work::Retry(task, plan) => planned.push((pending, task, plan)),
             }
@@ -151,7 +151,7 @@ impl Dispatcher {
         drop(scope);
         match rendered {
             Ok(Rendered::Response(response)) => self.respond(pending, response),
-            Ok(Rendered::ListStream(page)) => self.submit(pending, Work::LongList(task, page.without_long_json())),
+            Ok(Rendered::ListStream(page)) => self.submit(pending, Work::RemainingList(task, page.without_long_json())),
             Err(error) => self.respond(pending, error),
         }
     }
