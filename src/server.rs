@@ -112,11 +112,12 @@ fn stop_on_signal(
 
 /// The response to a request that the engine rejected or a panic dropped, with CORS headers so that pages can read it.
 fn reject(rejection: &Rejection, cors: &cors::Policy) -> ResponseBox {
-    let id = request_id::from_header_or_new(single_value(rejection.header_values(request_id::HEADER)));
+    let header = |name| single_value(rejection.header_values(name)).unwrap_or_default();
+    let id = request_id::from_header_or_new(header(request_id::HEADER));
     let (status, error_code) = (rejection.status_code().0, rejection.error_code());
     let _scope = request_log::enter_request(Arc::clone(&id));
     info!(target: access_log::TARGET, status, error_code; "rejected");
-    let origin = cors.allowed_origin(single_value(rejection.header_values("Origin")).unwrap_or_default());
+    let origin = cors.allowed_origin(header("Origin"));
     let error = ApiError::Engine(status, error_code, rejection.reason());
     Response::from(error).with_common_headers(origin, &id).into_tiny_http().boxed()
 }

@@ -8,7 +8,7 @@ use std::net::TcpStream;
 
 use serde_json::Value;
 use support::{Cluster, Response, Server, token, token_for};
-use todo_backend::http::router::ROUTES;
+use todo_backend::http::router::{API_ROUTES, PUBLIC_ROUTES, allowed};
 
 type Pairs = BTreeSet<(String, String)>;
 
@@ -44,11 +44,12 @@ fn operations_are_those_of_the_router() {
     let document = document();
     let documented: Pairs =
         operations(&document).iter().map(|(path, method, _)| ((*path).to_owned(), (*method).to_owned())).collect();
-    let allowed = |allow: &str| allow.split(", ").map(str::to_ascii_lowercase).collect::<Vec<_>>();
-    let routed = ROUTES
-        .iter()
-        .flat_map(|route| allowed(route.allow).into_iter().map(|method| (route.pattern.to_owned(), method)));
-    assert_eq!(documented, routed.collect());
+    let pairs = |pattern: &str, allow: String| -> Pairs {
+        allow.split(", ").map(|method| (pattern.to_owned(), method.to_ascii_lowercase())).collect()
+    };
+    let public = PUBLIC_ROUTES.iter().flat_map(|(pattern, methods)| pairs(pattern, allowed(methods)));
+    let api = API_ROUTES.iter().flat_map(|(pattern, methods)| pairs(pattern, allowed(methods)));
+    assert_eq!(documented, public.chain(api).collect());
 }
 
 #[test]

@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use tiny_http::Request;
 
-use super::scheduler::Owner;
+use super::scheduler::{BatchClass, QUEUE_TIMEOUT};
 use crate::auth::UserId;
 use crate::http::error::ApiError;
 use crate::ops::access_log::AccessLogEntry;
+use crate::ops::log::{RequestScope, enter_request};
 use crate::tasks::handlers::{TaskCall, TaskPlan};
 use crate::tasks::page::Page;
 
@@ -22,53 +23,85 @@ pub struct PendingRequest {
     pub log: AccessLogEntry,
 }
 
-/// Work for a worker.
-pub enum Job {
-    /// `/ready`.
-    Probe(PendingRequest),
-    /// A token that is signed with a key.
-    Verify(VerifyJob),
-    /// A request of a user whose token was verified.
-    Task(Box<TaskJob>),
-}
-
-impl Job {
-    /// The request alone.
-    pub fn into_pending(self) -> PendingRequest {
-        match self {
-            Job::Probe(pending) => pending,
-            Job::Verify(job) => job.pending,
-            Job::Task(job) => job.pending,
-        }
+impl PendingRequest {
+    /// Begins a stage of its processing, in which the log names its id.
+    pub fn enter(&self, stage: &str) -> RequestScope {
+        let scope = enter_request(Arc::clone(&self.id));
+        fault_point(stage, &self.id);
+        scope
     }
 }
 
-/// A request whose token is signed with a key of the issuer.
-pub struct VerifyJob {
+/// Fault injection for tests: in a debug build, a request with the id `panic-in-<stage>` panics at that stage.
+pub fn fault_point(stage: &str, request_id: &str) {
+    if cfg!(debug_assertions) && request_id.strip_prefix("panic-in-") == Some(stage) {
+        panic!("a fault was injected in {stage}");
+    }
+}
+
+/// A request that waits for a worker.
+pub struct Job {
     /// The request.
     pub pending: PendingRequest,
+    /// What is to be done for it.
+    pub work: Work,
+}
+
+/// What a worker does for a request.
+pub enum Work {
+    /// Answers `/ready`.
+    Probe,
+    /// Verifies a token that is signed with a key.
+    Verify(Verification),
+    /// Runs the statement of a call.
+    Task(Task),
+    /// Runs a planned write again, alone.
+    Retry(Task, TaskPlan),
+    /// Reads the rest of a list that begins with this page.
+    RemainingList(Task, Page),
+}
+
+/// A call whose token is signed with a key of the issuer.
+pub struct Verification {
     /// The id of the key, from the header of the token.
     pub kid: String,
-    /// What it asks for, or why that is invalid.
+    /// What the request asks for, or why that is invalid.
     pub call: Result<TaskCall, ApiError>,
     /// Whether it has waited for a fetch of the key set.
     pub has_waited: bool,
 }
 
-/// A request for tasks.
-pub struct TaskJob {
-    /// The request.
-    pub pending: PendingRequest,
+/// A call of a user whose token was verified.
+pub struct Task {
     /// Whose tasks.
     pub user: UserId,
-    /// The same user, as the scheduler knows them.
-    pub owner: Owner,
     /// What is asked for.
     pub call: TaskCall,
     /// When it expires in the queue. A retry does not extend this.
     pub deadline: Instant,
-    /// Its plan, once the body is read. A retry uses it again.
-    pub plan: Option<TaskPlan>,
-    /// The beginning of a list that turned out to be long.
-    pub first_page: Option<Page>,
+}
+
+impl Work {
+    /// The work of a call that is admitted now.
+    pub fn of_call(user: UserId, call: TaskCall) -> Self {
+        Self::Task(Task { user, call, deadline: Instant::now() + QUEUE_TIMEOUT })
+    }
+
+    /// The class of its batch.
+    pub fn class(&self) -> BatchClass {
+        match self {
+            Self::Probe => BatchClass::Probe,
+            Self::Verify(_) => BatchClass::Verify,
+            Self::Retry(..) => BatchClass::LoneWrite,
+            Self::RemainingList(..) => BatchClass::Slow,
+            Self::Task(task) => match &task.call {
+                TaskCall::Read(_) => BatchClass::Read,
+                TaskCall::List(query) if query.is_batchable() => BatchClass::List,
+                TaskCall::List(_) => BatchClass::Slow,
+                TaskCall::Create | TaskCall::Update(_) | TaskCall::Complete(_) | TaskCall::Delete(_) => {
+                    BatchClass::Write
+                }
+            },
+        }
+    }
 }

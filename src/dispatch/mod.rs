@@ -19,42 +19,38 @@ use log::{debug, error};
 use serde_json::json;
 use tiny_http::{Request, Server};
 
-use crate::auth::{AuthConfig, AuthError, Identity, JwksCache, KeySource, UserId, Verdict, Verifier};
+use crate::auth::{AuthConfig, AuthError, Identity, JwksCache, KeySource, Verdict, Verifier};
 use crate::db::Database;
 use crate::http::error::ApiError;
 use crate::http::router::{PublicRoute, Target};
-use crate::http::{Response, cors, is_preflight, path_and_query, request_id, router, single_value, trace_context};
+use crate::http::{
+    Response, cors, header, is_preflight, path_and_query, request_id, router, single_value, trace_context,
+};
 use crate::ops::access_log::{AccessLogEntry, UserPseudonyms};
-use crate::ops::admin;
-use crate::ops::docs;
 use crate::ops::log::enter_request;
 use crate::ops::metrics::Metrics;
 use crate::ops::origin_log::{RefusedOrigins, is_same_origin};
+use crate::ops::{admin, docs};
 use crate::tasks::handlers::TaskCall;
-use job::{Job, PendingRequest, TaskJob, VerifyJob};
+use job::{Job, PendingRequest, Task, Verification, Work, fault_point};
 use job_queue::JobQueue;
-use scheduler::{BatchClass, Owner, QUEUE_TIMEOUT};
+use scheduler::{Owner, QUEUE_TIMEOUT};
 
 /// Admits requests, and runs their jobs.
 pub struct Dispatcher {
     cors: Arc<cors::Policy>,
     refused_origins: RefusedOrigins,
     verifier: Verifier,
-    jwks: Arc<JwksCache<VerifyJob>>,
+    jwks: Arc<JwksCache<(PendingRequest, Verification)>>,
     database: Arc<Database>,
-    queue: JobQueue<Job>,
+    queue: JobQueue<Box<Job>>,
     owner_hasher: RandomState,
     metrics: Metrics,
     pseudonyms: UserPseudonyms,
 }
 
-/// The decision on a request.
-enum Admission {
-    Respond(Response),
-    Probe,
-    Verify { kid: String, call: Result<TaskCall, ApiError> },
-    Task(UserId, TaskCall),
-}
+/// The work for a request, or its response.
+type Admission = Result<Work, Response>;
 
 impl Dispatcher {
     /// A dispatcher for this many workers.
@@ -67,9 +63,10 @@ impl Dispatcher {
     ) -> Arc<Self> {
         Arc::new_cyclic(|dispatcher: &Weak<Self>| {
             let dispatcher = dispatcher.clone();
-            let resume = move |jobs: Vec<VerifyJob>| {
+            // Queues parked requests again after the fetch, even after a failed one. Their queue timeout starts anew.
+            let resume = move |parked: Vec<_>| {
                 if let Some(dispatcher) = dispatcher.upgrade() {
-                    jobs.into_iter().for_each(|job| dispatcher.resume(job));
+                    parked.into_iter().for_each(|(pending, work)| dispatcher.submit(pending, Work::Verify(work)));
                 }
             };
             Self {
@@ -88,26 +85,16 @@ impl Dispatcher {
 
     /// Answers a request, or queues its job.
     pub fn admit(&self, request: Request) {
-        let id = request_id::from_header_or_new(single_value(request.header_values(request_id::HEADER)));
+        let id = request_id::from_header_or_new(header(&request, request_id::HEADER));
         let _scope = enter_request(Arc::clone(&id));
         let (path, query) = path_and_query(request.url());
-        let matched = router::match_route(request.method(), path);
-        let mut log = AccessLogEntry::new(request.method(), matched.label);
-        let traceparent = single_value(request.header_values("traceparent")).unwrap_or_default();
-        log.trace_id = traceparent.and_then(trace_context::trace_id).map(str::to_owned);
-        let admission = self.decide(&request, &mut log, matched.target, path, query);
+        let (route, target) = router::match_route(request.method(), path);
+        let mut log = AccessLogEntry::new(request.method(), route);
+        log.trace_id = header(&request, "traceparent").and_then(trace_context::trace_id).map(str::to_owned);
+        let admission = self.decide(&request, &mut log, target, path, query);
         fault_point("admission", &id);
         let pending = PendingRequest { request, id, log };
-        match admission {
-            Err(error) => self.respond(pending, error.into()),
-            Ok(Admission::Respond(response)) => self.respond(pending, response),
-            Ok(Admission::Probe) => self.submit(Owner::Probes, BatchClass::Probe, Job::Probe(pending)),
-            Ok(Admission::Verify { kid, call }) => {
-                let job = VerifyJob { pending, kid, call, has_waited: false };
-                self.submit(Owner::Verification, BatchClass::Verify, Job::Verify(job));
-            }
-            Ok(Admission::Task(user, call)) => self.submit_task(pending, user, call),
-        }
+        self.proceed(pending, admission);
     }
 
     /// Decides by the head of a request alone. Every path under `/api` needs a token, even an unknown one.
@@ -118,70 +105,75 @@ impl Dispatcher {
         target: Target,
         path: &str,
         query: &str,
-    ) -> Result<Admission, ApiError> {
+    ) -> Admission {
         if is_preflight(request) {
-            let requested = single_value(request.header_values("Access-Control-Request-Headers"));
-            let response = cors::preflight(self.allowed_origin(request), requested.unwrap_or_default());
-            return Ok(Admission::Respond(response));
+            let requested = header(request, "Access-Control-Request-Headers");
+            return Err(cors::preflight(self.allowed_origin(request), requested));
         }
         let found = match target {
             Target::Public(route) => return public_admission(route?, path, request),
             Target::Api(found) => found,
         };
-        let verdict = log.auth.measure(|| self.verifier.authenticate(authorization(request)?, now_seconds()))?;
+        let authenticate = || self.verifier.authenticate(authorization(request)?, now_seconds());
+        let verdict = log.auth.measure(authenticate).map_err(ApiError::from)?;
         let call = found.and_then(|(route, id)| TaskCall::parse(route, id, query));
         Ok(match verdict {
-            Verdict::NeedsKey { kid } => Admission::Verify { kid, call },
+            Verdict::NeedsKey { kid } => Work::Verify(Verification { kid, call, has_waited: false }),
             Verdict::Verified(Identity { user, .. }) => {
                 log.set_user(&user, &self.pseudonyms);
-                Admission::Task(user, call?)
+                Work::of_call(user, call?)
             }
         })
     }
 
-    /// Queues the job of a user whose token was verified.
-    fn submit_task(&self, pending: PendingRequest, user: UserId, call: TaskCall) {
-        let class = batch_class(&call);
-        let deadline = Instant::now() + QUEUE_TIMEOUT;
-        let job = TaskJob { pending, owner: self.owner(&user), user, call, deadline, plan: None, first_page: None };
-        self.submit(job.owner, class, Job::Task(Box::new(job)));
-    }
-
-    fn submit(&self, owner: Owner, class: BatchClass, job: Job) {
-        if let Err(job) = self.queue.submit(owner, class, job, Instant::now() + QUEUE_TIMEOUT) {
-            self.shed(job);
+    /// Queues the work of a request, or answers it.
+    fn proceed(&self, pending: PendingRequest, admission: Result<Work, impl Into<Response>>) {
+        match admission {
+            Ok(work) => self.submit(pending, work),
+            Err(response) => self.respond(pending, response),
         }
     }
 
-    fn owner(&self, user: &UserId) -> Owner {
-        Owner::User(self.owner_hasher.hash_one(user.as_str()))
+    /// Queues a job, or sheds it if too many are queued.
+    fn submit(&self, pending: PendingRequest, work: Work) {
+        let (owner, deadline) = match &work {
+            Work::Probe => (Owner::Probes, Instant::now() + QUEUE_TIMEOUT),
+            Work::Verify(_) => (Owner::Verification, Instant::now() + QUEUE_TIMEOUT),
+            Work::Task(Task { user, deadline, .. })
+            | Work::Retry(Task { user, deadline, .. }, _)
+            | Work::RemainingList(Task { user, deadline, .. }, _) => {
+                (Owner::User(self.owner_hasher.hash_one(user.as_str())), *deadline)
+            }
+        };
+        if let Err(job) = self.queue.submit(owner, work.class(), Box::new(Job { pending, work }), deadline) {
+            self.shed(job.pending);
+        }
     }
 
     /// Answers 503 to requests that waited too long for a worker or a key set. Returns whether any still waits.
     pub fn shed_expired(&self) -> bool {
         let now = Instant::now();
-        self.queue.expire(now).into_iter().for_each(|job| self.shed(job));
-        for job in self.jwks.take_expired(now) {
-            self.respond(job.pending, ApiError::from(AuthError::KeysUnavailable).into());
+        self.queue.expire(now).into_iter().for_each(|job| self.shed(job.pending));
+        for (pending, _) in self.jwks.take_expired(now) {
+            self.respond(pending, ApiError::from(AuthError::KeysUnavailable));
         }
         self.queue.queued() > 0 || self.jwks.waiting() > 0
     }
 
     /// Answers 503 to a request that got no place in the queue, or no worker in time.
-    fn shed(&self, job: Job) {
+    fn shed(&self, pending: PendingRequest) {
         self.metrics.shed.inc();
-        self.respond(job.into_pending(), ApiError::Unavailable.into());
+        self.respond(pending, ApiError::Unavailable);
     }
 
     /// Sends the response, and logs the request. A panic drops this request, and spares the thread.
-    fn respond(&self, pending: PendingRequest, response: Response) {
-        drop(catch_unwind(AssertUnwindSafe(|| self.send(pending, response))));
+    fn respond(&self, pending: PendingRequest, response: impl Into<Response>) {
+        drop(catch_unwind(AssertUnwindSafe(|| self.send(pending, response.into()))));
     }
 
     fn send(&self, pending: PendingRequest, response: Response) {
+        let _scope = pending.enter("response");
         let PendingRequest { request, id, log } = pending;
-        let _scope = enter_request(Arc::clone(&id));
-        fault_point("response", &id);
         let response = response.with_common_headers(self.allowed_origin(&request), &id);
         let (response, mut outcome) = log.finish(response);
         match request.respond(response.into_tiny_http()) {
@@ -197,10 +189,9 @@ impl Dispatcher {
 
     /// The origin of the page that sent the request, if it may read the response.
     fn allowed_origin<'r>(&self, request: &'r Request) -> Option<&'r str> {
-        let origin = single_value(request.header_values("Origin")).unwrap_or_default()?;
+        let origin = header(request, "Origin")?;
         let allowed = self.cors.allowed_origin(Some(origin));
-        let host = || single_value(request.header_values("Host")).unwrap_or_default();
-        if allowed.is_none() && !is_same_origin(origin, host()) {
+        if allowed.is_none() && !is_same_origin(origin, header(request, "Host")) {
             self.refused_origins.note(origin, Instant::now());
         }
         allowed
@@ -214,26 +205,17 @@ impl Dispatcher {
 }
 
 /// The decision on a request that needs no token.
-fn public_admission(route: PublicRoute, path: &str, request: &Request) -> Result<Admission, ApiError> {
-    let header = |name| single_value(request.header_values(name)).unwrap_or_default();
+fn public_admission(route: PublicRoute, path: &str, request: &Request) -> Admission {
     let name_and_version = || json!({ "name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION") });
-    Ok(Admission::Respond(match route {
-        PublicRoute::Ready => return Ok(Admission::Probe),
+    Err(match route {
+        PublicRoute::Ready => return Ok(Work::Probe),
         PublicRoute::About => Response::json(200, &name_and_version()),
         PublicRoute::Health => Response::json(200, &json!({ "status": "ok" })),
         PublicRoute::OpenApi => Response::raw_json(200, docs::OPENAPI_JSON),
-        PublicRoute::Docs => docs::response(path, header("Accept-Encoding"), header("If-None-Match"))?,
-    }))
-}
-
-/// The batch class of a call.
-fn batch_class(call: &TaskCall) -> BatchClass {
-    match call {
-        TaskCall::Read(_) => BatchClass::Read,
-        TaskCall::List(query) if query.is_batchable() => BatchClass::List,
-        TaskCall::List(_) => BatchClass::Slow,
-        TaskCall::Create | TaskCall::Update(_) | TaskCall::Complete(_) | TaskCall::Delete(_) => BatchClass::Write,
-    }
+        PublicRoute::Docs => {
+            docs::response(path, header(request, "Accept-Encoding"), header(request, "If-None-Match"))?
+        }
+    })
 }
 
 /// The value of the `Authorization` header.
@@ -245,11 +227,4 @@ fn authorization(request: &Request) -> Result<Option<&str>, AuthError> {
 /// Seconds since 1970.
 fn now_seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
-}
-
-/// Fault injection for tests: in a debug build, a request with the id `panic-in-<stage>` panics at that stage.
-fn fault_point(stage: &str, request_id: &str) {
-    if cfg!(debug_assertions) && request_id.strip_prefix("panic-in-") == Some(stage) {
-        panic!("a fault was injected in {stage}");
-    }
 }

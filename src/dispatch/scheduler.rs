@@ -1,4 +1,4 @@
-//! A fair scheduler: bounded queues, one per user and class, served round-robin.
+//! A fair scheduler: bounded queues, one per user, served round-robin.
 //!
 //! [`Scheduler`] only decides: in `job_queue.rs` workers wait for it. A batch has one class. A user occupies at most
 //! half of the workers, and all slow jobs together at most half. So a quick request soon finds a worker, whatever
@@ -37,7 +37,7 @@ pub enum BatchClass {
 }
 
 impl BatchClass {
-    const COUNT: usize = 7;
+    const COUNT: usize = Self::Probe as usize + 1;
 
     /// How many of `queued` jobs a batch takes. Reads leave half to the next worker. Writes do not: all wait for the
     /// same disk.
@@ -83,14 +83,14 @@ pub struct Permit {
 
 struct QueuedJob<T> {
     job: T,
+    class: BatchClass,
     deadline: Instant,
-    /// Sequence number: the oldest job has the lowest.
-    number: u64,
 }
 
 struct OwnerQueue<T> {
-    queues: [VecDeque<QueuedJob<T>>; BatchClass::COUNT],
-    queued: usize,
+    /// In the order in which they came.
+    jobs: VecDeque<QueuedJob<T>>,
+    /// How many batches with jobs of this owner are running.
     running: usize,
 }
 
@@ -101,23 +101,19 @@ pub struct Scheduler<T> {
     ring: VecDeque<Owner>,
     queued: [usize; BatchClass::COUNT],
     running_slow: usize,
-    per_owner_limit: usize,
-    slow_limit: usize,
-    next_number: u64,
+    /// How many batches one owner may run, and how many may be slow: half of the workers.
+    limit: usize,
 }
 
 impl<T> Scheduler<T> {
     /// A scheduler for this many workers.
     pub fn new(workers: usize) -> Self {
-        let half = (workers / 2).max(1);
         Self {
             owners: HashMap::new(),
             ring: VecDeque::new(),
             queued: [0; BatchClass::COUNT],
             running_slow: 0,
-            per_owner_limit: half,
-            slow_limit: half,
-            next_number: 0,
+            limit: (workers / 2).max(1),
         }
     }
 
@@ -128,24 +124,17 @@ impl<T> Scheduler<T> {
     /// # Errors
     /// The job, when too many are queued.
     pub fn submit(&mut self, owner: Owner, class: BatchClass, job: T, deadline: Instant) -> Result<(), T> {
-        let queue = self.owners.entry(owner).or_insert_with(|| OwnerQueue {
-            queues: Default::default(),
-            queued: 0,
-            running: 0,
-        });
-        let free = MAX_QUEUED.saturating_sub(self.queued.iter().sum());
-        let is_full = queue.queued >= free;
-        if is_full && class != BatchClass::LoneWrite {
+        let free = MAX_QUEUED.saturating_sub(self.queued());
+        let queue = self.owners.entry(owner).or_insert_with(|| OwnerQueue { jobs: VecDeque::new(), running: 0 });
+        if queue.jobs.len() >= free && class != BatchClass::LoneWrite {
             self.remove_if_unused(owner);
             return Err(job);
         }
-        if queue.queued == 0 {
+        if queue.jobs.is_empty() {
             self.ring.push_back(owner);
         }
-        queue.queues[class as usize].push_back(QueuedJob { job, deadline, number: self.next_number });
-        queue.queued += 1;
+        queue.jobs.push_back(QueuedJob { job, class, deadline });
         self.queued[class as usize] += 1;
-        self.next_number += 1;
         Ok(())
     }
 
@@ -155,30 +144,29 @@ impl<T> Scheduler<T> {
         let size = if batching { class.batch_size(self.queued[class as usize]) } else { 1 };
         let (mut jobs, mut owners) = (Vec::with_capacity(size), Vec::new());
         // One job per turn, around the ring. An owner without a job of this class keeps its place.
-        let mut skipped = Vec::new();
+        let mut place = 0;
         while jobs.len() < size
-            && let Some(owner) = self.ring.pop_front()
+            && let Some(&owner) = self.ring.get(place)
+            && let Some(queue) = self.owners.get_mut(&owner)
         {
-            let Some(queue) = self.owners.get_mut(&owner) else { continue };
             let is_new = !owners.contains(&owner);
-            let may_run = !is_new || queue.running < self.per_owner_limit;
-            let Some(QueuedJob { job, .. }) = may_run.then(|| queue.queues[class as usize].pop_front()).flatten()
-            else {
-                skipped.push(owner);
+            let may_run = !is_new || queue.running < self.limit;
+            let position = if may_run { queue.jobs.iter().position(|job| job.class == class) } else { None };
+            let Some(taken) = position.and_then(|at| queue.jobs.remove(at)) else {
+                place += 1;
                 continue;
             };
             if is_new {
                 owners.push(owner);
                 queue.running += 1;
             }
-            jobs.push(job);
-            queue.queued -= 1;
-            self.queued[class as usize] -= 1;
-            if queue.queued > 0 {
+            jobs.push(taken.job);
+            self.ring.remove(place);
+            if !queue.jobs.is_empty() {
                 self.ring.push_back(owner);
             }
         }
-        skipped.into_iter().rev().for_each(|owner| self.ring.push_front(owner));
+        self.queued[class as usize] -= jobs.len();
         self.running_slow += usize::from(class == BatchClass::Slow);
         Some(Batch { class, jobs, permit: Permit { class, owners } })
     }
@@ -186,19 +174,14 @@ impl<T> Scheduler<T> {
     /// The class of the next batch: a retried write, or else the oldest job of the first owner in the ring who may run
     /// one.
     fn next_class(&self) -> Option<BatchClass> {
-        let may_run = |owner: &&Owner| self.owners.get(owner).is_some_and(|queue| queue.running < self.per_owner_limit);
-        let eligible = || self.ring.iter().filter(may_run).filter_map(|owner| self.owners.get(owner));
-        if self.queued[BatchClass::LoneWrite as usize] > 0
-            && eligible().any(|queue| !queue.queues[BatchClass::LoneWrite as usize].is_empty())
-        {
+        let owners = || self.ring.iter().filter_map(|owner| self.owners.get(owner));
+        let eligible = || owners().filter(|queue| queue.running < self.limit).flat_map(|queue| &queue.jobs);
+        let is_lone = |job: &QueuedJob<T>| job.class == BatchClass::LoneWrite;
+        if self.queued[BatchClass::LoneWrite as usize] > 0 && eligible().any(is_lone) {
             return Some(BatchClass::LoneWrite);
         }
-        let may_run_slow = self.running_slow < self.slow_limit;
-        eligible().find_map(|queue| {
-            let fronts = CLASSES.iter().filter(|class| may_run_slow || **class != BatchClass::Slow);
-            let numbered = fronts.filter_map(|class| Some((queue.queues[*class as usize].front()?.number, *class)));
-            numbered.min_by_key(|(number, _)| *number).map(|(_, class)| class)
-        })
+        let may_run_slow = self.running_slow < self.limit;
+        eligible().map(|job| job.class).find(|class| may_run_slow || *class != BatchClass::Slow)
     }
 
     /// Takes back the permit of a batch that has run.
@@ -216,19 +199,18 @@ impl<T> Scheduler<T> {
     pub fn expire(&mut self, now: Instant) -> Vec<T> {
         let mut expired = Vec::new();
         for queue in self.owners.values_mut() {
-            for (class, jobs) in queue.queues.iter_mut().enumerate() {
-                // An expired job may be anywhere: one that is queued again keeps its deadline.
-                let (late, kept): (VecDeque<_>, VecDeque<_>) =
-                    mem::take(jobs).into_iter().partition(|job| job.deadline <= now);
-                *jobs = kept;
-                queue.queued -= late.len();
-                self.queued[class] -= late.len();
-                expired.extend(late.into_iter().map(|job| job.job));
+            // An expired job may be anywhere: one that is queued again keeps its deadline.
+            let (late, kept): (VecDeque<_>, VecDeque<_>) =
+                mem::take(&mut queue.jobs).into_iter().partition(|job| job.deadline <= now);
+            queue.jobs = kept;
+            for QueuedJob { job, class, .. } in late {
+                self.queued[class as usize] -= 1;
+                expired.push(job);
             }
         }
         if !expired.is_empty() {
-            self.ring.retain(|owner| self.owners.get(owner).is_some_and(|queue| queue.queued > 0));
-            self.owners.retain(|_, queue| queue.queued > 0 || queue.running > 0);
+            self.ring.retain(|owner| self.owners.get(owner).is_some_and(|queue| !queue.jobs.is_empty()));
+            self.owners.retain(|_, queue| !queue.jobs.is_empty() || queue.running > 0);
         }
         expired
     }
@@ -239,21 +221,11 @@ impl<T> Scheduler<T> {
     }
 
     fn remove_if_unused(&mut self, owner: Owner) {
-        if self.owners.get(&owner).is_some_and(|queue| queue.running == 0 && queue.queued == 0) {
+        if self.owners.get(&owner).is_some_and(|queue| queue.running == 0 && queue.jobs.is_empty()) {
             self.owners.remove(&owner);
         }
     }
 }
-
-const CLASSES: [BatchClass; BatchClass::COUNT] = [
-    BatchClass::LoneWrite,
-    BatchClass::Read,
-    BatchClass::List,
-    BatchClass::Write,
-    BatchClass::Slow,
-    BatchClass::Verify,
-    BatchClass::Probe,
-];
 
 #[cfg(test)]
 #[path = "scheduler_tests.rs"]

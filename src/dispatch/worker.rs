@@ -1,24 +1,24 @@
 //! The worker loop: plans a batch, runs it in one round trip, renders the rows, sends the responses.
 
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::error;
 
-use super::job::{Job, PendingRequest, TaskJob, VerifyJob};
-use super::scheduler::{Batch, BatchClass, Owner};
-use super::{Dispatcher, authorization, fault_point, now_seconds};
-use crate::auth::{AuthError, Identity, Lookup};
+use super::job::{Job, PendingRequest, Task, Verification, Work};
+use super::scheduler::{Batch, BatchClass};
+use super::{Dispatcher, authorization, now_seconds};
+use crate::auth::{AuthError, Lookup};
 use crate::db::{BatchOutcome, DbError, Statement};
 use crate::http::error::ApiError;
 use crate::http::preconditions::Preconditions;
 use crate::http::{Response, preconditions, read_body};
-use crate::ops::log::enter_request;
 use crate::tasks::handlers::{self, Collected, Rendered, TaskPlan};
+use crate::tasks::page::Page;
 
-/// A request with its plan.
-type Planned = (Box<TaskJob>, TaskPlan);
+/// A request with its call and its plan.
+type Planned = (PendingRequest, Task, TaskPlan);
 
 impl Dispatcher {
     /// Runs jobs for ever.
@@ -34,17 +34,21 @@ impl Dispatcher {
         }
     }
 
-    fn run(&self, class: BatchClass, jobs: Vec<Job>) {
+    #[allow(clippy::vec_box)] // boxed in the queue, whose entries should be small: the scheduler searches among them
+    fn run(&self, class: BatchClass, jobs: Vec<Box<Job>>) {
         let mut planned = Vec::with_capacity(jobs.len());
         for job in jobs {
-            match job {
-                Job::Probe(pending) => self.probe(pending),
-                Job::Verify(job) => self.verify(job),
-                Job::Task(job) if class == BatchClass::Slow => self.read_long_list(*job),
-                Job::Task(job) => planned.extend(self.plan(job)),
+            let Job { pending, work } = *job;
+            match work {
+                Work::Probe => self.probe(pending),
+                Work::Verify(verification) => self.verify(pending, verification),
+                Work::Task(task) if class == BatchClass::Slow => self.read_long_list(pending, task, None),
+                Work::RemainingList(task, first) => self.read_long_list(pending, task, Some(first)),
+                Work::Task(task) => planned.extend(self.plan(pending, task)),
+                Work::Retry(task, plan) => planned.push((pending, task, plan)),
             }
         }
-        if matches!(class, BatchClass::Write) && planned.len() > 1 {
+        if class == BatchClass::Write && planned.len() > 1 {
             self.execute_transaction(planned);
         } else if !planned.is_empty() {
             self.execute_each(planned);
@@ -58,52 +62,37 @@ impl Dispatcher {
     }
 
     /// Verifies a token that is signed with a key, or parks its request until the key set is fetched.
-    fn verify(&self, job: VerifyJob) {
-        let (kid, has_waited) = (job.kid.clone(), job.has_waited);
-        match self.jwks.find(&kid, job, has_waited, Instant::now()) {
-            Lookup::Waiting => {}
-            Lookup::Unavailable(job) => self.respond(job.pending, ApiError::from(AuthError::KeysUnavailable).into()),
-            Lookup::Found(keys, VerifyJob { mut pending, call, .. }) => {
-                let verify = || {
-                    let header = authorization(&pending.request)?;
-                    self.verifier.authenticate_with_keys(header, &keys, now_seconds())
-                };
-                match pending.log.auth.measure(verify).map_err(ApiError::from) {
-                    Ok(Identity { user, .. }) => {
-                        pending.log.set_user(&user, &self.pseudonyms);
-                        match call {
-                            Ok(call) => self.submit_task(pending, user, call),
-                            Err(error) => self.respond(pending, error.into()),
-                        }
-                    }
-                    Err(error) => self.respond(pending, error.into()),
-                }
+    fn verify(&self, pending: PendingRequest, mut verification: Verification) {
+        let kid = verification.kid.clone();
+        let has_waited = mem::replace(&mut verification.has_waited, true);
+        let found = self.jwks.find(&kid, (pending, verification), has_waited, Instant::now());
+        let (keys, (mut pending, Verification { call, .. })) = match found {
+            Lookup::Found(keys, waiter) => (keys, waiter),
+            Lookup::Unavailable((pending, _)) => {
+                return self.respond(pending, ApiError::from(AuthError::KeysUnavailable));
             }
-        }
-    }
-
-    /// Queues a parked request again after the fetch, even after a failed one. Its queue timeout starts anew.
-    pub(super) fn resume(&self, job: VerifyJob) {
-        let job = VerifyJob { has_waited: true, ..job };
-        self.submit(Owner::Verification, BatchClass::Verify, Job::Verify(job));
+            Lookup::Waiting => return,
+        };
+        let verify = || self.verifier.authenticate_with_keys(authorization(&pending.request)?, &keys, now_seconds());
+        let verified = pending.log.auth.measure(verify);
+        let admission = verified.map_err(ApiError::from).and_then(|identity| {
+            pending.log.set_user(&identity.user, &self.pseudonyms);
+            Ok(Work::of_call(identity.user, call?))
+        });
+        self.proceed(pending, admission);
     }
 
     /// Plans a request. If its body is invalid, answers it and returns `None`.
-    fn plan(&self, mut job: Box<TaskJob>) -> Option<Planned> {
-        if let Some(plan) = job.plan.take() {
-            return Some((job, plan));
-        }
-        let _scope = enter_request(Arc::clone(&job.pending.id));
-        fault_point("plan", &job.pending.id);
-        let request = &mut job.pending.request;
-        let body = if job.call.has_body() { read_body(request) } else { Ok(String::new()) };
+    fn plan(&self, mut pending: PendingRequest, task: Task) -> Option<Planned> {
+        let _scope = pending.enter("plan");
+        let (call, request) = (&task.call, &mut pending.request);
+        let body = if call.has_body() { read_body(request) } else { Ok(String::new()) };
         let preconditions =
-            if job.call.has_preconditions() { preconditions(request) } else { Ok(Preconditions::default()) };
-        let plan = body.and_then(|body| handlers::plan(&job.user, &job.call, &body, preconditions?));
-        match plan {
-            Ok(plan) => Some((job, plan)),
+            if call.has_preconditions() { preconditions(request) } else { Ok(Preconditions::default()) };
+        match body.and_then(|body| handlers::plan(&task.user, call, &body, preconditions?)) {
+            Ok(plan) => Some((pending, task, plan)),
             Err(error) => {
-                self.respond(job.pending, error.into());
+                self.respond(pending, error);
                 None
             }
         }
@@ -111,12 +100,12 @@ impl Dispatcher {
 
     /// Runs each statement in a transaction of its own, all in one round trip.
     fn execute_each(&self, planned: Vec<Planned>) {
-        let statements: Vec<&Statement> = planned.iter().map(|(_, plan)| &plan.statement).collect();
+        let statements: Vec<&Statement> = planned.iter().map(|(.., plan)| &plan.statement).collect();
         let began_at = Instant::now();
-        let start = |at: usize| (at, planned[at].1.start());
+        let start = |at: usize| (at, Collected::default());
         let add = |(at, collected): &mut (usize, Collected), row| {
-            let (job, plan) = &planned[*at];
-            plan.add(&job.user, collected, row)
+            let (_, task, _) = &planned[*at];
+            collected.add(&task.user, &task.call, row)
         };
         let results = self.database.fold_each(&statements, start, add);
         let duration = began_at.elapsed();
@@ -127,71 +116,50 @@ impl Dispatcher {
 
     /// Runs writes in one transaction and one round trip. If that is rolled back, each write is tried again alone.
     fn execute_transaction(&self, planned: Vec<Planned>) {
-        let (planned, conflicting) = split_row_conflicts(planned, |(_, plan)| plan.statement.locked_row);
-        let statements: Vec<&Statement> = planned.iter().map(|(_, plan)| &plan.statement).collect();
+        let (planned, conflicting) = split_row_conflicts(planned, |(.., plan)| plan.statement.locked_row);
+        let statements: Vec<&Statement> = planned.iter().map(|(.., plan)| &plan.statement).collect();
         let began_at = Instant::now();
         let outcome = self.database.execute_transaction(&statements);
         let duration = began_at.elapsed();
         match outcome {
             BatchOutcome::Committed(rows) => {
                 for (planned, rows) in planned.into_iter().zip(rows) {
-                    self.finish(planned, Ok(Collected::Rows(rows)), duration);
+                    self.finish(planned, Ok(Collected { page: None, rows }), duration);
                 }
             }
             BatchOutcome::RolledBack => {
-                for planned in planned {
-                    planned.0.pending.log.database.add(duration);
-                    self.queue_alone(planned);
+                for (pending, task, plan) in planned {
+                    pending.log.database.add(duration);
+                    self.submit(pending, Work::Retry(task, plan));
                 }
             }
             BatchOutcome::Unknown => {
-                for planned in planned {
-                    self.finish(planned, Err(DbError::Unavailable), duration);
-                }
+                planned.into_iter().for_each(|planned| self.finish(planned, Err(DbError::Unavailable), duration));
             }
         }
         // Only after the transaction, which must come first: another worker may take these at once.
-        conflicting.into_iter().for_each(|planned| self.queue_alone(planned));
-    }
-
-    /// Queues a write ahead of everything, to be run alone.
-    fn queue_alone(&self, (mut job, plan): Planned) {
-        job.plan = Some(plan);
-        self.requeue(BatchClass::LoneWrite, job);
-    }
-
-    /// Queues a job again, until its first deadline.
-    fn requeue(&self, class: BatchClass, job: Box<TaskJob>) {
-        let (owner, deadline) = (job.owner, job.deadline);
-        if let Err(job) = self.queue.submit(owner, class, Job::Task(job), deadline) {
-            self.shed(job);
+        for (pending, task, plan) in conflicting {
+            self.submit(pending, Work::Retry(task, plan));
         }
     }
 
     /// Answers a request with what its statement returned.
-    fn finish(&self, planned: Planned, result: Result<Collected, DbError>, duration: Duration) {
-        let (mut job, plan) = planned;
-        job.pending.log.database.add(duration);
-        let scope = enter_request(Arc::clone(&job.pending.id));
-        fault_point("render", &job.pending.id);
-        let rendered = handlers::render(&job.user, &plan, result);
+    fn finish(&self, (pending, task, plan): Planned, result: Result<Collected, DbError>, duration: Duration) {
+        pending.log.database.add(duration);
+        let scope = pending.enter("render");
+        let rendered = handlers::render(&task.user, &task.call, &plan, result);
         drop(scope);
         match rendered {
-            Ok(Rendered::Response(response)) => self.respond(job.pending, response),
-            Ok(Rendered::ListStream(page)) => {
-                job.first_page = Some(page.without_long_json());
-                self.requeue(BatchClass::Slow, job);
-            }
-            Err(error) => self.respond(job.pending, error.into()),
+            Ok(Rendered::Response(response)) => self.respond(pending, response),
+            Ok(Rendered::ListStream(page)) => self.submit(pending, Work::RemainingList(task, page.without_long_json())),
+            Err(error) => self.respond(pending, error),
         }
     }
 
-    /// Reads a list that may be long.
-    fn read_long_list(&self, job: TaskJob) {
-        let TaskJob { pending, user, call, first_page, .. } = job;
-        let scope = enter_request(Arc::clone(&pending.id));
-        fault_point("list", &pending.id);
-        let read = || handlers::read_long_list(&self.database, &user, &call, first_page);
+    /// Reads a list that may be long. `first` is its beginning, if that was read already.
+    fn read_long_list(&self, pending: PendingRequest, task: Task, first: Option<Page>) {
+        let scope = pending.enter("list");
+        let read = || handlers::read_long_list(&self.database, &task.user, &task.call, first);
         let response = pending.log.database.measure(read).unwrap_or_else(Response::from);
         drop(scope);
         self.respond(pending, response);
@@ -206,7 +174,7 @@ fn split_row_conflicts<T>(mut writes: Vec<T>, row: impl Fn(&T) -> Option<i64>) -
     let mut last = None;
     writes.into_iter().partition(|write| {
         let row = row(write);
-        std::mem::replace(&mut last, row) != row || row.is_none()
+        mem::replace(&mut last, row) != row || row.is_none()
     })
 }
 

@@ -73,15 +73,14 @@ fn parse_pattern(entry: &str) -> Result<String, String> {
         _ => "",
     };
     let authority = authority.strip_suffix(default_port).unwrap_or(authority);
-    match authority.split_once('*') {
-        _ if entry == "*" => Ok(entry.to_owned()),
-        _ if !is_scheme(scheme) || !is_authority(authority) => {
-            Err(format!("`{entry}` is not an origin (http://host, https://host:port; no path, no quotes)"))
-        }
-        Some((_, after)) if !is_subdomain_suffix(after) => {
-            Err(format!("`{entry}` may have one `*`, in the label of a sub-domain"))
-        }
-        _ => Ok(format!("{scheme}://{authority}")),
+    if entry == "*" {
+        Ok(entry.to_owned())
+    } else if !is_scheme(scheme) || !is_authority(authority) {
+        Err(format!("`{entry}` is not an origin (http://host, https://host:port; no path, no quotes)"))
+    } else if authority.split_once('*').is_some_and(|(_, after)| !is_subdomain_suffix(after)) {
+        Err(format!("`{entry}` may have one `*`, in the label of a sub-domain"))
+    } else {
+        Ok(format!("{scheme}://{authority}"))
     }
 }
 
@@ -114,13 +113,11 @@ fn is_subdomain_suffix(after: &str) -> bool {
 /// Adds `Vary`, and for an allowed origin the headers that let its pages read the response. For every status.
 pub fn with_headers(response: Response, allowed: Option<&str>) -> Response {
     let response = response.with_header("Vary", "Origin");
-    match allowed {
-        None => response,
-        Some(origin) => response
-            .with_header("Access-Control-Allow-Origin", origin.to_owned())
-            .with_header("Access-Control-Allow-Credentials", "true")
-            .with_header("Access-Control-Expose-Headers", RESPONSE_HEADERS),
-    }
+    let Some(origin) = allowed else { return response };
+    response
+        .with_header("Access-Control-Allow-Origin", origin.to_owned())
+        .with_header("Access-Control-Allow-Credentials", "true")
+        .with_header("Access-Control-Expose-Headers", RESPONSE_HEADERS)
 }
 
 /// The response to a preflight, without the headers of [`with_headers`]. `requested_headers` is the value of

@@ -3,6 +3,8 @@
 //! One table: status, code, message and header of an error are decided here and nowhere else (`specs/api/errors.md`).
 //! What a client reads never carries text of the database. What an operator needs is logged where the error arises.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use crate::auth::AuthError;
@@ -23,7 +25,7 @@ pub enum ApiError {
     /// `If-Match` or `If-None-Match` does not hold.
     PreconditionFailed,
     /// The path has no such method; holds the value of `Allow`.
-    MethodNotAllowed(&'static str),
+    MethodNotAllowed(String),
     /// A file that is sent as gzip only, to a client that does not accept gzip.
     NotAcceptable,
     /// The body has a `Content-Encoding`.
@@ -57,84 +59,70 @@ impl FieldError {
 
 /// The body of every error. `detail` repeats `message`, except for a 422.
 #[derive(Serialize)]
-pub struct ErrorBody<'a> {
-    detail: Detail<'a>,
-    error_code: &'a str,
-    message: &'a str,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Detail<'a> {
-    Text(&'a str),
-    Fields(&'a [FieldError]),
+#[allow(missing_docs)] // specs/api/errors.md says what each is
+pub struct ErrorBody<'a, D> {
+    pub detail: D,
+    pub error_code: &'a str,
+    pub message: &'a str,
 }
 
 /// How long a client should wait before it tries again after a 503, in seconds.
 const RETRY_AFTER_SECONDS: &str = "1";
 
 impl ApiError {
-    /// Status and code.
-    pub fn status_and_code(&self) -> (u16, &'static str) {
+    /// Status, code, and the sentence that a person reads.
+    pub fn description(&self) -> (u16, &'static str, Cow<'static, str>) {
         match self {
-            ApiError::BadRequest(_) => (400, "BAD_REQUEST"),
-            ApiError::Engine(status, code, _) => (*status, code),
-            ApiError::Unauthenticated(AuthError::Missing) => (401, "AUTHENTICATION_REQUIRED"),
-            ApiError::Unauthenticated(AuthError::Invalid(_)) => (401, "INVALID_TOKEN"),
-            ApiError::Unauthenticated(AuthError::Expired) => (401, "TOKEN_EXPIRED"),
-            ApiError::RouteNotFound | ApiError::TaskNotFound => (404, "RESOURCE_NOT_FOUND"),
-            ApiError::MethodNotAllowed(_) => (405, "METHOD_NOT_ALLOWED"),
-            ApiError::NotAcceptable => (406, "NOT_ACCEPTABLE"),
-            ApiError::PreconditionFailed => (412, "PRECONDITION_FAILED"),
-            ApiError::UnsupportedMediaType => (415, "UNSUPPORTED_MEDIA_TYPE"),
-            ApiError::Validation(_) => (422, "VALIDATION_ERROR"),
-            ApiError::Internal => (500, "INTERNAL_ERROR"),
-            ApiError::Unavailable | ApiError::Unauthenticated(AuthError::KeysUnavailable) => {
-                (503, "SERVICE_UNAVAILABLE")
+            Self::BadRequest(why) => (400, "BAD_REQUEST", (*why).into()),
+            Self::Engine(status, code, why) => (*status, code, (*why).into()),
+            Self::Unauthenticated(error) => {
+                let (status, code) = match error {
+                    AuthError::Missing => (401, "AUTHENTICATION_REQUIRED"),
+                    AuthError::Invalid(_) => (401, "INVALID_TOKEN"),
+                    AuthError::Expired => (401, "TOKEN_EXPIRED"),
+                    AuthError::KeysUnavailable => (503, "SERVICE_UNAVAILABLE"),
+                };
+                (status, code, error.to_string().into())
             }
-        }
-    }
-
-    /// The sentence that a person reads.
-    pub fn message(&self) -> String {
-        match self {
-            ApiError::BadRequest(why) | ApiError::Engine(_, _, why) => (*why).to_owned(),
-            ApiError::Unauthenticated(error) => error.to_string(),
-            ApiError::RouteNotFound => "Not Found".to_owned(),
-            ApiError::TaskNotFound => "Task not found".to_owned(),
-            ApiError::PreconditionFailed => "The task is not in the state that the request expects".to_owned(),
-            ApiError::MethodNotAllowed(allow) => format!("Method not allowed; allowed: {allow}"),
-            ApiError::NotAcceptable => "This file is sent with Content-Encoding: gzip only".to_owned(),
-            ApiError::UnsupportedMediaType => {
-                "The body is compressed (Content-Encoding); send it uncompressed".to_owned()
+            Self::RouteNotFound => (404, "RESOURCE_NOT_FOUND", "Not Found".into()),
+            Self::TaskNotFound => (404, "RESOURCE_NOT_FOUND", "Task not found".into()),
+            Self::MethodNotAllowed(allow) => {
+                (405, "METHOD_NOT_ALLOWED", format!("Method not allowed; allowed: {allow}").into())
             }
-            ApiError::Validation(errors) => {
+            Self::NotAcceptable => (406, "NOT_ACCEPTABLE", "This file is sent with Content-Encoding: gzip only".into()),
+            Self::PreconditionFailed => {
+                (412, "PRECONDITION_FAILED", "The task is not in the state that the request expects".into())
+            }
+            Self::UnsupportedMediaType => {
+                let message = "The body is compressed (Content-Encoding); send it uncompressed";
+                (415, "UNSUPPORTED_MEDIA_TYPE", message.into())
+            }
+            Self::Validation(errors) => {
                 let lines = errors.iter().map(|error| format!("{}: {}", error.loc.join("."), error.msg));
-                lines.collect::<Vec<_>>().join("; ")
+                (422, "VALIDATION_ERROR", lines.collect::<Vec<_>>().join("; ").into())
             }
-            ApiError::Internal => "Internal server error".to_owned(),
-            ApiError::Unavailable => "The service is unavailable; please try again".to_owned(),
+            Self::Internal => (500, "INTERNAL_ERROR", "Internal server error".into()),
+            Self::Unavailable => (503, "SERVICE_UNAVAILABLE", "The service is unavailable; please try again".into()),
         }
     }
 
     /// The header that some errors have.
     pub fn header(&self) -> Option<(&'static str, String)> {
         match self {
-            _ if self.status_and_code().0 == 503 => Some(("Retry-After", RETRY_AFTER_SECONDS.to_owned())),
-            ApiError::Unauthenticated(error) => Some(("WWW-Authenticate", error.www_authenticate())),
-            ApiError::MethodNotAllowed(allow) => Some(("Allow", (*allow).to_owned())),
-            ApiError::UnsupportedMediaType => Some(("Accept-Encoding", "identity".to_owned())),
+            Self::Unavailable | Self::Unauthenticated(AuthError::KeysUnavailable) | Self::Engine(503, ..) => {
+                Some(("Retry-After", RETRY_AFTER_SECONDS.to_owned()))
+            }
+            Self::Unauthenticated(error) => Some(("WWW-Authenticate", error.www_authenticate())),
+            Self::MethodNotAllowed(allow) => Some(("Allow", allow.clone())),
+            Self::UnsupportedMediaType => Some(("Accept-Encoding", "identity".to_owned())),
             _ => None,
         }
     }
+}
 
-    /// The body. `message` is [`ApiError::message`].
-    pub fn body<'a>(&'a self, message: &'a str) -> ErrorBody<'a> {
-        let detail = match self {
-            ApiError::Validation(errors) => Detail::Fields(errors),
-            _ => Detail::Text(message),
-        };
-        ErrorBody { detail, error_code: self.status_and_code().1, message }
+impl From<FieldError> for ApiError {
+    fn from(error: FieldError) -> Self {
+        ApiError::Validation(vec![error])
     }
 }
 
@@ -148,31 +136,14 @@ impl From<AuthError> for ApiError {
 mod tests {
     use super::*;
 
-    fn body(error: &ApiError) -> serde_json::Value {
-        serde_json::to_value(error.body(&error.message())).unwrap()
-    }
-
-    #[test]
-    fn detail_when_not_a_422_repeats_the_message() {
-        let json = body(&ApiError::TaskNotFound);
-        assert_eq!(json["detail"], json["message"]);
-        assert_eq!(json["error_code"], "RESOURCE_NOT_FOUND");
-
-        let json = body(&ApiError::Validation(vec![FieldError::new(&["body", "title"], "missing", "Field required")]));
-        assert_eq!(
-            json["detail"],
-            serde_json::json!([{"loc": ["body", "title"], "msg": "Field required", "type": "missing"}])
-        );
-        assert_eq!(json["message"], "body.title: Field required");
-    }
-
     #[test]
     fn error_when_its_status_asks_for_a_header_has_it() {
         for (error, header) in [
             (ApiError::Unavailable, Some(("Retry-After", "1"))),
+            (ApiError::Engine(503, "SERVICE_UNAVAILABLE", "full"), Some(("Retry-After", "1"))),
             // Without a challenge, so that no page logs its user out.
             (AuthError::KeysUnavailable.into(), Some(("Retry-After", "1"))),
-            (ApiError::MethodNotAllowed("GET, HEAD"), Some(("Allow", "GET, HEAD"))),
+            (ApiError::MethodNotAllowed("GET, HEAD".to_owned()), Some(("Allow", "GET, HEAD"))),
             (AuthError::Missing.into(), Some(("WWW-Authenticate", "Bearer"))),
             (ApiError::UnsupportedMediaType, Some(("Accept-Encoding", "identity"))),
             (ApiError::Internal, None),

@@ -17,7 +17,7 @@ use serde::Serialize;
 use tiny_http::{Field, Request, StatusCode};
 pub use tiny_http::{Limits, Method};
 
-use error::ApiError;
+use error::{ApiError, ErrorBody};
 use preconditions::Preconditions;
 
 const JSON: &str = "application/json";
@@ -29,6 +29,8 @@ pub struct Response {
     status: u16,
     headers: Vec<Field>,
     body: Body,
+    /// The memory that the body takes at most while it waits for its client, in bytes.
+    retained_bytes: usize,
 }
 
 /// The body of a response.
@@ -36,36 +38,14 @@ pub enum Body {
     /// In memory.
     Whole(Cursor<Cow<'static, [u8]>>),
     /// Read as the client takes it. Its length is not known, and reading may fail.
-    Stream {
-        /// What is read.
-        reader: Box<dyn Read + Send>,
-        /// The memory that it takes at most, in bytes.
-        retained_bytes: usize,
-    },
-}
-
-impl Body {
-    fn whole(bytes: impl Into<Cow<'static, [u8]>>) -> Self {
-        Body::Whole(Cursor::new(bytes.into()))
-    }
-
-    /// The memory that it takes while it waits for its client, in bytes.
-    fn retained_bytes(&self) -> usize {
-        match self {
-            Body::Whole(bytes) => match bytes.get_ref() {
-                Cow::Owned(bytes) => bytes.capacity(),
-                Cow::Borrowed(_) => 0,
-            },
-            Body::Stream { retained_bytes, .. } => *retained_bytes,
-        }
-    }
+    Stream(Box<dyn Read + Send>),
 }
 
 impl Read for Body {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Body::Whole(bytes) => bytes.read(buffer),
-            Body::Stream { reader, .. } => reader.read(buffer),
+            Body::Stream(reader) => reader.read(buffer),
         }
     }
 }
@@ -73,12 +53,16 @@ impl Read for Body {
 impl Response {
     /// A response without a body.
     pub fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::with_capacity(8), body: Body::whole(Vec::new()) }
+        let body = Body::Whole(Cursor::default());
+        Self { status, headers: Vec::with_capacity(8), body, retained_bytes: 0 }
     }
 
     /// A response with a body of this type.
     pub fn new(status: u16, content_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Self {
-        Self { body: Body::whole(body), ..Self::empty(status) }.with_header("Content-Type", content_type)
+        let body = body.into();
+        let retained_bytes = if let Cow::Owned(bytes) = &body { bytes.capacity() } else { 0 };
+        let body = Body::Whole(Cursor::new(body));
+        Self { body, retained_bytes, ..Self::empty(status) }.with_header("Content-Type", content_type)
     }
 
     /// A response whose body is `value` as JSON.
@@ -95,8 +79,8 @@ impl Response {
 
     /// A response whose body is JSON that is read as the client takes it. It takes `retained_bytes` of memory at most.
     pub fn json_stream(status: u16, body: impl Read + Send + 'static, retained_bytes: usize) -> Self {
-        let body = Body::Stream { reader: Box::new(body), retained_bytes };
-        Self { body, ..Self::empty(status) }.with_header("Content-Type", JSON)
+        let body = Body::Stream(Box::new(body));
+        Self { body, retained_bytes, ..Self::empty(status) }.with_header("Content-Type", JSON)
     }
 
     /// Adds a header.
@@ -114,7 +98,7 @@ impl Response {
     pub fn body(&self) -> Option<&[u8]> {
         match &self.body {
             Body::Whole(bytes) => Some(bytes.get_ref()),
-            Body::Stream { .. } => None,
+            Body::Stream(_) => None,
         }
     }
 
@@ -137,16 +121,20 @@ impl Response {
     /// Converts it to the type that `tiny_http` sends.
     pub fn into_tiny_http(self) -> tiny_http::Response<Body> {
         let length = self.body().map(<[u8]>::len);
-        let retained_bytes = self.body.retained_bytes();
         tiny_http::Response::new(StatusCode(self.status), Vec::new(), self.body, length, None)
             .with_fields(self.headers)
-            .with_retained_bytes(retained_bytes)
+            .with_retained_bytes(self.retained_bytes)
     }
 }
 
 impl From<ApiError> for Response {
     fn from(error: ApiError) -> Self {
-        let response = Response::json(error.status_and_code().0, &error.body(&error.message()));
+        let (status, error_code, message) = error.description();
+        let message = message.as_ref();
+        let response = match &error {
+            ApiError::Validation(detail) => Self::json(status, &ErrorBody { detail, error_code, message }),
+            _ => Self::json(status, &ErrorBody { detail: message, error_code, message }),
+        };
         match error.header() {
             Some((name, value)) => response.with_header(name, value),
             None => response,
@@ -161,6 +149,11 @@ pub fn single_value<'h>(mut values: impl Iterator<Item = &'h [u8]>) -> Result<Op
         (None, _) => Ok(None),
         _ => Err(AmbiguousHeader),
     }
+}
+
+/// The value of a request's header; `None` when it is missing or ambiguous.
+pub fn header<'r>(request: &'r Request, name: &str) -> Option<&'r str> {
+    single_value(request.header_values(name)).unwrap_or_default()
 }
 
 /// A header occurs more than once, or is not ASCII.
@@ -217,6 +210,24 @@ pub fn read_body(request: &mut Request) -> Result<String, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::error::FieldError;
+
+    #[test]
+    fn detail_when_not_a_422_repeats_the_message() {
+        let body = |error: ApiError| -> serde_json::Value {
+            serde_json::from_slice(Response::from(error).body().unwrap()).unwrap()
+        };
+        let json = body(ApiError::TaskNotFound);
+        assert_eq!(json["detail"], json["message"]);
+        assert_eq!(json["error_code"], "RESOURCE_NOT_FOUND");
+
+        let json = body(ApiError::Validation(vec![FieldError::new(&["body", "title"], "missing", "Field required")]));
+        assert_eq!(
+            json["detail"],
+            serde_json::json!([{"loc": ["body", "title"], "msg": "Field required", "type": "missing"}])
+        );
+        assert_eq!(json["message"], "body.title: Field required");
+    }
 
     #[test]
     fn header_when_single_and_ascii_is_accepted() {

@@ -4,23 +4,24 @@
 
 use super::error::ApiError;
 
-/// The preconditions of a request. By default there are none. Entity tags are kept without their quotes.
+/// The preconditions of a request. By default there are none.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Preconditions {
     /// `If-Match`: the task must have one of these entity tags.
-    if_match: Option<Vec<String>>,
+    if_match: Option<EntityTags>,
     /// `If-None-Match`: the task must have none of these.
-    if_none_match: Option<IfNoneMatch>,
+    if_none_match: Option<EntityTags>,
+}
+
+/// The value of either header. Of each tag: whether it is weak, and the text between its quotes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum EntityTags {
+    Any,
+    Of(Vec<(bool, String)>),
 }
 
 /// The entity tags of which a task must have one, and those of which it must have none.
 pub type EntityTagLists = (Option<Vec<String>>, Option<Vec<String>>);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum IfNoneMatch {
-    Any,
-    Of(Vec<String>),
-}
 
 impl Preconditions {
     /// Reads the values of `If-Match` and `If-None-Match`.
@@ -29,69 +30,57 @@ impl Preconditions {
     /// [`ApiError::BadRequest`] for a value that is neither `*` nor a list of entity tags: to ignore it would be to
     /// carry out the request without its condition.
     pub fn parse(if_match: Option<&str>, if_none_match: Option<&str>) -> Result<Self, ApiError> {
-        let if_match = read(if_match, "If-Match is neither * nor a list of quoted entity tags")?;
-        let if_none_match = read(if_none_match, "If-None-Match is neither * nor a list of quoted entity tags")?;
         Ok(Self {
-            // `*` holds for any state: a task that does not exist is a 404 in any case. A weak tag stands for several
-            // states, so it never shows that nothing was changed (section 13.1.1).
-            if_match: if_match.and_then(|tags| match tags {
-                EntityTags::Any => None,
-                EntityTags::Of(tags) => Some(usable(tags, true)),
-            }),
-            if_none_match: if_none_match.map(|tags| match tags {
-                EntityTags::Any => IfNoneMatch::Any,
-                EntityTags::Of(tags) => IfNoneMatch::Of(usable(tags, false)),
-            }),
+            if_match: read(if_match, "If-Match is neither * nor a list of quoted entity tags")?,
+            if_none_match: read(if_none_match, "If-None-Match is neither * nor a list of quoted entity tags")?,
         })
+    }
+
+    /// The tags of `If-Match`; `None` when it holds for any state: a task that does not exist is a 404 in any case. A
+    /// weak tag stands for several states, so it never shows that nothing was changed (section 13.1.1).
+    fn required(&self) -> Option<impl Iterator<Item = &String>> {
+        let Some(EntityTags::Of(tags)) = &self.if_match else { return None };
+        Some(tags.iter().filter(|(is_weak, _)| !is_weak).map(|(_, tag)| tag))
     }
 
     /// Whether `If-Match` fails for a task with this entity tag.
     pub fn fails_if_match(&self, tag: &str) -> bool {
-        self.if_match.as_ref().is_some_and(|tags| tags.iter().all(|own| own != tag))
+        self.required().is_some_and(|mut tags| tags.all(|own| own != tag))
     }
 
     /// Whether `If-None-Match` fails for it: the client has this state already.
     pub fn fails_if_none_match(&self, tag: &str) -> bool {
         match &self.if_none_match {
             None => false,
-            Some(IfNoneMatch::Any) => true,
-            Some(IfNoneMatch::Of(tags)) => tags.iter().any(|own| own == tag),
+            Some(EntityTags::Any) => true,
+            Some(EntityTags::Of(tags)) => tags.iter().any(|(_, own)| own == tag),
         }
     }
 
     /// The entity tags of which a task must have one, and those of which it must have none, for a statement that
     /// writes. `None` when there is no condition.
     pub fn for_write(&self) -> Option<EntityTagLists> {
-        match (self.if_match.clone(), self.if_none_match.clone()) {
-            (None, None) => None,
+        let if_match = self.required().map(ascii);
+        match &self.if_none_match {
+            None => if_match.map(|tags| (Some(tags), None)),
             // An empty list for `If-Match`: no existing task has a tag in it.
-            (_, Some(IfNoneMatch::Any)) => Some((Some(Vec::new()), None)),
-            (if_match, None) => Some((if_match, None)),
-            (if_match, Some(IfNoneMatch::Of(tags))) => Some((if_match, Some(tags))),
+            Some(EntityTags::Any) => Some((Some(Vec::new()), None)),
+            Some(EntityTags::Of(tags)) => Some((if_match, Some(ascii(tags.iter().map(|(_, tag)| tag))))),
         }
     }
 }
 
-/// The value of either header. Of each tag: whether it is weak, and the text between its quotes.
-#[derive(Debug, PartialEq, Eq)]
-enum EntityTags<'v> {
-    Any,
-    Of(Vec<(bool, &'v str)>),
+/// The tags that a task can have. They are ASCII: the database's encoding may lack other characters.
+fn ascii<'t>(tags: impl Iterator<Item = &'t String>) -> Vec<String> {
+    tags.filter(|tag| tag.is_ascii()).cloned().collect()
 }
 
-/// The tags that a task can have. They are ASCII: the database's encoding may lack other characters. `only_strong`
-/// drops weak ones.
-fn usable(tags: Vec<(bool, &str)>, only_strong: bool) -> Vec<String> {
-    let is_usable = |(is_weak, tag): &(bool, &str)| tag.is_ascii() && !(only_strong && *is_weak);
-    tags.into_iter().filter(is_usable).map(|(_, tag)| tag.to_owned()).collect()
-}
-
-fn read<'v>(value: Option<&'v str>, message: &'static str) -> Result<Option<EntityTags<'v>>, ApiError> {
+fn read(value: Option<&str>, message: &'static str) -> Result<Option<EntityTags>, ApiError> {
     value.map(|value| parse_tags(value).ok_or(ApiError::BadRequest(message))).transpose()
 }
 
 /// `*`, or tags with commas between; a comma may be part of a tag, and an entry may be empty (section 5.6.1).
-fn parse_tags(value: &str) -> Option<EntityTags<'_>> {
+fn parse_tags(value: &str) -> Option<EntityTags> {
     let blank = [' ', '\t'];
     if value.trim_matches(blank) == "*" {
         return Some(EntityTags::Any);
@@ -104,7 +93,7 @@ fn parse_tags(value: &str) -> Option<EntityTags<'_>> {
         if text.contains(|character: char| character.is_ascii_control() || character == ' ') {
             return None;
         }
-        tags.push((weak.is_some(), text));
+        tags.push((weak.is_some(), text.to_owned()));
         rest = behind.trim_start_matches(blank);
         if !rest.is_empty() {
             rest = rest.strip_prefix(',')?.trim_start_matches([' ', '\t', ',']);
@@ -119,14 +108,17 @@ mod tests {
 
     #[test]
     fn header_when_parsed_is_a_star_or_a_list_of_tags() {
+        let of = |tags: &[(bool, &str)]| {
+            Some(EntityTags::Of(tags.iter().map(|(is_weak, tag)| (*is_weak, (*tag).to_owned())).collect()))
+        };
         let table: [(&str, Option<EntityTags>); 18] = [
             ("*", Some(EntityTags::Any)),
             (" * ", Some(EntityTags::Any)),
-            ("\"a\"", Some(EntityTags::Of(vec![(false, "a")]))),
-            ("\"\"", Some(EntityTags::Of(vec![(false, "")]))),
-            ("W/\"a\"", Some(EntityTags::Of(vec![(true, "a")]))),
-            ("\"a,b\", W/\"*\" ,\"é\"", Some(EntityTags::Of(vec![(false, "a,b"), (true, "*"), (false, "é")]))),
-            (", ,\"a\",,\"b\",", Some(EntityTags::Of(vec![(false, "a"), (false, "b")]))),
+            ("\"a\"", of(&[(false, "a")])),
+            ("\"\"", of(&[(false, "")])),
+            ("W/\"a\"", of(&[(true, "a")])),
+            ("\"a,b\", W/\"*\" ,\"é\"", of(&[(false, "a,b"), (true, "*"), (false, "é")])),
+            (", ,\"a\",,\"b\",", of(&[(false, "a"), (false, "b")])),
             ("", None),
             (",", None),
             ("a", None),

@@ -5,18 +5,9 @@
 use super::Method;
 use super::error::ApiError;
 
-/// What a request asks for.
+/// What anybody may ask for, with `GET` only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Route {
-    /// Anybody may ask for it.
-    Public(PublicRoute),
-    /// Needs a token.
-    Api(ApiRoute),
-}
-
-/// What anybody may ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)] // the table below says what each is
+#[allow(missing_docs)] // the tables below say what each is
 pub enum PublicRoute {
     About,
     Health,
@@ -37,61 +28,33 @@ pub enum ApiRoute {
     CompleteTask,
 }
 
-/// A path, and what each of its methods does.
-pub struct PathRoutes {
-    /// The path as the specification writes it. `{id}` stands for any one non-empty segment.
-    pub pattern: &'static str,
-    /// The value of `Allow` in a 405.
-    pub allow: &'static str,
-    /// `HEAD` is served wherever `GET` is, and not listed.
-    pub methods: &'static [(Method, Route)],
-}
+/// A path as the specification writes it, and what each of its methods does. `{id}` stands for any one non-empty
+/// segment. `HEAD` is served wherever `GET` is, and not listed.
+pub type PathRoutes<R> = (&'static str, &'static [(Method, R)]);
 
-const fn read_only(pattern: &'static str, methods: &'static [(Method, Route)]) -> PathRoutes {
-    PathRoutes { pattern, allow: "GET, HEAD", methods }
-}
+/// The paths outside `/api`. A test holds both tables against `specs/api/openapi.json`.
+pub const PUBLIC_ROUTES: &[PathRoutes<PublicRoute>] = &[
+    ("/", &[(Method::Get, PublicRoute::About)]),
+    ("/health", &[(Method::Get, PublicRoute::Health)]),
+    ("/ready", &[(Method::Get, PublicRoute::Ready)]),
+    ("/openapi.json", &[(Method::Get, PublicRoute::OpenApi)]),
+    (DOCS, &[(Method::Get, PublicRoute::Docs)]),
+];
 
-/// All paths. A test holds them against `specs/api/openapi.json`.
-pub const ROUTES: &[PathRoutes] = &[
-    read_only("/", &[(Method::Get, Route::Public(PublicRoute::About))]),
-    read_only("/health", &[(Method::Get, Route::Public(PublicRoute::Health))]),
-    read_only("/ready", &[(Method::Get, Route::Public(PublicRoute::Ready))]),
-    read_only("/openapi.json", &[(Method::Get, Route::Public(PublicRoute::OpenApi))]),
-    read_only(DOCS, &[(Method::Get, Route::Public(PublicRoute::Docs))]),
-    PathRoutes {
-        pattern: "/api/tasks",
-        allow: "GET, HEAD, POST",
-        methods: &[(Method::Get, Route::Api(ApiRoute::ListTasks)), (Method::Post, Route::Api(ApiRoute::CreateTask))],
-    },
-    PathRoutes {
-        pattern: "/api/tasks/{id}",
-        allow: "GET, HEAD, PUT, DELETE",
-        methods: &[
-            (Method::Get, Route::Api(ApiRoute::GetTask)),
-            (Method::Put, Route::Api(ApiRoute::UpdateTask)),
-            (Method::Delete, Route::Api(ApiRoute::DeleteTask)),
-        ],
-    },
-    PathRoutes {
-        pattern: "/api/tasks/{id}/complete",
-        allow: "PATCH",
-        methods: &[(Method::Patch, Route::Api(ApiRoute::CompleteTask))],
-    },
+/// The paths under `/api`.
+#[rustfmt::skip] // one row a path
+pub const API_ROUTES: &[PathRoutes<ApiRoute>] = &[
+    ("/api/tasks", &[(Method::Get, ApiRoute::ListTasks), (Method::Post, ApiRoute::CreateTask)]),
+    ("/api/tasks/{id}", &[
+        (Method::Get, ApiRoute::GetTask), (Method::Put, ApiRoute::UpdateTask), (Method::Delete, ApiRoute::DeleteTask),
+    ]),
+    ("/api/tasks/{id}/complete", &[(Method::Patch, ApiRoute::CompleteTask)]),
 ];
 
 /// Every path below this one belongs to the documentation page, and has its label.
 const DOCS: &str = "/docs";
 /// Stands for every other path: logs and metrics never show what a client made up.
 pub const UNKNOWN: &str = "unknown";
-
-/// What was found for a request.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Match<'p> {
-    /// The pattern of the path, or [`UNKNOWN`].
-    pub label: &'static str,
-    /// The route, or why there is none.
-    pub target: Target<'p>,
-}
 
 /// The side of the API on which a path lies.
 #[derive(Debug, PartialEq, Eq)]
@@ -103,32 +66,34 @@ pub enum Target<'p> {
     Api(Result<(ApiRoute, &'p str), ApiError>),
 }
 
-/// Finds the route of a request. One trailing slash is forgiven: a redirect would break preflights.
-pub fn match_route<'p>(method: &Method, path: &'p str) -> Match<'p> {
-    let (label, found) = find(method, path);
-    let target = if is_below(path, "/api") {
-        Target::Api(found.and_then(|(route, id)| match route {
-            Route::Api(route) => Ok((route, id)),
-            Route::Public(_) => Err(ApiError::RouteNotFound),
-        }))
-    } else {
-        Target::Public(found.and_then(|(route, _)| match route {
-            Route::Public(route) => Ok(route),
-            Route::Api(_) => Err(ApiError::RouteNotFound),
-        }))
-    };
-    Match { label, target }
+/// Finds the route of a request, and the pattern of its path or [`UNKNOWN`]. One trailing slash is forgiven: a redirect
+/// would break preflights.
+pub fn match_route<'p>(method: &Method, path: &'p str) -> (&'static str, Target<'p>) {
+    if is_below(path, "/api") {
+        let (pattern, found) = find(API_ROUTES, method, path);
+        return (pattern, Target::Api(found));
+    }
+    let (pattern, found) = find(PUBLIC_ROUTES, method, if is_below(path, DOCS) { DOCS } else { path });
+    (pattern, Target::Public(found.map(|(route, _)| route)))
 }
 
-fn find<'p>(method: &Method, path: &'p str) -> (&'static str, Result<(Route, &'p str), ApiError>) {
-    let path = if is_below(path, DOCS) { DOCS } else { path.strip_suffix('/').unwrap_or(path) };
-    let matched = ROUTES.iter().find_map(|routes| Some((routes, match_path(routes.pattern, path)?)));
-    let Some((PathRoutes { pattern, allow, methods }, id)) = matched else {
-        return (UNKNOWN, Err(ApiError::RouteNotFound));
-    };
+fn find<'p, R: Copy>(
+    table: &[PathRoutes<R>],
+    method: &Method,
+    path: &'p str,
+) -> (&'static str, Result<(R, &'p str), ApiError>) {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let matched = table.iter().find_map(|(pattern, methods)| Some((*pattern, *methods, match_path(pattern, path)?)));
+    let Some((pattern, methods, id)) = matched else { return (UNKNOWN, Err(ApiError::RouteNotFound)) };
     let method = if *method == Method::Head { &Method::Get } else { method };
     let route = methods.iter().find(|(own, _)| own == method);
-    (pattern, route.map(|(_, route)| (*route, id)).ok_or(ApiError::MethodNotAllowed(allow)))
+    (pattern, route.map(|(_, route)| (*route, id)).ok_or_else(|| ApiError::MethodNotAllowed(allowed(methods))))
+}
+
+/// The value of `Allow`.
+pub fn allowed<R>(methods: &[(Method, R)]) -> String {
+    let names = methods.iter().map(|(own, _)| if *own == Method::Get { "GET, HEAD" } else { own.as_str() });
+    names.collect::<Vec<_>>().join(", ")
 }
 
 fn is_below(path: &str, folder: &str) -> bool {
@@ -154,9 +119,9 @@ mod tests {
     fn request_when_routed_gives_label_and_route() {
         use ApiRoute::*;
         use PublicRoute::*;
-        let public = |route| Ok((Route::Public(route), ""));
-        let api = |route, id| Ok((Route::Api(route), id));
-        let not_allowed = |allow| Err(ApiError::MethodNotAllowed(allow));
+        let public = |route: PublicRoute| Ok((format!("{route:?}"), ""));
+        let api = |route: ApiRoute, id| Ok((format!("{route:?}"), id));
+        let not_allowed = |allow: &str| Err(ApiError::MethodNotAllowed(allow.to_owned()));
         let unknown = || (UNKNOWN, Err(ApiError::RouteNotFound));
         for (method, path, (label, found)) in [
             (Method::Get, "/", ("/", public(About))),
@@ -196,29 +161,28 @@ mod tests {
             (Method::Get, "/api", unknown()),
             (Method::Get, "/api/users/1/tasks", unknown()),
         ] {
-            assert_eq!(find(&method, path), (label, found), "{method} {path}");
+            let (pattern, target) = match_route(&method, path);
+            let target = match target {
+                Target::Public(target) => target.map(|route| (format!("{route:?}"), "")),
+                Target::Api(target) => target.map(|(route, id)| (format!("{route:?}"), id)),
+            };
+            assert_eq!((pattern, target), (label, found), "{method} {path}");
         }
     }
 
     #[test]
     fn path_when_below_api_requires_auth() {
         for path in ["/api", "/api/", "/api/tasks", "/api/tasks/1", "/api/none"] {
-            assert!(matches!(match_route(&Method::Get, path).target, Target::Api(_)), "{path}");
+            assert!(matches!(match_route(&Method::Get, path).1, Target::Api(_)), "{path}");
         }
         for path in ["/", "/health", "/apix", "/openapi.json", ""] {
-            assert!(matches!(match_route(&Method::Get, path).target, Target::Public(_)), "{path}");
+            assert!(matches!(match_route(&Method::Get, path).1, Target::Public(_)), "{path}");
         }
     }
 
     #[test]
-    fn route_when_in_the_table_is_on_its_side_and_allowed() {
-        for PathRoutes { pattern, allow, methods } in ROUTES {
-            let mut names = Vec::new();
-            for (method, route) in *methods {
-                assert_eq!(matches!(route, Route::Api(_)), is_below(pattern, "/api"), "{pattern}");
-                names.push(if *method == Method::Get { "GET, HEAD".to_owned() } else { method.to_string() });
-            }
-            assert_eq!(*allow, names.join(", "), "{pattern}");
-        }
+    fn route_when_in_a_table_is_on_its_side() {
+        assert!(PUBLIC_ROUTES.iter().all(|(pattern, _)| !is_below(pattern, "/api")));
+        assert!(API_ROUTES.iter().all(|(pattern, _)| is_below(pattern, "/api")));
     }
 }

@@ -58,52 +58,38 @@ impl TaskCall {
     }
 }
 
-/// A statement, and how its rows are rendered.
+/// A statement, and what rendering its rows needs.
 #[derive(Debug)]
 pub struct TaskPlan {
     /// What is asked of the database.
     pub statement: Statement,
-    answer: Answer,
+    /// The statement itself checks those of a write.
+    preconditions: Preconditions,
+    /// The texts that the request sends to the database.
+    title: Option<Title>,
+    description: Option<Description>,
 }
 
-#[derive(Debug)]
-enum Answer {
-    Created(NewTask),
-    Found(Preconditions),
-    /// A patch that names no field reads the task.
-    Unchanged(Preconditions),
-    Changed(TaskPatch),
-    Completed,
-    Deleted,
-    Listed(ListQuery),
-}
-
-/// What a plan's statement returned.
-pub enum Collected {
+/// What a statement returned.
+#[derive(Default)]
+pub struct Collected {
     /// A list, rendered row by row: all rows together may be too much to keep.
-    Page(Page),
-    /// The rows of any other plan.
-    Rows(Vec<Row>),
+    pub page: Option<Page>,
+    /// The rows of any other statement.
+    pub rows: Vec<Row>,
 }
 
-impl TaskPlan {
-    /// The result before the first row.
-    pub fn start(&self) -> Collected {
-        match &self.answer {
-            Answer::Listed(query) => Collected::Page(Page::first(query)),
-            _ => Collected::Rows(Vec::new()),
-        }
-    }
-
-    /// Adds a row of its statement.
+impl Collected {
+    /// Adds a row.
     ///
     /// # Errors
     /// When a row of a list is not what its statement returns, or another user's.
-    pub fn add(&self, user: &UserId, collected: &mut Collected, row: Row) -> Result<(), DbError> {
-        match (collected, &self.answer) {
-            (Collected::Page(page), Answer::Listed(_)) => page.add(&row, user, SHORT_LIST_TASKS)?,
-            (Collected::Rows(rows), _) => rows.push(row),
-            (Collected::Page(_), _) => return Err(DbError::Defect("rows of a task are no list".to_owned())),
+    pub fn add(&mut self, user: &UserId, call: &TaskCall, row: Row) -> Result<(), DbError> {
+        match call {
+            TaskCall::List(query) => {
+                self.page.get_or_insert_with(|| Page::first(query)).add(&row, user, SHORT_LIST_TASKS)?;
+            }
+            _ => self.rows.push(row),
         }
         Ok(())
     }
@@ -122,46 +108,57 @@ pub enum Rendered {
 /// # Errors
 /// When its body is invalid.
 pub fn plan(user: &UserId, call: &TaskCall, body: &str, preconditions: Preconditions) -> Result<TaskPlan, ApiError> {
-    let (statement, answer) = match call {
-        TaskCall::List(query) => {
-            let statement = sql::first_page(user, query, SHORT_LIST_TASKS + 1);
-            (statement, Answer::Listed(query.clone()))
-        }
+    let (mut title, mut description) = (None, None);
+    let statement = match call {
+        TaskCall::List(query) => sql::first_page(user, query, SHORT_LIST_TASKS + 1),
         TaskCall::Create => {
             let task = NewTask::parse(body)?;
-            (sql::create(user, &task), Answer::Created(task))
+            let statement = sql::create(user, &task);
+            (title, description) = (Some(task.title), task.description);
+            statement
         }
-        TaskCall::Read(id) => (sql::read(user, *id), Answer::Found(preconditions)),
-        TaskCall::Update(id) => match TaskPatch::parse(body)? {
-            patch if patch.is_empty() => (sql::read(user, *id), Answer::Unchanged(preconditions)),
-            patch => (sql::update(user, *id, &patch, &preconditions), Answer::Changed(patch)),
-        },
-        TaskCall::Complete(id) => {
-            (sql::complete(user, *id, Completion::parse(body)?, &preconditions), Answer::Completed)
+        TaskCall::Read(id) => sql::read(user, *id),
+        TaskCall::Update(id) => {
+            let patch = TaskPatch::parse(body)?;
+            let update = || sql::update(user, *id, &patch, &preconditions);
+            // A patch that names no field reads the task.
+            let statement = if patch.is_empty() { sql::read(user, *id) } else { update() };
+            (title, description) = (patch.title, patch.description.flatten());
+            statement
         }
-        TaskCall::Delete(id) => (sql::delete(user, *id, &preconditions), Answer::Deleted),
+        TaskCall::Complete(id) => sql::complete(user, *id, Completion::parse(body)?, &preconditions),
+        TaskCall::Delete(id) => sql::delete(user, *id, &preconditions),
     };
-    Ok(TaskPlan { statement, answer })
+    Ok(TaskPlan { statement, preconditions, title, description })
 }
 
 /// Renders what a plan's statement returned.
 ///
 /// # Errors
 /// When there is no such task, a precondition failed, or the statement did.
-pub fn render(user: &UserId, plan: &TaskPlan, result: Result<Collected, DbError>) -> Result<Rendered, ApiError> {
-    let answer = &plan.answer;
-    let rows = match result.map_err(|error| to_api_error(&error, user, sent(plan)))? {
-        Collected::Rows(rows) => rows,
-        Collected::Page(page) => {
-            let page = page.finish();
-            return Ok(match page.cursor {
-                None => Rendered::Response(list_response(page)),
-                Some(_) => Rendered::ListStream(page),
-            });
-        }
+pub fn render(
+    user: &UserId,
+    call: &TaskCall,
+    plan: &TaskPlan,
+    result: Result<Collected, DbError>,
+) -> Result<Rendered, ApiError> {
+    let sent = Sent {
+        writes: plan.statement.writes,
+        is_creation: matches!(call, TaskCall::Create),
+        title: plan.title.as_ref().map(Title::as_str),
+        description: plan.description.as_ref().map(Description::as_str),
     };
+    let failed = |error| to_api_error(&error, user, sent);
+    let Collected { page, rows } = result.map_err(failed)?;
+    if let TaskCall::List(query) = call {
+        let page = page.unwrap_or_else(|| Page::first(query)).finish();
+        return Ok(match page.cursor {
+            None => Rendered::Response(list_response(page)),
+            Some(_) => Rendered::ListStream(page),
+        });
+    }
     let Some(row) = rows.first() else {
-        if let Answer::Created(_) = answer {
+        if sent.is_creation {
             error!("a new task was not kept: a trigger or a rule of the table discards it");
             return Err(ApiError::Unavailable);
         }
@@ -169,23 +166,18 @@ pub fn render(user: &UserId, plan: &TaskPlan, result: Result<Collected, DbError>
     };
     let mut reader = RowReader::new(row);
     let read = reader.task(user).and_then(|task| Ok((task, reader.column::<Option<&str>>()?.unwrap_or_default())));
-    let (task, tag) = read.map_err(|error| to_api_error(&error, user, sent(plan)))?;
+    let (task, tag) = read.map_err(failed)?;
     // A row of nulls: the statement found the task, and a precondition failed.
     let task = task.ok_or(ApiError::PreconditionFailed)?;
-    let response = match answer {
-        Answer::Created(_) => task_response(201, &task, tag).with_header("Location", format!("/api/tasks/{}", task.id)),
-        Answer::Found(preconditions) if preconditions.fails_if_match(tag) => {
-            return Err(ApiError::PreconditionFailed);
-        }
-        Answer::Found(preconditions) if preconditions.fails_if_none_match(tag) => {
+    let (reads, preconditions) = (!plan.statement.writes, &plan.preconditions);
+    let response = match call {
+        TaskCall::Create => task_response(201, &task, tag).with_header("Location", format!("/api/tasks/{}", task.id)),
+        TaskCall::Delete(_) => Response::empty(204),
+        _ if reads && preconditions.fails_if_match(tag) => return Err(ApiError::PreconditionFailed),
+        TaskCall::Read(_) if preconditions.fails_if_none_match(tag) => {
             Response::empty(304).with_header("ETag", quoted(tag))
         }
-        Answer::Unchanged(preconditions)
-            if preconditions.fails_if_match(tag) || preconditions.fails_if_none_match(tag) =>
-        {
-            return Err(ApiError::PreconditionFailed);
-        }
-        Answer::Deleted => Response::empty(204),
+        _ if reads && preconditions.fails_if_none_match(tag) => return Err(ApiError::PreconditionFailed),
         _ => task_response(200, &task, tag),
     };
     Ok(Rendered::Response(response))
@@ -231,10 +223,8 @@ fn list_response(page: Page) -> Response {
 }
 
 fn with_total(response: Response, total: Option<i64>) -> Response {
-    match total {
-        Some(total) => response.with_header("X-Total-Count", total.to_string()),
-        None => response,
-    }
+    let Some(total) = total else { return response };
+    response.with_header("X-Total-Count", total.to_string())
 }
 
 /// A task, and the entity tag by which a later request can refer to this state of it.
@@ -244,19 +234,4 @@ fn task_response(status: u16, task: &Task, tag: &str) -> Response {
 
 fn quoted(tag: &str) -> String {
     ["\"", tag, "\""].concat()
-}
-
-/// The texts that the request sent to the database.
-fn sent(plan: &TaskPlan) -> Sent<'_> {
-    let (title, description) = match &plan.answer {
-        Answer::Created(task) => (Some(&task.title), task.description.as_ref()),
-        Answer::Changed(patch) => (patch.title.as_ref(), patch.description.as_ref().and_then(Option::as_ref)),
-        _ => (None, None),
-    };
-    Sent {
-        writes: plan.statement.writes,
-        is_creation: matches!(plan.answer, Answer::Created(_)),
-        title: title.map(Title::as_str),
-        description: description.map(Description::as_str),
-    }
 }

@@ -1,6 +1,7 @@
 //! The query parameters of `GET /api/tasks`: filter, order and window of a list.
 
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
 
 use crate::http::error::{ApiError, FieldError};
 
@@ -9,7 +10,7 @@ pub const MAX_LIMIT: i64 = 1_000;
 /// The longest list that is batched: this many tasks in index order are read within microseconds.
 pub const SHORT_LIST_TASKS: i64 = 100;
 
-/// What a client asks for. The default is that of an empty query: everything, newest first.
+/// What a client asks for. An empty query is for everything, newest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListQuery {
     /// Only tasks whose `completed` has this value.
@@ -25,28 +26,21 @@ pub struct ListQuery {
 }
 
 /// What a list is sorted by.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Sort {
-    #[default]
     CreatedAt,
     UpdatedAt,
     Title,
 }
 
 /// A part of a list.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// At most so many tasks; all that remain where `None`.
     pub limit: Option<i64>,
     /// After so many tasks.
     pub offset: i64,
-}
-
-impl Default for ListQuery {
-    fn default() -> Self {
-        Self { completed: None, search: None, sort: Sort::CreatedAt, descending: true, window: None }
-    }
 }
 
 impl ListQuery {
@@ -69,17 +63,19 @@ impl ListQuery {
     /// [`ApiError::Validation`] with everything that is wrong with it.
     pub fn parse(query: &str) -> Result<Self, ApiError> {
         let pairs: Vec<(Cow<str>, Cow<str>)> = form_urlencoded::parse(query.as_bytes()).collect();
-        let last = |name: &str| pairs.iter().rev().find(|(own, _)| own == name).map(|(_, value)| value.as_ref());
-        let either = |name: &'static str, alias: &'static str| {
-            last(name).map(|value| (name, value)).or_else(|| last(alias).map(|value| (alias, value)))
+        let find = |names: &[&'static str]| {
+            let last = |name| Some((name, pairs.iter().rfind(|(own, _)| own == name)?.1.as_ref()));
+            names.iter().find_map(|name| last(*name))
         };
-        let (mut errors, number) = (Vec::new(), |field: Option<(&'static str, &str)>, least, most| {
-            field.map(|(name, value)| parse_number(name, value, least, most)).transpose()
-        });
-        let mut check = |parsed: Result<Option<i64>, FieldError>| parsed.map_err(|error| errors.push(error)).ok()?;
-        let limit = check(number(last("limit").map(|value| ("limit", value)), 1, MAX_LIMIT));
-        let offset = check(number(either("offset", "skip"), 0, i64::MAX));
-        let search = either("search", "q").filter(|(_, value)| !value.is_empty());
+        let value = |names| find(names).map(|(_, value)| value);
+        let mut errors = Vec::new();
+        let mut number = |names, range| {
+            let (name, value) = find(names)?;
+            parse_number(name, value, range).map_err(|error| errors.push(error)).ok()
+        };
+        let limit = number(&["limit"], 1..=MAX_LIMIT);
+        let offset = number(&["offset", "skip"], 0..=i64::MAX);
+        let search = find(&["search", "q"]).filter(|(_, value)| !value.is_empty());
         if let Some((name, _)) = search.filter(|(_, value)| value.contains('\0')) {
             // PostgreSQL cannot compare with a NUL character.
             let message = "String should not contain a NUL character";
@@ -88,37 +84,26 @@ impl ListQuery {
         if !errors.is_empty() {
             return Err(ApiError::Validation(errors));
         }
-        let sort = either("sort", "sort_by").map_or(Sort::default(), |(_, value)| Sort::parse(value));
-        let descending = either("order", "sort_order").and_then(|(_, value)| parse_order(value));
+        let sort = match value(&["sort", "sort_by"]) {
+            Some("updated_at" | "updated") => Sort::UpdatedAt,
+            Some("title") => Sort::Title,
+            _ => Sort::CreatedAt,
+        };
         Ok(Self {
-            completed: last("status").and_then(parse_status).or_else(|| last("completed").and_then(parse_flag)),
+            completed: match value(&["status"]) {
+                Some("pending") => Some(false),
+                Some("completed") => Some(true),
+                _ => value(&["completed"]).and_then(parse_flag),
+            },
             search: search.map(|(_, value)| value.to_owned()),
             sort,
-            descending: descending.unwrap_or(sort != Sort::Title),
+            descending: match value(&["order", "sort_order"]) {
+                Some("asc") => false,
+                Some("desc") => true,
+                _ => sort != Sort::Title,
+            },
             window: (limit.is_some() || offset.is_some()).then(|| Window { limit, offset: offset.unwrap_or_default() }),
         })
-    }
-}
-
-/// What `status` says of `completed`; `all` is the same as no `status`.
-fn parse_status(text: &str) -> Option<bool> {
-    match text {
-        "pending" => Some(false),
-        "completed" => Some(true),
-        _ => None,
-    }
-}
-
-impl Sort {
-    /// All sort orders.
-    pub const ALL: [Self; 3] = [Self::CreatedAt, Self::UpdatedAt, Self::Title];
-
-    fn parse(text: &str) -> Self {
-        match text {
-            "updated_at" | "updated" => Sort::UpdatedAt,
-            "title" => Sort::Title,
-            _ => Sort::CreatedAt,
-        }
     }
 }
 
@@ -130,32 +115,32 @@ fn parse_flag(text: &str) -> Option<bool> {
     }
 }
 
-/// Whether the order is descending.
-fn parse_order(text: &str) -> Option<bool> {
-    match text {
-        "asc" => Some(false),
-        "desc" => Some(true),
-        _ => None,
-    }
-}
-
-fn parse_number(name: &'static str, text: &str, least: i64, most: i64) -> Result<i64, FieldError> {
-    let error = |kind, message| Err(FieldError::new(&["query", name], kind, message));
-    match text.parse::<i64>() {
-        Err(_) => error("int_parsing", "Input should be an integer".to_owned()),
-        Ok(number) if number < least => {
-            error("greater_than_equal", format!("Input should be greater than or equal to {least}"))
+fn parse_number(name: &'static str, text: &str, range: RangeInclusive<i64>) -> Result<i64, FieldError> {
+    let (kind, message) = match text.parse::<i64>() {
+        Ok(number) if range.contains(&number) => return Ok(number),
+        Ok(number) if number < *range.start() => {
+            ("greater_than_equal", format!("Input should be greater than or equal to {}", range.start()))
         }
-        Ok(number) if number > most => {
-            error("less_than_equal", format!("Input should be less than or equal to {most}"))
-        }
-        Ok(number) => Ok(number),
-    }
+        Ok(_) => ("less_than_equal", format!("Input should be less than or equal to {}", range.end())),
+        Err(_) => ("int_parsing", "Input should be an integer".to_owned()),
+    };
+    Err(FieldError::new(&["query", name], kind, message))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Default for ListQuery {
+        fn default() -> Self {
+            Self { completed: None, search: None, sort: Sort::CreatedAt, descending: true, window: None }
+        }
+    }
+
+    impl Sort {
+        /// All sort orders.
+        pub const ALL: [Self; 3] = [Self::CreatedAt, Self::UpdatedAt, Self::Title];
+    }
 
     #[test]
     fn query_when_a_value_is_unknown_treats_it_as_absent() {

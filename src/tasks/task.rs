@@ -1,10 +1,11 @@
 //! Tasks, and the bodies that create or change one. A value of these types is valid; nothing is checked again later.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::collections::BTreeMap;
 
-use serde::de::{IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::timestamp::Timestamp;
 use crate::http::error::{ApiError, FieldError};
@@ -40,11 +41,7 @@ impl TaskId {
     pub fn parse(text: &str) -> Result<Self, ApiError> {
         let digits = text.strip_prefix('-').unwrap_or(text);
         if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(ApiError::Validation(vec![FieldError::new(
-                &["path", "id"],
-                "int_parsing",
-                "Input should be a positive integer",
-            )]));
+            return Err(FieldError::new(&["path", "id"], "int_parsing", "Input should be a positive integer").into());
         }
         match text.parse() {
             Ok(id) if id >= 1 => Ok(Self(id)),
@@ -116,11 +113,12 @@ fn validate_text(field: &'static str, text: &str, max_chars: usize) -> Result<()
 fn text(name: &'static str, field: JsonValue) -> Result<String, FieldError> {
     match field {
         JsonValue::Text(text) => Ok(text),
+        JsonValue::Absent => Err(field_error(name, "missing", "Field required")),
         _ => Err(field_error(name, "string_type", "Input should be a valid string")),
     }
 }
 
-fn completed(field: JsonValue) -> Result<bool, FieldError> {
+fn parse_completed(field: JsonValue) -> Result<bool, FieldError> {
     match field {
         JsonValue::Bool(value) => Ok(value),
         _ => Err(field_error("completed", "bool_type", "Input should be true or false")),
@@ -131,54 +129,31 @@ fn field_error(field: &'static str, kind: &'static str, message: impl Into<Strin
     FieldError::new(&["body", field], kind, message)
 }
 
-/// The fields of a body that a task can be given, as they were sent. Everything else is skipped without being kept:
-/// clients send `priority`, `tags`, `user_id`. Of a field that occurs twice the last one counts.
-#[derive(Default)]
-struct RawTaskBody {
-    title: JsonValue,
-    description: JsonValue,
-    completed: JsonValue,
+/// The name of a field of a body. Clients also send `priority`, `tags`, `user_id`.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Name {
+    Title,
+    Description,
+    Completed,
+    #[serde(other)]
+    Other,
 }
 
-impl RawTaskBody {
-    fn parse(body: &str) -> Result<Self, ApiError> {
-        let invalid = |kind, message: String| ApiError::Validation(vec![FieldError::new(&["body"], kind, message)]);
-        let malformed = |error: serde_json::Error| invalid("json_invalid", format!("Invalid JSON: {error}"));
-        if is_object(body.as_bytes()) {
-            return serde_json::from_str(body).map_err(malformed);
-        }
+/// Title, description and `completed` of a body, as they were sent. Of a field that occurs twice the last one counts.
+fn parse_body(body: &str) -> Result<[JsonValue; 3], ApiError> {
+    let invalid = |kind, message: String| ApiError::from(FieldError::new(&["body"], kind, message));
+    let malformed = |error: serde_json::Error| invalid("json_invalid", format!("Invalid JSON: {error}"));
+    if !is_object(body.as_bytes()) {
         serde_json::from_str::<IgnoredAny>(body).map_err(malformed)?;
-        Err(invalid("model_attributes_type", "Input should be an object".to_owned()))
+        return Err(invalid("model_attributes_type", "Input should be an object".to_owned()));
     }
-}
-
-impl<'de> Deserialize<'de> for RawTaskBody {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(RawTaskBodyVisitor)
-    }
-}
-
-struct RawTaskBodyVisitor;
-
-impl<'de> Visitor<'de> for RawTaskBodyVisitor {
-    type Value = RawTaskBody;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawTaskBody, A::Error> {
-        let mut body = RawTaskBody::default();
-        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
-            match name.as_ref() {
-                "title" => body.title = map.next_value()?,
-                "description" => body.description = map.next_value()?,
-                "completed" => body.completed = map.next_value()?,
-                _ => drop(map.next_value::<IgnoredAny>()?),
-            }
-        }
-        Ok(body)
-    }
+    let fields: BTreeMap<Name, &RawValue> = serde_json::from_str(body).map_err(malformed)?;
+    let field = |name| match fields.get(&name) {
+        Some(sent) => serde_json::from_str(sent.get()).map_err(malformed),
+        None => Ok(JsonValue::Absent),
+    };
+    Ok([field(Name::Title)?, field(Name::Description)?, field(Name::Completed)?])
 }
 
 /// Collects what is wrong with the fields of a body, so that all of it is reported at once.
@@ -186,19 +161,6 @@ impl<'de> Visitor<'de> for RawTaskBodyVisitor {
 struct FieldErrors(Vec<FieldError>);
 
 impl FieldErrors {
-    /// A field that must be sent.
-    fn required<T>(
-        &mut self,
-        name: &'static str,
-        field: JsonValue,
-        parse: impl FnOnce(JsonValue) -> Result<T, FieldError>,
-    ) -> Option<T> {
-        match field {
-            JsonValue::Absent => self.check(Err(field_error(name, "missing", "Field required"))),
-            sent => self.check(parse(sent)),
-        }
-    }
-
     /// A field that need not be sent; `None` when it was not.
     fn optional<T>(&mut self, field: JsonValue, parse: impl FnOnce(JsonValue) -> Result<T, FieldError>) -> Option<T> {
         if field == JsonValue::Absent { None } else { self.check(parse(field)) }
@@ -229,16 +191,16 @@ impl NewTask {
     /// # Errors
     /// [`ApiError::Validation`] with everything that is wrong with it.
     pub fn parse(body: &str) -> Result<Self, ApiError> {
-        let (body, mut errors) = (RawTaskBody::parse(body)?, FieldErrors::default());
-        let title = errors.required("title", body.title, Title::parse);
-        let description = errors.optional(body.description, Description::parse).flatten();
-        let completed = errors.optional(body.completed, completed).unwrap_or(false);
+        let ([title, description, completed], mut errors) = (parse_body(body)?, FieldErrors::default());
+        let title = errors.check(Title::parse(title));
+        let description = errors.optional(description, Description::parse).flatten();
+        let completed = errors.optional(completed, parse_completed).unwrap_or(false);
         errors.finish(title.map(|title| Self { title, description, completed }))
     }
 }
 
 /// A change of a task. `None` keeps what is there: clients send partial bodies.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct TaskPatch {
     pub title: Option<Title>,
@@ -253,17 +215,16 @@ impl TaskPatch {
     /// # Errors
     /// [`ApiError::Validation`] with everything that is wrong with it.
     pub fn parse(body: &str) -> Result<Self, ApiError> {
-        let (body, mut errors) = (RawTaskBody::parse(body)?, FieldErrors::default());
-        let title = errors.optional(body.title, Title::parse);
-        let description = errors.optional(body.description, Description::parse);
-        let completed = errors.optional(body.completed, completed);
+        let ([title, description, completed], mut errors) = (parse_body(body)?, FieldErrors::default());
+        let title = errors.optional(title, Title::parse);
+        let description = errors.optional(description, Description::parse);
+        let completed = errors.optional(completed, parse_completed);
         errors.finish(Some(Self { title, description, completed }))
     }
 
     /// Whether it names no field, and so changes nothing.
     pub fn is_empty(&self) -> bool {
-        let Self { title, description, completed } = self;
-        title.is_none() && description.is_none() && completed.is_none()
+        *self == Self::default()
     }
 }
 
@@ -285,8 +246,8 @@ impl Completion {
         if matches!(body.trim_ascii(), "" | "null") {
             return Ok(Self::Toggle);
         }
-        let (body, mut errors) = (RawTaskBody::parse(body)?, FieldErrors::default());
-        let value = errors.optional(body.completed, completed);
+        let ([.., completed], mut errors) = (parse_body(body)?, FieldErrors::default());
+        let value = errors.optional(completed, parse_completed);
         errors.finish(Some(value.map_or(Self::Toggle, Self::Set)))
     }
 }
@@ -297,7 +258,7 @@ mod tests {
 
     use super::*;
 
-    fn kinds<T: fmt::Debug>(parsed: Result<T, ApiError>) -> Vec<(String, &'static str)> {
+    fn kinds<T: std::fmt::Debug>(parsed: Result<T, ApiError>) -> Vec<(String, &'static str)> {
         match parsed {
             Err(ApiError::Validation(errors)) => {
                 errors.into_iter().map(|error| (error.loc.join("."), error.kind)).collect()
