@@ -7,21 +7,16 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use log::warn;
-use mimalloc::MiMalloc;
 use todo_backend::cli::{self, Command};
 use todo_backend::config::{self, Config};
 use todo_backend::ops::{check, healthcheck, log as logging};
 use todo_backend::server;
 
-/// `specs/performance.md`, "Memory", says why it is not the C library's allocator.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
-
 /// Exit code after a wrong command line.
 const USAGE_ERROR: u8 = 2;
 
 fn main() -> ExitCode {
-    // Huge pages would quadruple the allocator's memory. A kernel without huge pages refuses: no loss.
+    // Huge pages would multiply the allocator's memory. A kernel without huge pages refuses: no loss.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let command = match Command::parse(std::env::args_os().skip(1)) {
         Ok(command) => command,

@@ -24,7 +24,7 @@ const MAX_QUEUED_BYTES: usize = 32 * 1024;
 /// Room for most short pages, in bytes.
 const START_BYTES: usize = 8 * 1024;
 /// From this length in bytes a page gets its full capacity: growth in steps would leave freed blocks of each size.
-const LONG_BYTES: usize = 24 * 1024;
+const LONG_BYTES: usize = 64 * 1024;
 
 /// A page. All pages of a list together are one JSON array.
 #[derive(Debug, Clone)]
