@@ -77,8 +77,8 @@ impl AccessLogEntry {
     fn server_timing(&self, total: Duration) -> String {
         let parts = [("auth", self.auth.0.get()), ("db", self.database.0.get()), ("total", Some(total))];
         let entries = parts.into_iter().filter_map(|(name, duration)| {
-            let milliseconds = duration?.as_secs_f64() * 1_000.0;
-            Some(format!("{name};dur={milliseconds:.1}"))
+            let tenths = (duration?.as_micros() + 50) / 100;
+            Some(format!("{name};dur={}.{}", tenths / 10, tenths % 10))
         });
         entries.collect::<Vec<_>>().join(", ")
     }
