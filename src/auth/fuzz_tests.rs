@@ -3,8 +3,6 @@
 //! `tests/fuzz` calls the `check_` functions with the input of libFuzzer, the tests here with mutated seeds, in the
 //! same order in every run (but for the keys). `FUZZ_SECONDS` says for how long (default: 1).
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -65,6 +63,8 @@ pub fn check_key_set(json: &str) {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use serde_json::json;
 
     use super::*;
