@@ -222,6 +222,15 @@ fn value_when_the_database_refuses_it_is_an_error_of_the_request() {
             "body.title check_violation",
         ),
         (
+            "check of another field",
+            "",
+            table(&[("completed", "boolean check (not completed)")]),
+            "ada",
+            json!({"title": "a", "completed": true}),
+            422,
+            "body check_violation",
+        ),
+        (
             "domain check",
             "",
             format!("create domain d as text check (value <> 'bad'); {}", table(&[("title", "d")])),

@@ -65,15 +65,15 @@ pub const LOST_SEARCH_PATH: &str = "select \
      from pg_settings where name = 'search_path' and source not in ('client', 'session')";
 
 const TIME: &[&str] = &["timestamp with time zone", "timestamp without time zone"];
-/// The columns that this program uses, and the types that each may have. No types: any text type.
-const REQUIRED: [(&str, &[&str]); 7] = [
-    ("id", &["bigint", "integer", "smallint"]),
-    ("user_id", &[]),
-    ("title", &[]),
-    ("description", &[]),
-    ("completed", &["boolean"]),
-    ("created_at", TIME),
-    ("updated_at", TIME),
+/// The columns that this program uses, the types that each may have (none: any text type), and whether it sets null.
+const REQUIRED: [(&str, &[&str], bool); 7] = [
+    ("id", &["bigint", "integer", "smallint"], false),
+    ("user_id", &[], false),
+    ("title", &[], false),
+    ("description", &[], true),
+    ("completed", &["boolean"], false),
+    ("created_at", TIME, false),
+    ("updated_at", TIME, false),
 ];
 
 /// A column as it is.
@@ -156,7 +156,7 @@ pub fn incompatibilities(columns: &[Column]) -> Vec<String> {
         return vec![format!("it is {relation}, and only an ordinary table has `xmin`, which ETags are made of")];
     }
     let mut lines = Vec::new();
-    for (name, types) in REQUIRED {
+    for (name, types, sets_null) in REQUIRED {
         let expected = if types.is_empty() { "text or another text type".to_owned() } else { types.join(" or ") };
         let Some(column) = columns.iter().find(|column| column.name == name) else {
             lines.push(format!("it has no column `{name}` ({expected})"));
@@ -165,14 +165,14 @@ pub fn incompatibilities(columns: &[Column]) -> Vec<String> {
         let fits = if types.is_empty() { column.is_text } else { types.contains(&&*column.kind) };
         let problems = [
             (!fits, format!("is {}, not {expected}", column.kind)),
-            (name == "description" && column.not_null, "is not null, and may have to be null".to_owned()),
+            (sets_null && column.not_null, "is not null, and may have to be null".to_owned()),
             (name != "id" && column.is_generated, "is a generated column, so no task can be created".to_owned()),
             (name == "id" && !column.has_default, "has no default, so no task can be created".to_owned()),
             (name == "id" && !column.not_null, "may be null: make it the primary key".to_owned()),
         ];
         lines.extend(problems.into_iter().filter(|(is_so, _)| *is_so).map(|(_, what)| format!("`{name}` {what}")));
     }
-    let others = columns.iter().filter(|column| REQUIRED.iter().all(|(name, _)| *name != column.name));
+    let others = columns.iter().filter(|column| REQUIRED.iter().all(|(name, ..)| *name != column.name));
     for column in others.filter(|column| column.not_null && !column.has_default) {
         lines.push(format!("`{}` is not null without a default, so no task can be created", column.name));
     }
@@ -184,11 +184,11 @@ mod tests {
     use super::*;
 
     fn compatible() -> Vec<Column> {
-        let column = |(name, types): &(&str, &[&str])| Column {
+        let column = |(name, types, sets_null): &(&str, &[&str], bool)| Column {
             name: (*name).to_owned(),
             kind: (*types.last().unwrap_or(&"citext")).to_owned(),
             is_text: types.is_empty(),
-            not_null: *name != "description",
+            not_null: !sets_null,
             has_default: *name == "id",
             is_generated: false,
             relation: "r".to_owned(),

@@ -18,6 +18,8 @@ pub struct Sent<'r> {
     pub title: Option<&'r str>,
     /// The description.
     pub description: Option<&'r str>,
+    /// It sets `completed`.
+    pub completed: bool,
 }
 
 impl Sent<'_> {
@@ -67,8 +69,11 @@ pub fn to_api_error(error: &DbError, user: &UserId, sent: Sent) -> ApiError {
             error!("a stored text has no equivalent in UTF-8: {error}");
             ApiError::Internal
         }
-        // A check, or a trigger that raises an exception.
-        "23514" | "P0001" => refused_value(&texts, "check_violation", "Value is refused by a rule of the database"),
+        // A check, or a trigger that raises an exception, may be about any field.
+        "23514" | "P0001" => {
+            let wrong = if sent.completed { &[] } else { &*texts };
+            refused_value(wrong, "check_violation", "Value is refused by a rule of the database")
+        }
         "23503" if sent.is_creation && error.may_concern("user_id") => {
             AuthError::Invalid("its user does not exist").into()
         }
@@ -130,7 +135,7 @@ mod tests {
             ApiError::Validation(errors) => errors[0].loc.join("."),
             other => panic!("{other:?}"),
         };
-        let both = Sent { writes: true, is_creation: true, title: Some("é"), description: Some("a") };
+        let both = Sent { writes: true, title: Some("é"), description: Some("a"), ..Sent::default() };
         assert_eq!(loc(both, |text| !text.is_ascii()), "body.title");
         assert_eq!(loc(both, |text| text.is_ascii()), "body.description");
         assert_eq!(loc(both, |_| true), "body");

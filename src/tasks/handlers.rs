@@ -68,6 +68,7 @@ pub struct TaskPlan {
     /// The texts that the request sends to the database.
     title: Option<Title>,
     description: Option<Description>,
+    sets_completed: bool,
 }
 
 /// What a statement returned.
@@ -108,13 +109,13 @@ pub enum Rendered {
 /// # Errors
 /// When its body is invalid.
 pub fn plan(user: &UserId, call: &TaskCall, body: &str, preconditions: Preconditions) -> Result<TaskPlan, ApiError> {
-    let (mut title, mut description) = (None, None);
+    let (mut title, mut description, mut sets_completed) = (None, None, false);
     let statement = match call {
         TaskCall::List(query) => sql::first_page(user, query, SHORT_LIST_TASKS + 1),
         TaskCall::Create => {
             let task = NewTask::parse(body)?;
             let statement = sql::create(user, &task);
-            (title, description) = (Some(task.title), task.description);
+            (title, description, sets_completed) = (Some(task.title), task.description, task.completed);
             statement
         }
         TaskCall::Read(id) => sql::read(user, *id),
@@ -123,13 +124,14 @@ pub fn plan(user: &UserId, call: &TaskCall, body: &str, preconditions: Precondit
             let update = || sql::update(user, *id, &patch, &preconditions);
             // A patch that names no field reads the task.
             let statement = if patch.is_empty() { sql::read(user, *id) } else { update() };
+            sets_completed = patch.completed.is_some();
             (title, description) = (patch.title, patch.description.flatten());
             statement
         }
         TaskCall::Complete(id) => sql::complete(user, *id, Completion::parse(body)?, &preconditions),
         TaskCall::Delete(id) => sql::delete(user, *id, &preconditions),
     };
-    Ok(TaskPlan { statement, preconditions, title, description })
+    Ok(TaskPlan { statement, preconditions, title, description, sets_completed })
 }
 
 /// Renders what a plan's statement returned.
@@ -147,6 +149,7 @@ pub fn render(
         is_creation: matches!(call, TaskCall::Create),
         title: plan.title.as_ref().map(Title::as_str),
         description: plan.description.as_ref().map(Description::as_str),
+        completed: plan.sets_completed,
     };
     let failed = |error| to_api_error(&error, user, sent);
     let Collected { page, rows } = result.map_err(failed)?;

@@ -283,10 +283,11 @@ mod tests {
         // Each text occurs once; what puts preconditions around a change occurs once for all of them.
         assert_eq!(uses(code), 9, "a statement that this test does not know");
         for (name, sql) in all() {
+            let sql = sql.replace("$10", "$ten"); // not `$1`
             let inserts = sql.starts_with("insert into tasks (user_id, ") && sql.contains("values ($1, ");
             let bound = sql.matches("user_id = $1").count() + usize::from(inserts);
             assert!(bound > 0 && bound == uses(&sql), "{name} is not bound to the user: {sql}");
-            assert!(!sql.contains("$1 or ") && !sql.contains(" or user_id") && !sql.contains("$10"), "{name}");
+            assert!(!sql.contains("$1 or ") && !sql.contains(" or user_id"), "{name}");
             // Nothing that follows can widen it: `or` only occurs inside further parentheses.
             let (mut depth, mut from) = (0, 0);
             for (at, character) in sql.char_indices() {
