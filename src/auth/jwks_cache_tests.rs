@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 
 use super::*;
 
-type Answer = Result<Option<Vec<Value>>, String>;
+type FetchResult = Result<Option<Vec<Value>>, String>;
 
 /// The longest that a test waits for another thread.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Better Auth made it (`tests/vectors.json`).
 const PUBLIC_KEY: &str = "zn_0HWaY1uvfYGJvnnO5iilm6aYLgCMHb_0GhmcSIP4";
 
-fn set(kids: &[&str]) -> Answer {
+fn set(kids: &[&str]) -> FetchResult {
     let jwk = |kid: &&str| json!({"kty": "OKP", "crv": "Ed25519", "kid": kid, "x": PUBLIC_KEY});
     Ok(Some(kids.iter().map(jwk).collect()))
 }
@@ -33,7 +33,7 @@ use Outcome::{Known, Missing, Unavailable};
 struct Fixture {
     cache: Arc<JwksCache<String>>,
     /// What the source answers next, if it answers at once.
-    answer: Arc<Mutex<Answer>>,
+    result: Arc<Mutex<FetchResult>>,
     fetches: Arc<AtomicUsize>,
     resumed: Receiver<Vec<String>>,
     start: Instant,
@@ -41,20 +41,20 @@ struct Fixture {
 
 impl Fixture {
     /// A source that answers at once.
-    fn new(answer: Answer) -> Self {
-        let answer = Arc::new(Mutex::new(answer));
-        let current = Arc::clone(&answer);
-        Self { answer, ..Self::with_source(move || current.lock().unwrap().clone()) }
+    fn new(result: FetchResult) -> Self {
+        let result = Arc::new(Mutex::new(result));
+        let current = Arc::clone(&result);
+        Self { result, ..Self::with_source(move || current.lock().unwrap().clone()) }
     }
 
     /// A source that answers what the test sends.
-    fn with_slow_source() -> (Sender<Answer>, Self) {
-        let (answer, answers) = channel();
-        let answers = Mutex::new(answers);
-        (answer, Self::with_source(move || answers.lock().unwrap().recv_timeout(TIMEOUT).unwrap()))
+    fn with_slow_source() -> (Sender<FetchResult>, Self) {
+        let (result, results) = channel();
+        let results = Mutex::new(results);
+        (result, Self::with_source(move || results.lock().unwrap().recv_timeout(TIMEOUT).unwrap()))
     }
 
-    fn with_source(fetch: impl Fn() -> Answer + Send + Sync + 'static) -> Self {
+    fn with_source(fetch: impl Fn() -> FetchResult + Send + Sync + 'static) -> Self {
         let fetches = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&fetches);
         let source = KeySource::new("the test", move || {
@@ -63,12 +63,12 @@ impl Fixture {
         });
         let (resume, resumed) = channel();
         let cache = JwksCache::new(source, move |waiting| resume.send(waiting).unwrap());
-        let answer = Arc::new(Mutex::new(Ok(None)));
-        Self { cache, answer, fetches, resumed, start: Instant::now() }
+        let result = Arc::new(Mutex::new(Ok(None)));
+        Self { cache, result, fetches, resumed, start: Instant::now() }
     }
 
-    fn answer(&self, answer: Answer) {
-        *self.answer.lock().unwrap() = answer;
+    fn respond(&self, result: FetchResult) {
+        *self.result.lock().unwrap() = result;
     }
 
     fn fetches(&self) -> usize {
@@ -130,7 +130,7 @@ fn fetch_starts_only_when_a_token_needs_a_key() {
 fn set_of_five_minutes_is_served_while_it_is_refreshed() {
     let fixture = Fixture::new(set(&["a"]));
     assert_eq!(fixture.at(0, "a"), Known);
-    fixture.answer(set(&["b"]));
+    fixture.respond(set(&["b"]));
     assert_eq!((fixture.at(300, "a"), fixture.fetches()), (Known, 2));
     assert_eq!((fixture.at(301, "b"), fixture.fetches()), (Known, 2));
     assert_eq!((fixture.at(301, "a"), fixture.fetches()), (Missing, 3), "revoked");
@@ -140,12 +140,12 @@ fn set_of_five_minutes_is_served_while_it_is_refreshed() {
 fn unknown_kid_causes_a_fetch_and_a_pause_unless_it_is_brought() {
     let fixture = Fixture::new(set(&["a"]));
     assert_eq!(fixture.at(0, "a"), Known);
-    fixture.answer(set(&["a", "b"]));
+    fixture.respond(set(&["a", "b"]));
     assert_eq!((fixture.at(1, "b"), fixture.fetches()), (Known, 2));
-    fixture.answer(set(&["a", "b", "c"]));
+    fixture.respond(set(&["a", "b", "c"]));
     assert_eq!((fixture.at(2, "c"), fixture.fetches()), (Known, 3), "the last one was brought");
     assert_eq!((fixture.at(3, "forged"), fixture.fetches()), (Missing, 4));
-    fixture.answer(set(&["d"]));
+    fixture.respond(set(&["d"]));
     assert_eq!((fixture.at(32, "d"), fixture.fetches()), (Unavailable, 4));
     assert_eq!((fixture.at(33, "d"), fixture.fetches()), (Known, 5));
 }
@@ -167,7 +167,7 @@ fn flood_of_forged_kids_delays_a_rotated_key_but_never_rejects_it() {
     let fixture = Fixture::new(set(&["a"]));
     assert_eq!(fixture.at(0, "a"), Known);
     assert_eq!(fixture.at(1, "forged 0"), Missing);
-    fixture.answer(set(&["a", "rotated"]));
+    fixture.respond(set(&["a", "rotated"]));
     let outcomes: Vec<Outcome> = (2..40)
         .map(|seconds| {
             assert_ne!(fixture.at(seconds, &format!("forged {seconds}")), Known);
@@ -194,7 +194,7 @@ fn flood_of_unknown_kids_causes_two_fetches_a_minute() {
 fn last_good_set_is_served_for_an_hour_while_fetches_fail() {
     let fixture = Fixture::new(set(&["a"]));
     assert_eq!(fixture.at(0, "a"), Known);
-    fixture.answer(Err("down".to_owned()));
+    fixture.respond(Err("down".to_owned()));
     for seconds in (300..=3600).step_by(60) {
         assert_eq!(fixture.at(seconds, "a"), Known, "after {seconds} s");
     }
@@ -203,7 +203,7 @@ fn last_good_set_is_served_for_an_hour_while_fetches_fail() {
     let status = fixture.cache.status(fixture.time(3600));
     assert_eq!(status.last_error.as_deref(), Some("down"));
     assert_eq!((status.keys, status.age), (1, Some(Duration::from_secs(3600))));
-    fixture.answer(set(&["a"]));
+    fixture.respond(set(&["a"]));
     assert_eq!(fixture.at(3700, "a"), Known);
     assert_eq!(fixture.cache.status(fixture.start).last_error, None);
 }
@@ -226,7 +226,7 @@ fn failing_source_is_asked_with_exponential_pauses() {
 fn source_without_a_key_set_makes_every_kid_missing() {
     let fixture = Fixture::new(Ok(None));
     assert_eq!((fixture.at(0, "a"), fixture.at(1, "b"), fixture.fetches()), (Missing, Missing, 1));
-    fixture.answer(set(&["a"]));
+    fixture.respond(set(&["a"]));
     assert_eq!(fixture.at(30, "a"), Known, "the table was created meanwhile");
 }
 

@@ -126,14 +126,14 @@ impl Connection {
         let deadline = next_deadline();
         let plans: Vec<_> = statements.iter().map(|(statement, _)| self.plan(statement, deadline)).collect();
         // Once the time is up, nothing more is sent.
-        let mut answers = if plans.iter().any(|plan| matches!(plan, Err(DbError::Timeout))) {
+        let mut results = if plans.iter().any(|plan| matches!(plan, Err(DbError::Timeout))) {
             plans.into_iter().map(|plan| Err(plan.err().unwrap_or(DbError::Timeout))).collect()
         } else {
             self.send(statements, plans, &next_deadline, add)
         };
-        answers.resize_with(all, || Err(DbError::Timeout));
-        self.observe(&answers);
-        answers
+        results.resize_with(all, || Err(DbError::Timeout));
+        self.observe(&results);
+        results
     }
 
     /// Runs statements without parameters by the simple protocol, which every pooler understands; all their rows.
@@ -215,17 +215,17 @@ impl Connection {
         }))
     }
 
-    /// Updates the state of this connection and of the database by these answers.
-    fn observe<T>(&mut self, answers: &[Result<T, DbError>]) {
-        let errors = || answers.iter().filter_map(|answer| answer.as_ref().err());
-        let was_answered = answers.iter().any(|answer| answer.as_ref().err().is_none_or(DbError::is_refusal));
+    /// Updates the state of this connection and of the database by these results.
+    fn observe<T>(&mut self, results: &[Result<T, DbError>]) {
+        let errors = || results.iter().filter_map(|result| result.as_ref().err());
+        let has_response = results.iter().any(|result| result.as_ref().err().is_none_or(DbError::is_refusal));
         for error in errors() {
             let is_former_primary = error.is_read_only() && self.opened_at.elapsed() > READ_ONLY_GRACE;
             let is_timeout = matches!(error, DbError::Timeout);
             self.must_close |= error.is_disconnect() || is_timeout || is_former_primary;
             self.forget_plans(error);
             // A server that answered another statement in time is slow, not unreachable.
-            if error.is_disconnect() || is_timeout && !was_answered {
+            if error.is_disconnect() || is_timeout && !has_response {
                 let was_sent = !matches!(error, DbError::NotSent);
                 self.availability.connection_lost(self.last_response_at, was_sent, error);
             } else if error.is_transient() && !error.is_serialization_failure() {

@@ -23,8 +23,8 @@ pub enum DbError {
     Unavailable,
     /// The database cannot be used as it is: the table does not fit, for instance.
     Unusable(String),
-    /// What was read is not what it should be: a defect of ours.
-    Defect(String),
+    /// What was read is not what it should be: a bug of ours.
+    Bug(String),
 }
 
 /// What an SQLSTATE means for a request.
@@ -96,7 +96,7 @@ impl DbError {
             Self::Postgres(error) => {
                 self.is_fatal() || error.is_closed() || sources(error).any(|source| source.is::<io::Error>())
             }
-            Self::Timeout | Self::Unavailable | Self::Unusable(_) | Self::Defect(_) => false,
+            Self::Timeout | Self::Unavailable | Self::Unusable(_) | Self::Bug(_) => false,
         }
     }
 
@@ -204,7 +204,7 @@ impl fmt::Display for DbError {
             Self::Timeout => "the database did not answer in time".to_owned(),
             Self::NotSent => "the connection had ended".to_owned(),
             Self::Unavailable => "no connection to the database".to_owned(),
-            Self::Unusable(why) | Self::Defect(why) => why.clone(),
+            Self::Unusable(why) | Self::Bug(why) => why.clone(),
         };
         f.write_str(&text.replace(char::is_control, " "))
     }
@@ -324,7 +324,7 @@ mod tests {
             (DbError::Timeout, [false, true, false, false]),
             (DbError::Unavailable, [false, true, false, false]),
             (DbError::Unusable("no table".to_owned()), [false, true, false, false]),
-            (DbError::Defect("a bug".to_owned()), [false, false, false, false]),
+            (DbError::Bug("a bug".to_owned()), [false, false, false, false]),
         ] {
             let found = [error.is_disconnect(), error.is_transient(), error.may_retry(true), error.may_retry(false)];
             assert_eq!(found, expected, "{error:?}");

@@ -34,7 +34,7 @@ pub use statement::{Statement, TextRow, text_rows};
 use url::DatabaseUrl;
 
 /// How long to wait for a response beyond the statement timeout, so that PostgreSQL can report a cancelled statement.
-const ANSWER_MARGIN: Duration = Duration::from_secs(1);
+const RESPONSE_MARGIN: Duration = Duration::from_secs(1);
 /// The most attempts of a statement. One connection may be dead, and another may die meanwhile.
 const MAX_ATTEMPTS: u32 = 3;
 /// `connection_timeout` of the pool. Between two attempts to connect, r2d2 waits at most half of it.
@@ -118,13 +118,13 @@ impl Database {
         for attempt in 1..=MAX_ATTEMPTS {
             let Some(mut connection) = self.checkout(until) else { break };
             let tried = open.iter().map(|at| (statements[*at], start(*at))).collect();
-            let answers = connection.pipeline(tried, || self.answer_deadline(until), attempt > 1, &add);
-            for (at, answer) in take(&mut open).into_iter().zip(answers) {
-                let may_retry = answer.as_ref().is_err_and(|error| error.may_retry(statements[at].writes));
+            let responses = connection.pipeline(tried, || self.response_deadline(until), attempt > 1, &add);
+            for (at, response) in take(&mut open).into_iter().zip(responses) {
+                let may_retry = response.as_ref().is_err_and(|error| error.may_retry(statements[at].writes));
                 if may_retry && attempt < MAX_ATTEMPTS {
                     open.push(at);
                 } else {
-                    results[at] = answer;
+                    results[at] = response;
                 }
             }
             if open.is_empty() {
@@ -152,17 +152,17 @@ impl Database {
     pub fn execute_transaction(&self, statements: &[&Statement]) -> BatchOutcome {
         let until = self.last_deadline();
         let Some(mut connection) = self.checkout(until) else { return BatchOutcome::Unknown };
-        connection.transaction(statements, || self.answer_deadline(until))
+        connection.transaction(statements, || self.response_deadline(until))
     }
 
     /// When a request gives up, whatever happens.
     fn last_deadline(&self) -> Instant {
-        Instant::now() + self.limits.checkout_timeout + self.limits.statement_timeout + ANSWER_MARGIN
+        Instant::now() + self.limits.checkout_timeout + self.limits.statement_timeout + RESPONSE_MARGIN
     }
 
     /// When the response to what is sent now must be there.
-    fn answer_deadline(&self, until: Instant) -> Instant {
-        until.min(Instant::now() + self.limits.statement_timeout + ANSWER_MARGIN)
+    fn response_deadline(&self, until: Instant) -> Instant {
+        until.min(Instant::now() + self.limits.statement_timeout + RESPONSE_MARGIN)
     }
 
     /// Takes a connection that works, as far as is known; none if there is none in time.

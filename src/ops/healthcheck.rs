@@ -44,14 +44,14 @@ mod tests {
     use super::*;
 
     /// A server that answers one request like this.
-    fn server(answer: &'static [u8]) -> SocketAddr {
+    fn server(response: &'static [u8]) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut lines = BufReader::new(&stream).lines();
             assert!(lines.any(|line| line.unwrap().is_empty()));
-            stream.write_all(answer).unwrap();
+            stream.write_all(response).unwrap();
         });
         address
     }

@@ -84,7 +84,7 @@ impl Page {
         let page = database.fold(&statement, start, add)?.finish();
         match &page.cursor {
             Some(next) if (&next.key, next.id) == (&cursor.key, cursor.id) => {
-                Err(DbError::Defect("a page of a list does not advance".to_owned()))
+                Err(DbError::Bug("a page of a list does not advance".to_owned()))
             }
             _ => Ok(page),
         }

@@ -37,7 +37,7 @@ impl<'r> RowReader<'r> {
     /// When there is none, or its type is another.
     pub fn column<T: FromSql<'r>>(&mut self) -> Result<T, DbError> {
         self.next += 1;
-        self.row.try_get(self.next - 1).map_err(|error| DbError::Defect(error.to_string()))
+        self.row.try_get(self.next - 1).map_err(|error| DbError::Bug(error.to_string()))
     }
 
     /// The next columns as a task of this user; `None` where they are all null. A column that another program left null
@@ -55,7 +55,7 @@ impl<'r> RowReader<'r> {
         let updated_at: Option<Timestamp> = self.column()?;
         let (Some(id), Some(user_id)) = (id, user_id) else { return Ok(None) };
         if user_id != user.as_str() {
-            return Err(DbError::Defect("the row is another user's task".to_owned()));
+            return Err(DbError::Bug("the row is another user's task".to_owned()));
         }
         Ok(Some(Task {
             id,

@@ -42,23 +42,23 @@ impl Connection {
             }
         };
         let queries = all.iter().map(|statement| (*statement, Vec::new())).collect();
-        let mut answers = self.send(queries, plans, &next_deadline, &push_row);
+        let mut results = self.send(queries, plans, &next_deadline, &push_row);
         // Without a response to the commit the transaction may still be open.
-        self.must_close |= answers.get(all.len() - 1).is_none_or(Result::is_err);
+        self.must_close |= results.get(all.len() - 1).is_none_or(Result::is_err);
         // An ERROR or FATAL before the commit's response means a rollback. Two exceptions: if `begin` failed there was
         // no transaction, and a FATAL in place of the commit's response may come after the commit is on the disk.
-        let failure = answers.iter().enumerate().find_map(|(at, answer)| Some((at, answer.as_ref().err()?)));
+        let failure = results.iter().enumerate().find_map(|(at, result)| Some((at, result.as_ref().err()?)));
         let is_rolled_back =
             failure.is_some_and(|(at, error)| error.is_refusal() && at > 0 || error.is_fatal() && at + 1 < all.len());
         if is_rolled_back {
             debug!("a transaction of {} writes was rolled back", statements.len());
             // Each is tried again alone. Only that attempt shows what the failure says of the database.
-            answers.iter().filter_map(|answer| answer.as_ref().err()).for_each(|error| self.forget_plans(error));
+            results.iter().filter_map(|result| result.as_ref().err()).for_each(|error| self.forget_plans(error));
             return BatchOutcome::RolledBack;
         }
-        answers.resize_with(all.len(), || Err(DbError::Timeout));
-        self.observe(&answers);
-        match answers.into_iter().collect::<Result<Vec<_>, _>>() {
+        results.resize_with(all.len(), || Err(DbError::Timeout));
+        self.observe(&results);
+        match results.into_iter().collect::<Result<Vec<_>, _>>() {
             Ok(mut rows) => BatchOutcome::Committed(rows.drain(2..all.len() - 1).collect()),
             Err(_) => BatchOutcome::Unknown,
         }
