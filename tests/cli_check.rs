@@ -101,6 +101,16 @@ fn check_when_the_table_is_peculiar_names_the_consequence() {
         ),
         (function("begin raise exception ''no''; end", "insert"), "insert", false, "gets 422: ERROR: no (P0001)"),
         (function("begin raise exception ''no''; end", "delete"), "delete", false, "gets 422: ERROR: no (P0001)"),
+        (
+            table(&[])
+                + "create table history (task bigint references tasks); \
+                   create function f() returns trigger as $$ \
+                   begin insert into history values (new.id); return new; end $$ language plpgsql; \
+                   create trigger t after insert on tasks for each row execute function f()",
+            "delete",
+            false,
+            "gets 422: ERROR: update or delete on table \"tasks\" violates foreign key",
+        ),
         (table(&[]) + "create rule r as on insert to tasks do instead nothing", "insert", false, "gets 500"),
         (
             "create function f() returns int as 'select 1/0' language sql;".to_owned()

@@ -166,7 +166,7 @@ fn search_path_of_the_url_when_the_pooler_drops_it_is_not_lost() {
             let pooled = bouncer.url().replace("/postgres", "/paths?search_path=app");
             let service = Service::start(&cluster, &pooled);
             assert_eq!(service.create("ada", json!({"title": "a"})).status, 503, "{mode} {name}");
-            let why = ["unsupported startup parameter: options", "search_path of NEON_DATABASE_URL"];
+            let why = ["unsupported startup parameter: options", "search_path: set it for the role"];
             let why = why[usize::from(!options.is_empty())];
             service.count_logged(why);
             let failed = failures(&check(&pooled));

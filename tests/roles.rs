@@ -214,12 +214,14 @@ fn key_when_row_level_security_hides_its_columns_has_the_same_answer() {
     let row = |id| format!("insert into tasks (id, user_id, title) values ({id}, 'eve', 't');");
     let users = "create table users (id text primary key); insert into users values ('eve');";
     let unique = "create unique index on tasks (title);";
+    let referring = users.to_owned() + &table(&[("title", "text references users")]);
     let owned = users.to_owned() + &table(&[("user_id", "text references users")]);
     let cases = [
         ("a sequence that is a little behind", table(&[]) + &row(1) + GRANTS + rls, 201, ""),
         ("a sequence far behind", table(&[]) + &(1..9).map(row).collect::<String>() + GRANTS + rls, 503, ""),
         ("a text that must be unique", table(&[]) + unique + &row(9) + GRANTS + rls, 422, "unique_violation"),
         ("a user who is gone", owned + GRANTS + rls, 401, "INVALID_TOKEN"),
+        ("a text that refers to nothing", referring + GRANTS + rls, 422, "foreign_key_violation"),
     ];
     in_parallel(&cases, |number, (case, sql, status, told)| {
         let service = Service::start(&cluster, &prepare(&cluster, number, sql));
@@ -249,7 +251,7 @@ fn read_when_a_policy_raises_an_error_is_a_503_and_logged() {
         }
         let answer = service.send("ada", "PUT", "/api/tasks/1", Some(&json!({})));
         assert_eq!(answer.status, 503, "{how}: {answer:?}");
-        let logged = "a rule of the database prevents reading: ERROR: no session";
+        let logged = "a rule of the database prevents reading: SQLSTATE ";
         support::wait_until("each to be logged", || service.log().matches(logged).count() == 4);
     });
 }

@@ -477,7 +477,8 @@ fn text_when_not_utf_8_is_listed_read_changed_and_deleted() {
              select 'ada', (array[e'\\xe9t\\xe9', e'\\xfc', e'\\xe2\\x98', e'\\xed\\xa0\\x80', e'\\xc0\\x80', \
              e'\\xe2\\x98\\x91', 'a'])[1 + n % 7], case n % 2 when 0 then repeat(e'Milch f\\xfcr', 40) end \
              from generate_series(1, {rows}) as n; \
-             insert into tasks (user_id, title) values (e'\\xe9', 'hidden')"
+             insert into tasks (user_id, title) values (e'\\xe9', 'hidden'); \
+             do $do$ begin execute 'alter table tasks add ' || quote_ident(e'gr\\xf6n') || ' int'; end $do$"
         );
         connect(&url).batch_execute(&insert).unwrap();
         let service = Service::start(&cluster, &url);
@@ -532,13 +533,16 @@ fn text_when_a_database_in_utf_8_has_invalid_bytes_is_shown() {
 #[test]
 fn text_when_it_has_no_equivalent_in_utf_8_fails_its_own_requests_only() {
     let cluster = Cluster::start();
-    for (encoding, bytes) in [("WIN1252", "\\x81"), ("EUC_JP", "\\xa9\\xa1")] {
+    for (encoding, bytes, logged_bytes) in [("WIN1252", "\\x81", -1), ("EUC_JP", "\\xa9\\xa1", 0)] {
         let options = format!("encoding '{encoding}' locale 'C' template template0");
         let url = database(&cluster, &encoding.to_lowercase(), &options, &table(&[]));
         let insert = format!(
             "set client_encoding to '{encoding}'; insert into tasks (user_id, title) values ('eve', e'{bytes}')"
         );
-        connect(&url).batch_execute(&insert).unwrap();
+        let name = encoding.to_lowercase();
+        // The context of an error then names all parameters with their values.
+        let log = format!("alter database {name} set log_parameter_max_length_on_error to {};", logged_bytes);
+        connect(&url).batch_execute(&(log + &insert)).unwrap();
         let service = Service::start(&cluster, &url);
         service.assert_serves(encoding, &["ada"]);
         let created = service.create("eve", json!({"title": "☑"}));

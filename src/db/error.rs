@@ -142,9 +142,14 @@ impl DbError {
         key.split_once('(').map(|(_, columns)| columns)
     }
 
-    /// The key that an error is about may contain this column.
+    /// The key that an error is about may contain this column. Where the columns are hidden, PostgreSQL's name of a
+    /// foreign key tells, such as `tasks_user_id_fkey`.
     pub fn may_concern(&self, column: &str) -> bool {
-        self.key_columns().is_none_or(|columns| columns.split(", ").any(|name| name == column))
+        let name_of_key = || self.server()?.constraint()?.strip_suffix("_fkey").map(|name| name.contains(column));
+        match self.key_columns() {
+            Some(columns) => columns.split(", ").any(|name| name == column),
+            None => name_of_key().unwrap_or(true),
+        }
     }
 
     /// An insert met a row with the same `id`. Where the columns are hidden, PostgreSQL's name of a primary key tells.

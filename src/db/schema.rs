@@ -61,7 +61,7 @@ pub const MISSING_RIGHTS: &str = "select format('grant %s on tasks to %I', strin
 
 /// What to do where the search path is not one that the session asked for: `tasks` would be in another schema.
 pub const LOST_SEARCH_PATH: &str = "select \
-     'search_path of NEON_DATABASE_URL: set it for the role (alter role), or connect without the pooler' \
+     'search_path: set it for the role instead of in NEON_DATABASE_URL, or connect without the pooler' \
      from pg_settings where name = 'search_path' and source not in ('client', 'session')";
 
 const TIME: &[&str] = &["timestamp with time zone", "timestamp without time zone"];

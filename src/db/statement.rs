@@ -94,10 +94,12 @@ impl Statement {
 /// A row of the simple protocol: each value as text.
 pub type TextRow = Vec<Option<String>>;
 
-/// The rows of a response in the simple protocol.
+/// The rows of a response in the simple protocol. A name that is not UTF-8 reads as null: it is none of ours.
 pub fn text_rows(messages: Vec<SimpleQueryMessage>) -> Vec<TextRow> {
     let texts = |message| match message {
-        SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect()),
+        SimpleQueryMessage::Row(row) => {
+            Some((0..row.len()).map(|at| row.try_get(at).ok().flatten().map(str::to_owned)).collect())
+        }
         _ => None,
     };
     messages.into_iter().filter_map(texts).collect()

@@ -123,6 +123,7 @@ fn explain(name: &'static str, error: &DbError) -> Finding {
             ("503", "correct the policy for row-level security, or run: alter role ROLE bypassrls")
         }
         "42501" => ("503", "grant to this role what the message names"),
+        "23503" if name == "delete" => ("422", "add `on delete cascade` to the foreign key of the other table"),
         "23503" if !["title", "description"].iter().any(|column| error.may_concern(column)) => {
             ("503, because a column refers to data that does not exist", "change the default of that column")
         }

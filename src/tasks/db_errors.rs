@@ -31,10 +31,11 @@ impl Sent<'_> {
 }
 
 /// The database's encoding lacks a character of this text, which was sent. The error on a stored text names no
-/// parameter. The context ("unnamed portal parameter $3") may be in any language.
+/// parameter, or all of them with their values. The context ("unnamed portal parameter $3") may be in any language.
 pub fn is_unencodable(text: &str, error: &DbError) -> bool {
     let context = error.server().and_then(|said| said.where_()).unwrap_or_default();
-    !text.is_ascii() && context.contains('$') && matches!(sqlstate(error), "22P05" | "22021")
+    let names_one = context.contains('$') && !context.contains("$1 = ");
+    !text.is_ascii() && names_one && matches!(sqlstate(error), "22P05" | "22021")
 }
 
 fn sqlstate(error: &DbError) -> &str {
@@ -45,9 +46,10 @@ fn sqlstate(error: &DbError) -> &str {
 pub fn to_api_error(error: &DbError, user: &UserId, sent: Sent) -> ApiError {
     let texts = sent.fields(|_| true);
     match sqlstate(error) {
-        // A function that a policy calls, for instance, raises it.
+        // A function that a policy calls, for instance, raises it. The message may quote a task.
         code if !sent.writes && (matches!(code, "22001" | "54000" | "P0001") || code.starts_with("23")) => {
-            unavailable("a rule of the database prevents reading", error)
+            error!("a rule of the database prevents reading: SQLSTATE {code}");
+            ApiError::Unavailable
         }
         // Too long for the column, or for an index on it. If no text is too long, the user's id is.
         "22001" | "54000" => {

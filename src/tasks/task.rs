@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::timestamp::Timestamp;
@@ -150,7 +151,9 @@ fn parse_body(body: &str) -> Result<[JsonValue; 3], ApiError> {
     }
     let fields: BTreeMap<Name, &RawValue> = serde_json::from_str(body).map_err(malformed)?;
     let field = |name| match fields.get(&name) {
-        Some(sent) => serde_json::from_str(sent.get()).map_err(malformed),
+        // The error in the whole body has the right line and column.
+        Some(sent) => serde_json::from_str(sent.get())
+            .map_err(|error| malformed(serde_json::from_str::<Value>(body).err().unwrap_or(error))),
         None => Ok(JsonValue::Absent),
     };
     Ok([field(Name::Title)?, field(Name::Description)?, field(Name::Completed)?])
@@ -361,6 +364,8 @@ mod tests {
         assert_eq!(kinds(NewTask::parse(&in_title)), [("body.title".to_owned(), "string_type")]);
         assert!(NewTask::parse(&format!("{{\"title\":\"a\",\"tags\":{open}{close}}}")).is_ok());
         assert_eq!(kinds(NewTask::parse(&open)), [("body".to_owned(), "json_invalid")]);
+        let Err(ApiError::Validation(errors)) = NewTask::parse("{\n\n \"title\": \"\\ud800\"}") else { panic!() };
+        assert!(errors[0].msg.contains("line 3 column 18"), "{}", errors[0].msg);
     }
 
     #[test]
