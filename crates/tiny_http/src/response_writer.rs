@@ -99,9 +99,9 @@ impl ResponseWriter {
         let (mut reader, retained_bytes) = (response.reader, response.retained_bytes);
         let mut body = None;
         if let Some(length) = inline {
-            let head = buffer.len();
-            buffer.resize(head + length, 0);
-            reader.read_exact(&mut buffer[head..])?;
+            if reader.take(length as u64).read_to_end(&mut buffer)? < length {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
         } else if !request.is_head && !forbids_body {
             let mut first = ResponseBody::new(reader, framing, retained_bytes);
             buffer.reserve_exact(PIECE_BYTES + CHUNK_FRAMING_BYTES);
