@@ -4,8 +4,8 @@
 //! once on each connection and run in one round trip; the same bodies, `ETag`, `Location` and `X-Total-Count`. It has
 //! no filters, no log, no request id, no timing, no CORS and no deadlines.
 
-mod response;
 mod auth;
+mod response;
 mod task;
 
 use std::env;
@@ -27,8 +27,8 @@ use tokio::net::TcpListener;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{NoTls, Row};
 
-use response::{Error, tagged};
 use auth::{User, Verifier};
+use response::{Error, tagged};
 use task::{Completion, NewTask, TASK_COLUMNS, Task};
 
 #[global_allocator]
