@@ -96,7 +96,7 @@ impl ResponseWriter {
         }
         buffer.extend_from_slice(b"\r\n");
 
-        let (mut reader, retained_bytes) = (response.reader, response.retained_bytes);
+        let (reader, retained_bytes) = (response.reader, response.retained_bytes);
         let mut body = None;
         if let Some(length) = inline {
             if reader.take(length as u64).read_to_end(&mut buffer)? < length {
