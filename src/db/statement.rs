@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use postgres::SimpleQueryMessage;
 use postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 
-/// A parameter, and the type that PostgreSQL is told: never the one that it would guess from the column.
+/// A parameter, and the type that PostgreSQL gets for it: never the one that it would guess from the column.
 pub type Param = (Box<dyn ToSql + Sync + Send>, Type);
 
 /// A text or a moment in PostgreSQL's binary format. A text is in UTF-8; in a database with the encoding `SQL_ASCII` it
