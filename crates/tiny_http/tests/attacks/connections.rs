@@ -149,7 +149,7 @@ fn open_over_time(target: &Target, count: usize) -> ClientGroup {
     let mut group = target.group(0);
     for _ in 0..count {
         group.join(target.addr());
-        thread::sleep(ms(10));
+        thread::sleep(ms(20));
     }
     group
 }
