@@ -9,9 +9,14 @@ use serde_json::Value;
 use super::signer::hs256;
 use super::*;
 
-const SECRET: &str = "0123456789abcdef0123456789abcdef";
+pub(super) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 /// Seconds since 1970.
-const NOW: f64 = 1_800_000_000.0;
+pub(super) const NOW: f64 = 1_800_000_000.0;
+/// Headers with good signatures.
+const SEEDS: [&str; 2] = [
+    include_str!("../../tests/fuzz/seeds/authorization/sub"),
+    include_str!("../../tests/fuzz/seeds/authorization/session"),
+];
 
 fn authenticate(header: &str) -> Result<Identity, AuthError> {
     let verifier = Verifier::new(AuthConfig { secrets: vec![SECRET.to_owned()], ..AuthConfig::default() });
@@ -23,10 +28,6 @@ fn authenticate(header: &str) -> Result<Identity, AuthError> {
 
 /// Verifies it as an `Authorization` header. What is accepted is one of the seeds, whose signatures are good.
 pub fn check_authorization(header: &str) {
-    const SEEDS: [&str; 2] = [
-        include_str!("../../tests/fuzz/seeds/authorization/sub"),
-        include_str!("../../tests/fuzz/seeds/authorization/session"),
-    ];
     let token = |header: &str| header.trim().split_once(' ').map(|(_, token)| token.trim().to_owned());
     if authenticate(header).is_ok() {
         assert!(SEEDS.iter().any(|seed| token(seed) == token(header)), "accepted: {header}");
@@ -152,10 +153,7 @@ mod tests {
 
     #[test]
     fn seeds_of_authorization_are_accepted() {
-        for seed in [
-            include_str!("../../tests/fuzz/seeds/authorization/sub"),
-            include_str!("../../tests/fuzz/seeds/authorization/session"),
-        ] {
+        for seed in SEEDS {
             assert!(super::authenticate(seed.trim()).is_ok(), "{seed}");
             check_authorization(seed.trim());
         }

@@ -4,12 +4,10 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+pub(super) use super::fuzz_tests::{NOW, SECRET};
 use super::jws::split_jws;
 use super::signer::{Signer, hs256};
 use super::*;
-
-pub(super) const SECRET: &str = "0123456789abcdef0123456789abcdef";
-pub(super) const NOW: f64 = 1_800_000_000.0;
 
 pub(super) fn sign(secret: &str, header: &str, claims: &str) -> String {
     hs256(secret.as_bytes(), header, claims)
