@@ -21,7 +21,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch};
 use axum::serve::ListenerExt;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
-use mimalloc::MiMalloc;
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio_postgres::types::{ToSql, Type};
@@ -30,9 +29,6 @@ use tokio_postgres::{NoTls, Row};
 use auth::{User, Verifier};
 use response::{Error, tagged};
 use task::{Completion, NewTask, TASK_COLUMNS, Task};
-
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Our server's statements, which the bench reads from PostgreSQL's log (`bench/workloads.py`).
 struct Statements {
