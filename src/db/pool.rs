@@ -1,8 +1,8 @@
 //! The connection manager of the pool: opens and checks connections.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Once};
 use std::time::Instant;
 
 use log::warn;
@@ -31,7 +31,7 @@ pub struct ConnectionManager {
     /// This process has created or checked the table.
     is_schema_applied: AtomicBool,
     /// The log says that TLS failed.
-    tls_warning: Once,
+    is_tls_warned: AtomicBool,
 }
 
 impl ConnectionManager {
@@ -44,7 +44,7 @@ impl ConnectionManager {
             availability,
             refuses_options: AtomicBool::new(false),
             is_schema_applied: AtomicBool::new(!applies_schema),
-            tls_warning: Once::new(),
+            is_tls_warned: AtomicBool::new(false),
         }
     }
 
@@ -59,15 +59,18 @@ impl ConnectionManager {
         );
         let options = (!self.refuses_options.load(Ordering::Relaxed)).then_some(&*options);
         let open = |config| Connection::open(&config, self.url.tls(), Arc::clone(&self.availability), deadline);
+        let mut has_tls_failed = false;
         let mut connection = host.connect(options, open, |error| {
             if error.is_unsupported_option() {
                 self.refuses_options.store(true, Ordering::Relaxed);
-            } else {
-                self.tls_warning.call_once(|| {
-                    warn!("{}: TLS failed, going on without it as sslmode allows: {error}", host.address);
-                });
+                return;
+            }
+            has_tls_failed = true;
+            if !self.is_tls_warned.swap(true, Ordering::Relaxed) {
+                warn!("{}: TLS failed, going on without it as sslmode allows: {error}", host.address);
             }
         })?;
+        self.is_tls_warned.fetch_and(has_tls_failed, Ordering::Relaxed);
         if connection.simple(PREPARE_SESSION, deadline)?.contains(&session) {
             connection.enable_prepared_statements();
         }

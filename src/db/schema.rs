@@ -27,8 +27,9 @@ const PROBLEMS: [(&str, &str, &str); 4] = [
 ];
 
 /// For a URL that names a search path: `tasks` would be in another schema.
-const LOST_SEARCH_PATH: &str = "select 'it ignores search_path: set it for the role instead of in NEON_DATABASE_URL, \
-     or connect without the pooler' from pg_settings where name = 'search_path' and source not in ('client', 'session')";
+const LOST_SEARCH_PATH: &str = "select \
+     'it ignores search_path: set it for the role instead of in NEON_DATABASE_URL, or connect without the pooler' \
+     from pg_settings where name = 'search_path' and source not in ('client', 'session')";
 
 /// A table `tasks` outside the search path, and how to reach it. One without `user_id` is another program's.
 const ELSEWHERE: &str = "select \

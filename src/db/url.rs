@@ -48,11 +48,11 @@ impl HostConfig {
     /// When there is nothing to leave out.
     pub fn connect<C>(
         &self,
-        options: Option<&str>,
+        mut options: Option<&str>,
         open: impl Fn(Config) -> Result<C, DbError>,
-        on_refusal: impl Fn(&DbError),
+        mut on_refusal: impl FnMut(&DbError),
     ) -> Result<C, DbError> {
-        let (mut config, mut options) = (self.config.clone(), options);
+        let mut config = self.config.clone();
         loop {
             let mut tried = config.clone();
             if let Some(options) = options {
