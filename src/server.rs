@@ -48,7 +48,7 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
     let server = Arc::new(server);
     let stopped = stop_on_signal(signals, Arc::clone(&server), config.drain_timeout)?;
     // The pool starts threads, and panics if it cannot.
-    let database = catch_unwind(AssertUnwindSafe(|| Database::new(config.database, config.database_limits)))
+    let database = catch_unwind(AssertUnwindSafe(|| Database::new(config.database, config.database_limits, true)))
         .map_err(|_| "cannot start the threads of the pool of connections")?;
     let database = Arc::new(database);
     let keys = key_source(config.jwks_url, &database);

@@ -176,6 +176,35 @@ fn table_when_it_cannot_be_served_is_refused_before_anything_is_written() {
 }
 
 #[test]
+fn table_when_incompatible_is_explained_column_by_column() {
+    let cluster = Cluster::start();
+    let sql = table(&[
+        ("id", "uuid"),
+        ("title", "text generated always as ('x') stored"),
+        ("description", "text not null"),
+        ("completed", ""),
+        ("created_at", "date"),
+        ("team", "text not null"),
+        ("priority", "integer"),
+    ]);
+    let failed = failures(&check(&database(&cluster, "incompatible", "", &sql)));
+    let causes: Vec<_> = failed.iter().map(|line| line.split("; ").next().unwrap()).collect();
+    assert_eq!(
+        causes,
+        [
+            "table: `id` is uuid, not bigint or integer or smallint",
+            "table: `id` has no default, so no task can be created",
+            "table: `id` may be null: make it the primary key",
+            "table: `title` is a generated column, so no task can be created",
+            "table: `description` is not null, and may have to be null",
+            "table: it has no column `completed` (boolean)",
+            "table: `created_at` is date, not timestamp with time zone or timestamp without time zone",
+            "table: `team` is not null without a default, so no task can be created",
+        ]
+    );
+}
+
+#[test]
 fn table_in_another_schema_when_the_url_names_it_is_served() {
     let cluster = Cluster::start();
     let sql = format!("create schema app; set search_path = app; {}", table(&[]));

@@ -124,7 +124,7 @@ fn connect(url: &str, ca_pem: Option<&str>) -> Result<bool, String> {
         let connected = tokio::time::timeout(Duration::from_secs(10), connected).await.unwrap();
         let (client, connection) = connected.map_err(|error| {
             let explained = tls::explain(&error);
-            assert!(explained.is_none() || tls::is_tls_error(&error));
+            assert!(explained.is_none() || tls::tls_error(&error).is_some());
             explained.unwrap_or_else(|| error.to_string())
         })?;
         tokio::spawn(connection);

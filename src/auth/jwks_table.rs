@@ -15,10 +15,7 @@ const COLUMNS: &str = "select attname::text from pg_attribute where attrelid = t
 /// # Errors
 /// Why they cannot be read.
 pub fn read(database: &Database) -> Result<Option<Vec<Value>>, String> {
-    let rows = |sql: String| {
-        let result = database.execute(&[&Statement::read(sql, Vec::new())]).pop();
-        result.unwrap_or(Err(DbError::Unavailable)).map_err(|error| explain(&error))
-    };
+    let rows = |sql: String| database.execute(&Statement::read(sql, Vec::new())).map_err(|error| explain(&error));
     let columns: Vec<String> = rows(COLUMNS.to_owned())?.iter().filter_map(|row| row.try_get(0).ok()).collect();
     let Some(sql) = keys_sql(&columns) else { return Ok(None) };
     let key = |row: &tokio_postgres::Row| {

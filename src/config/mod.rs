@@ -24,6 +24,8 @@ use unusual::unusual_traits;
 const SAFE_SECRET_BYTES: usize = 32;
 /// Maximum number of secrets in `BETTER_AUTH_SECRETS`: a forged token costs one check with each.
 const MAX_SECRETS: usize = 16;
+/// How long connecting to the database may take where neither a setting nor the URL says it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Targets of the program's log messages. In `RUST_LOG`, any other word that is no level would silence the log.
 const LOG_TARGETS: [&str; 3] = ["todo_backend", "tiny_http", "request"];
 
@@ -153,7 +155,7 @@ fn read_database_limits(env: &mut EnvReader, url: Option<&DatabaseUrl>) -> Optio
     let connect_timeout = env.milliseconds("DB_CONNECT_TIMEOUT_MS").or(url.and_then(DatabaseUrl::connect_timeout));
     Some(db::Limits {
         pool_size: env.number("DB_POOL_SIZE")?,
-        connect_timeout: connect_timeout.unwrap_or(db::Limits::default().connect_timeout),
+        connect_timeout: connect_timeout.unwrap_or(CONNECT_TIMEOUT),
         checkout_timeout: env.milliseconds("DB_CHECKOUT_TIMEOUT_MS")?,
         statement_timeout: env.milliseconds("DB_STATEMENT_TIMEOUT_MS")?,
         idle_timeout: env.milliseconds("DB_IDLE_TIMEOUT_MS")?,

@@ -50,7 +50,15 @@ fn config_when_two_settings_are_set_is_valid() {
     assert!(config.cors.allowed_origin(Some("http://127.0.0.1:3000")).is_some());
     assert_eq!(config.warnings, [""; 0]);
     assert_eq!(format!("{:?}", config.limits), format!("{:?}", Limits::default()));
-    assert_eq!(config.database_limits, db::Limits::default());
+    let five_seconds = Duration::from_secs(5);
+    let expected = db::Limits {
+        pool_size: 8,
+        connect_timeout: five_seconds,
+        checkout_timeout: five_seconds,
+        statement_timeout: five_seconds,
+        idle_timeout: Duration::from_secs(240),
+    };
+    assert_eq!(config.database_limits, expected);
 }
 
 #[test]

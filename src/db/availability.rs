@@ -40,19 +40,28 @@ struct State {
     schema_generation: u64,
 }
 
+impl State {
+    fn record_response(&mut self) {
+        let is_first = self.last_response_at.replace(Instant::now()).is_none();
+        self.unreachable_since = None;
+        let was_down = self.down_logged.take().is_some();
+        if is_first {
+            info!("connected to the database");
+        } else if was_down {
+            info!("the database answers again");
+        }
+    }
+
+    fn log_down(&mut self, is_refusal: bool, problem: &str, why: &dyn Display) {
+        let is_new = self.down_logged.replace(is_refusal) != Some(is_refusal);
+        log!(if is_new { Level::Warn } else { Level::Debug }, "{problem}: {why}");
+    }
+}
+
 impl Availability {
     /// The database answered.
     pub fn record_response(&self) {
-        let mut state = self.lock();
-        let is_first = state.last_response_at.replace(Instant::now()).is_none();
-        state.unreachable_since = None;
-        let was_down = state.down_logged.take();
-        drop(state);
-        if is_first {
-            info!("connected to the database");
-        } else if was_down.is_some() {
-            info!("the database answers again");
-        }
+        self.lock().record_response();
     }
 
     /// Whether an attempt to connect may begin now; it ends before `deadline`. There may be several at once as long as
@@ -70,8 +79,7 @@ impl Availability {
     pub fn connected(&self, is_pooled: bool) {
         let mut state = self.lock();
         (state.is_pooled, state.is_limit_logged) = (is_pooled, false);
-        drop(state);
-        self.record_response();
+        state.record_response();
     }
 
     /// An attempt to connect that began at `began_at` failed. `is_refusal`: the server answered, and refused.
@@ -80,16 +88,14 @@ impl Availability {
         state.next_attempt_at = Some(began_at + ATTEMPT_INTERVAL);
         // A refusal says nothing about the open connections.
         if state.last_response_at.is_some_and(|at| at > began_at || is_refusal && at.elapsed() < DOWN_AFTER) {
-            let should_log = is_refusal && !replace(&mut state.is_limit_logged, true);
-            drop(state);
-            if should_log {
+            if is_refusal && !replace(&mut state.is_limit_logged, true) {
                 warn!("the database answers, but refuses another connection: {why}");
             }
             return;
         }
         state.unreachable_since.get_or_insert(began_at);
         let problem = if is_refusal { "the database refused the connection" } else { "the database is unreachable" };
-        Self::log_down(state, is_refusal, problem, why);
+        state.log_down(is_refusal, problem, why);
     }
 
     /// A connection that last answered at `last_response_at` has ended, or does not answer. `was_in_use`: a statement
@@ -101,9 +107,8 @@ impl Availability {
         }
         state.lost_at = Some(Instant::now());
         if was_in_use {
-            Self::log_down(state, false, "the database does not answer", why);
+            state.log_down(false, "the database does not answer", why);
         } else {
-            drop(state);
             debug!("an idle connection had ended: {why}");
         }
     }
@@ -115,14 +120,7 @@ impl Availability {
         if is_due {
             state.cancelled_logged_at = Some(Instant::now());
         }
-        drop(state);
         log!(if is_due { Level::Warn } else { Level::Debug }, "PostgreSQL is cancelling statements: {why}");
-    }
-
-    fn log_down(mut state: MutexGuard<'_, State>, is_refusal: bool, problem: &str, why: &dyn Display) {
-        let is_new = state.down_logged.replace(is_refusal) != Some(is_refusal);
-        drop(state);
-        log!(if is_new { Level::Warn } else { Level::Debug }, "{problem}: {why}");
     }
 
     /// Whether there is a pooler in between, as far as is known.

@@ -26,11 +26,13 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::availability::Availability;
 use super::error::DbError;
-use super::statement::{Statement, TextRow, text_rows};
+use super::statement::{Statement, texts};
 use pipeline::{Plan, in_order, query};
 
 /// After this idle time the socket is checked for its end before it is written to. Costs no round trip.
 const UNCHECKED_IDLE: Duration = Duration::from_millis(1);
+/// How long a connection may be idle before it is pinged: a network in between may have forgotten it.
+const TRUSTED_IDLE: Duration = Duration::from_secs(30);
 /// How long PostgreSQL has to answer a ping.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// A connection that refuses writes is closed once it is older than this: it may lead to a former primary.
@@ -101,11 +103,6 @@ impl Connection {
         self.prepared.is_none()
     }
 
-    /// When PostgreSQL last answered on it.
-    pub fn last_response_at(&self) -> Instant {
-        self.last_response_at
-    }
-
     /// Whether it must not be used again.
     pub fn must_close(&self) -> bool {
         self.must_close || self.wire.is_none()
@@ -113,35 +110,25 @@ impl Connection {
 
     /// Runs statements in one round trip, each in a transaction of its own; behind a pooler one after the other. Each
     /// row is added to the value beside its statement, as it comes. There is a response for each statement.
-    /// `next_deadline` is asked anew after each response. `check` looks first whether the socket has ended.
+    /// `next_deadline` is asked anew after each response.
     pub fn pipeline<T>(
         &mut self,
         statements: Vec<(&Statement, T)>,
         next_deadline: impl Fn() -> Instant,
-        check: bool,
         add: &impl Fn(&mut T, Row) -> Result<(), DbError>,
     ) -> Vec<Result<T, DbError>> {
-        let all = statements.len();
-        self.begin(check);
-        let deadline = next_deadline();
-        let plans: Vec<_> = statements.iter().map(|(statement, _)| self.plan(statement, deadline)).collect();
-        // Once the time is up, nothing more is sent.
-        let mut results = if plans.iter().any(|plan| matches!(plan, Err(DbError::Timeout))) {
-            plans.into_iter().map(|plan| Err(plan.err().unwrap_or(DbError::Timeout))).collect()
-        } else {
-            self.send(statements, plans, &next_deadline, add)
-        };
-        results.resize_with(all, || Err(DbError::Timeout));
+        let results = self.send(statements, &next_deadline, add);
         self.observe(&results);
         results
     }
 
-    /// Runs statements without parameters by the simple protocol, which every pooler understands; all their rows.
+    /// Runs statements without parameters by the simple protocol, which every pooler understands; all their
+    /// values as texts, without nulls.
     ///
     /// # Errors
     /// When one fails.
-    pub fn simple(&mut self, sql: &str, deadline: Instant) -> Result<Vec<TextRow>, DbError> {
-        self.drive(async |client| before(deadline, client.simple_query(sql)).await).map(text_rows)
+    pub fn simple(&mut self, sql: &str, deadline: Instant) -> Result<Vec<String>, DbError> {
+        self.drive(async |client| before(deadline, client.simple_query(sql)).await).map(texts)
     }
 
     /// Checks with one round trip that PostgreSQL answers.
@@ -149,22 +136,33 @@ impl Connection {
     /// # Errors
     /// When none comes within [`PING_TIMEOUT`].
     pub fn ping(&mut self) -> Result<(), DbError> {
-        self.begin(true);
         let result = self.simple("", Instant::now() + PING_TIMEOUT).map(drop);
         self.observe(std::slice::from_ref(&result));
         result
     }
 
-    /// Prepares to send: forgets outdated plans, and finds out whether the connection has ended.
-    fn begin(&mut self, check: bool) {
+    /// Checks a connection that may have been idle, and discards its prepared statements if the table was altered.
+    ///
+    /// # Errors
+    /// When the connection has ended, or another was lost since this one last answered.
+    pub fn check(&mut self) -> Result<(), DbError> {
+        if !self.availability.trusts(self.last_response_at) {
+            return Err(DbError::NotSent);
+        }
         let generation = self.availability.schema_generation();
         if std::mem::replace(&mut self.schema_generation, generation) != generation {
             self.prepared.iter_mut().for_each(HashMap::clear);
         }
-        if check || self.last_response_at.elapsed() > UNCHECKED_IDLE {
+        let idle = self.last_response_at.elapsed();
+        if idle > UNCHECKED_IDLE {
             // Between two polls the runtime looks at the socket.
             self.drive(async |_| yield_now().await);
         }
+        if self.wire.is_none() {
+            self.observe(&[Err::<(), _>(DbError::NotSent)]);
+            return Err(DbError::NotSent);
+        }
+        if idle > TRUSTED_IDLE { self.ping() } else { Ok(()) }
     }
 
     /// How to send a statement. Prepares it if necessary.
@@ -183,17 +181,21 @@ impl Connection {
         Ok(Some(plan))
     }
 
-    /// Sends all at once, or behind a pooler one by one, and waits for the responses in order; fewer than statements
-    /// when the time is up.
+    /// Prepares what is not yet prepared, sends all at once, or behind a pooler one by one, and waits for the responses
+    /// in order.
     fn send<T>(
         &mut self,
         statements: Vec<(&Statement, T)>,
-        plans: Vec<Result<Plan, DbError>>,
         next_deadline: &impl Fn() -> Instant,
         add: &impl Fn(&mut T, Row) -> Result<(), DbError>,
     ) -> Vec<Result<T, DbError>> {
-        let at_once = !self.is_pooled();
-        self.drive(async |client| {
+        let (all, deadline, at_once) = (statements.len(), next_deadline(), !self.is_pooled());
+        let plans: Vec<_> = statements.iter().map(|(statement, _)| self.plan(statement, deadline)).collect();
+        // Once the time is up, nothing more is sent.
+        if plans.iter().any(|plan| matches!(plan, Err(DbError::Timeout))) {
+            return plans.into_iter().map(|plan| Err(plan.err().unwrap_or(DbError::Timeout))).collect();
+        }
+        let mut results = self.drive(async |client| {
             let queries = statements.into_iter().zip(plans).map(|((statement, mut made), plan)| async move {
                 let mut rows = pin!(query(client, plan, statement).await?);
                 while let Some(row) = rows.try_next().await? {
@@ -202,7 +204,9 @@ impl Connection {
                 Ok(made)
             });
             in_order(queries, at_once, next_deadline).await
-        })
+        });
+        results.resize_with(all, || Err(DbError::Timeout));
+        results
     }
 
     /// Runs `work` while the connection is polled.

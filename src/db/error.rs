@@ -71,22 +71,21 @@ impl DbError {
         self.code().map(Class::of)
     }
 
-    fn has_severity(&self, expected: &[Severity]) -> bool {
-        self.server().is_some_and(|said| match said.parsed_severity() {
-            Some(severity) => expected.contains(&severity),
-            // Some poolers leave out the field that is not translated; they speak English.
-            None => expected.iter().any(|severity| severity.to_string() == said.severity()),
-        })
+    /// Whether PostgreSQL's message is an ERROR, else it is FATAL or PANIC; `None` where it sent none.
+    fn is_error(&self) -> Option<bool> {
+        let said = self.server()?;
+        // Some poolers leave out the field that is not translated; they speak English.
+        Some(said.parsed_severity().map_or(said.severity() == "ERROR", |severity| severity == Severity::Error))
     }
 
     /// PostgreSQL refused the statement and rolled it back. The connection goes on.
     pub fn is_refusal(&self) -> bool {
-        self.has_severity(&[Severity::Error])
+        self.is_error() == Some(true)
     }
 
     /// PostgreSQL ended the connection with this message.
     pub fn is_fatal(&self) -> bool {
-        self.has_severity(&[Severity::Fatal, Severity::Panic])
+        self.is_error() == Some(false)
     }
 
     /// The connection ended. A statement that was under way may have run.
@@ -178,7 +177,7 @@ impl DbError {
 
     /// The TLS handshake failed.
     pub fn is_tls_error(&self) -> bool {
-        matches!(self, Self::Postgres(error) if tls::is_tls_error(error))
+        matches!(self, Self::Postgres(error) if tls::tls_error(error).is_some())
     }
 }
 

@@ -18,15 +18,3 @@ pub struct Limits {
     /// last one is closed after 4.5 minutes. Neon suspends a database that nobody has used for 5.
     pub idle_timeout: Duration,
 }
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            pool_size: 8,
-            connect_timeout: Duration::from_secs(5),
-            checkout_timeout: Duration::from_secs(5),
-            statement_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_secs(4 * 60),
-        }
-    }
-}

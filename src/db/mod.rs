@@ -30,7 +30,7 @@ pub use connection::transaction::BatchOutcome;
 pub use error::DbError;
 pub use limits::Limits;
 use pool::ConnectionManager;
-pub use statement::{Statement, TextRow, text_rows};
+pub use statement::{Statement, texts};
 use url::DatabaseUrl;
 
 /// How long to wait for a response beyond the statement timeout, so that PostgreSQL can report a cancelled statement.
@@ -66,22 +66,11 @@ pub struct Stats {
 
 impl Database {
     /// Connections are made when they are first used: a database that is down at the start does not prevent it.
+    /// `applies_schema`: the first one creates the table, or checks it.
     ///
     /// # Panics
     /// When the pool's threads cannot be started.
-    pub fn new(url: DatabaseUrl, limits: Limits) -> Self {
-        Self::with_schema(url, limits, true)
-    }
-
-    /// The same for `--check`: no connection creates or checks the table.
-    ///
-    /// # Panics
-    /// As [`Database::new`].
-    pub fn without_schema(url: DatabaseUrl, limits: Limits) -> Self {
-        Self::with_schema(url, limits, false)
-    }
-
-    fn with_schema(url: DatabaseUrl, limits: Limits, applies_schema: bool) -> Self {
+    pub fn new(url: DatabaseUrl, limits: Limits, applies_schema: bool) -> Self {
         let availability = Arc::new(Availability::default());
         let pool = Pool::builder()
             .max_size(limits.pool_size)
@@ -93,12 +82,6 @@ impl Database {
             .error_handler(Box::new(NopErrorHandler)) // `Availability` logs it, once
             .build_unchecked(ConnectionManager::new(url, limits, Arc::clone(&availability), applies_schema));
         Self { pool, limits, availability, readiness: Mutex::default() }
-    }
-
-    /// Runs statements in one round trip, each in a transaction of its own; the rows of each.
-    /// See [`Database::fold_each`].
-    pub fn execute(&self, statements: &[&Statement]) -> Vec<Result<Vec<Row>, DbError>> {
-        self.fold_each(statements, |_| Vec::new(), push_row)
     }
 
     /// Runs statements in one round trip, each in a transaction of its own. The rows are not kept: each is added to
@@ -118,7 +101,7 @@ impl Database {
         for attempt in 1..=MAX_ATTEMPTS {
             let Some(mut connection) = self.checkout(until) else { break };
             let tried = open.iter().map(|at| (statements[*at], start(*at))).collect();
-            let responses = connection.pipeline(tried, || self.response_deadline(until), attempt > 1, &add);
+            let responses = connection.pipeline(tried, || self.response_deadline(until), &add);
             for (at, response) in take(&mut open).into_iter().zip(responses) {
                 let may_retry = response.as_ref().is_err_and(|error| error.may_retry(statements[at].writes));
                 if may_retry && attempt < MAX_ATTEMPTS {
@@ -146,6 +129,14 @@ impl Database {
         add: impl Fn(&mut T, Row) -> Result<(), DbError>,
     ) -> Result<T, DbError> {
         self.fold_each(&[statement], |_| start(), add).pop().unwrap_or(Err(DbError::Unavailable))
+    }
+
+    /// Runs a statement; its rows.
+    ///
+    /// # Errors
+    /// When there is no connection in time, or the statement fails.
+    pub fn execute(&self, statement: &Statement) -> Result<Vec<Row>, DbError> {
+        self.fold(statement, Vec::new, push_row)
     }
 
     /// Runs writes in one transaction and one round trip: all of them or none. They are not tried again here.

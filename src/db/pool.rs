@@ -3,12 +3,10 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::warn;
 use r2d2::ManageConnection;
-use tokio_postgres::Config;
-use tokio_postgres::config::SslMode;
 
 use super::availability::Availability;
 use super::connection::Connection;
@@ -17,15 +15,11 @@ use super::limits::Limits;
 use super::schema;
 use super::url::{DatabaseUrl, HostConfig};
 
-/// How long a connection may lie idle before it is pinged: a network in between may have forgotten it.
-const TRUSTED_IDLE: Duration = Duration::from_secs(30);
-/// A pooler passes no start-up option on, so this setting of ours has its value only on a direct connection.
-const SESSION_SETTING: &str = "todo_backend.session";
 /// In one round trip: the time zone that `now()` has in a column without one; the client's encoding, in which a
-/// database in `SQL_ASCII` hands over any text; and whether our option arrived.
+/// database in `SQL_ASCII` hands over any text; and whether our option arrived, which a pooler does not pass on.
 const PREPARE_SESSION: &str = "set time zone 'UTC'; \
     select set_config('client_encoding', case current_setting('server_encoding') when 'SQL_ASCII' then 'SQL_ASCII' \
-    else 'UTF8' end, false); select current_setting('";
+    else 'UTF8' end, false), current_setting('todo_backend.session', true)";
 
 /// Opens and checks connections.
 pub struct ConnectionManager {
@@ -54,45 +48,34 @@ impl ConnectionManager {
         }
     }
 
-    /// Connects to a host. Leaves out what turns out to be refused: our start-up options, or TLS where `sslmode` allows
-    /// that.
-    fn open_host(&self, host: &HostConfig, deadline: Instant) -> Result<Connection, DbError> {
-        let mut config = host.config.clone();
-        let mut sends_options = !self.refuses_options.load(Ordering::Relaxed);
-        loop {
-            match self.open(config.clone(), sends_options, deadline) {
-                Err(error) if sends_options && error.is_unsupported_option() => {
-                    sends_options = false;
-                    self.refuses_options.store(true, Ordering::Relaxed);
-                }
-                Err(error) if config.get_ssl_mode() == SslMode::Prefer && error.is_tls_error() => {
-                    config.ssl_mode(SslMode::Disable);
-                    if !self.is_tls_warned.swap(true, Ordering::Relaxed) {
-                        warn!("{}: TLS failed, going on without it as sslmode allows: {error}", host.address);
-                    }
-                }
-                result => {
-                    let gave_up_tls = config.get_ssl_mode() != host.config.get_ssl_mode();
-                    self.is_tls_warned.fetch_and(gave_up_tls || result.is_err(), Ordering::Relaxed);
-                    return result;
-                }
-            }
-        }
-    }
-
-    /// Connects, and prepares the session.
-    fn open(&self, mut config: Config, sends_options: bool, deadline: Instant) -> Result<Connection, DbError> {
+    /// Connects to a host, and prepares the session.
+    fn open(&self, host: &HostConfig, deadline: Instant) -> Result<Connection, DbError> {
         let session = format!("{:016x}", RandomState::new().hash_one(Instant::now()));
-        if sends_options {
-            config.options(self.options(config.get_options().unwrap_or_default(), &session));
-        }
-        let mut connection = Connection::open(&config, self.url.tls(), Arc::clone(&self.availability), deadline)?;
-        let rows = connection.simple(&format!("{PREPARE_SESSION}{SESSION_SETTING}', true)"), deadline)?;
-        if rows.last().and_then(|row| row.first()?.as_deref()) == Some(&*session) {
+        let timeout_ms = self.limits.statement_timeout.as_millis();
+        // The idle limit ends a half-sent transaction after this process or the network has failed: it holds locks.
+        let options = format!(
+            "-c todo_backend.session={session} -c statement_timeout={timeout_ms} \
+             -c idle_in_transaction_session_timeout={timeout_ms} -c default_transaction_isolation=read\\ committed"
+        );
+        let options = (!self.refuses_options.load(Ordering::Relaxed)).then_some(&*options);
+        let open = |config| Connection::open(&config, self.url.tls(), Arc::clone(&self.availability), deadline);
+        let mut has_tls_failed = false;
+        let mut connection = host.connect(options, open, |error| {
+            if error.is_unsupported_option() {
+                self.refuses_options.store(true, Ordering::Relaxed);
+                return;
+            }
+            has_tls_failed = true;
+            if !self.is_tls_warned.swap(true, Ordering::Relaxed) {
+                warn!("{}: TLS failed, going on without it as sslmode allows: {error}", host.address);
+            }
+        })?;
+        self.is_tls_warned.fetch_and(has_tls_failed, Ordering::Relaxed);
+        if connection.simple(PREPARE_SESSION, deadline)?.contains(&session) {
             connection.enable_prepared_statements();
         }
         if !self.is_schema_applied.load(Ordering::Relaxed) {
-            let has_row_security = schema::apply(&mut connection, &config, deadline)?;
+            let has_row_security = schema::apply(&mut connection, &host.config, deadline)?;
             if !self.is_schema_applied.swap(true, Ordering::Relaxed) && has_row_security {
                 warn!(
                     "row-level security hides the tasks that no policy shows to this role; try `todo-backend --check`"
@@ -100,16 +83,6 @@ impl ConnectionManager {
             }
         }
         Ok(connection)
-    }
-
-    /// What a direct session is started with. The idle limit ends a half-sent transaction after this process or the
-    /// network has failed: it holds locks.
-    fn options(&self, own: &str, session: &str) -> String {
-        let timeout_ms = self.limits.statement_timeout.as_millis();
-        format!(
-            "{own} -c {SESSION_SETTING}={session} -c statement_timeout={timeout_ms} \
-             -c idle_in_transaction_session_timeout={timeout_ms} -c default_transaction_isolation=read\\ committed"
-        )
     }
 }
 
@@ -128,7 +101,7 @@ impl ManageConnection for ConnectionManager {
         let hosts = self.url.hosts();
         for (host, left) in hosts.iter().zip((1..=u32::try_from(hosts.len()).unwrap_or(u32::MAX)).rev()) {
             let now = Instant::now();
-            match self.open_host(host, now + deadline.saturating_duration_since(now) / left) {
+            match self.open(host, now + deadline.saturating_duration_since(now) / left) {
                 Ok(connection) => {
                     self.availability.connected(connection.is_pooled());
                     return Ok(connection);
@@ -143,10 +116,7 @@ impl ManageConnection for ConnectionManager {
 
     /// Called when a connection is taken from the pool.
     fn is_valid(&self, connection: &mut Connection) -> Result<(), DbError> {
-        if !self.availability.trusts(connection.last_response_at()) {
-            return Err(DbError::NotSent);
-        }
-        if connection.last_response_at().elapsed() > TRUSTED_IDLE { connection.ping() } else { Ok(()) }
+        connection.check()
     }
 
     fn has_broken(&self, connection: &mut Connection) -> bool {

@@ -1,4 +1,4 @@
-//! A statement as data, so that several can be sent in one round trip; and rows of the simple protocol.
+//! A statement as data, so that several can be sent in one round trip; and values of the simple protocol.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -41,29 +41,14 @@ impl ToSql for Raw<Vec<u8>> {
     to_sql_checked!();
 }
 
+/// A value, or null, as a parameter of this type.
+pub fn param(value: impl ToSql + Sync + Send + 'static, kind: Type) -> Param {
+    (Box::new(value), kind)
+}
+
 /// A text, or null.
 pub fn text(value: Option<&str>) -> Param {
-    (Box::new(value.map(str::to_owned)), Type::TEXT)
-}
-
-/// A list of texts, or null.
-pub fn texts(value: Option<Vec<String>>) -> Param {
-    (Box::new(value), Type::TEXT_ARRAY)
-}
-
-/// A boolean, or null.
-pub fn boolean(value: Option<bool>) -> Param {
-    (Box::new(value), Type::BOOL)
-}
-
-/// A 64-bit integer.
-pub fn bigint(value: i64) -> Param {
-    (Box::new(value), Type::INT8)
-}
-
-/// A value that was read as [`Raw`] from a column of this type, or null.
-pub fn raw(value: Option<Vec<u8>>, kind: Type) -> Param {
-    (Box::new(value.map(Raw)), kind)
+    param(value.map(str::to_owned), Type::TEXT)
 }
 
 /// A statement with its parameters.
@@ -91,16 +76,14 @@ impl Statement {
     }
 }
 
-/// A row of the simple protocol: each value as text.
-pub type TextRow = Vec<Option<String>>;
-
-/// The rows of a response in the simple protocol. A name that is not UTF-8 reads as null: it is none of ours.
-pub fn text_rows(messages: Vec<SimpleQueryMessage>) -> Vec<TextRow> {
-    let texts = |message| match message {
+/// The values in a response of the simple protocol, without nulls. A name that is not UTF-8 is left out: it is none of
+/// ours.
+pub fn texts(messages: Vec<SimpleQueryMessage>) -> Vec<String> {
+    let values = |message| match message {
         SimpleQueryMessage::Row(row) => {
-            Some((0..row.len()).map(|at| row.try_get(at).ok().flatten().map(str::to_owned)).collect())
+            (0..row.len()).filter_map(|at| row.try_get(at).ok().flatten().map(str::to_owned)).collect()
         }
-        _ => None,
+        _ => Vec::new(),
     };
-    messages.into_iter().filter_map(texts).collect()
+    messages.into_iter().flat_map(values).collect()
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
@@ -32,13 +31,8 @@ pub fn connector(
     for certificate in &given {
         roots.add(certificate.clone()).map_err(|error| format!("has a CA that cannot be used: {error}"))?;
     }
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-        .build()
-        .map_err(|error| error.to_string())?;
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
+    let webpki = WebPkiServerVerifier::builder(Arc::new(roots)).build().map_err(|error| error.to_string())?;
+    let mut config = ClientConfig::builder()
         .dangerous() // that is what rustls calls a verifier of one's own
         .with_custom_certificate_verifier(Arc::new(Verifier { webpki, given, verifies_name }))
         .with_no_client_auth();
@@ -136,15 +130,11 @@ fn has_common_name(certificate: &Certificate, name: &ServerName<'_>) -> bool {
     is_named && matches!(certificate.get::<SubjectAltName>(), Ok(None))
 }
 
-fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+/// The error by which TLS failed; none for other failures.
+pub fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     // `source` of an `io::Error` skips the error in it, so look at that one first.
     let inner = error.downcast_ref().and_then(io::Error::get_ref).map(|inner| inner as &(dyn Error + 'static));
     error.downcast_ref().or_else(|| tls_error(inner.or_else(|| error.source())?))
-}
-
-/// Whether a connection failed by TLS.
-pub fn is_tls_error(error: &(dyn Error + 'static)) -> bool {
-    tls_error(error).is_some()
 }
 
 /// Why the server's certificate is not accepted, and what to do about it; none for other failures.

@@ -13,6 +13,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{SslMode, SslNegotiation};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::error::DbError;
 use super::tls::{connector, read_certificates};
 use super::url_parameters::Parameters;
 use crate::config::env::read_file;
@@ -37,6 +38,39 @@ pub struct HostConfig {
     pub config: Config,
     /// `host:port`, or the path of the Unix socket, for messages.
     pub address: String,
+}
+
+impl HostConfig {
+    /// Connects by `open`, with more start-up options than those of the URL. Leaves out what turns out to be refused:
+    /// these options, or TLS where `sslmode` allows that. Each time `on_refusal` is told why.
+    ///
+    /// # Errors
+    /// When there is nothing to leave out.
+    pub fn connect<C>(
+        &self,
+        mut options: Option<&str>,
+        open: impl Fn(Config) -> Result<C, DbError>,
+        mut on_refusal: impl FnMut(&DbError),
+    ) -> Result<C, DbError> {
+        let mut config = self.config.clone();
+        loop {
+            let mut tried = config.clone();
+            if let Some(options) = options {
+                tried.options(format!("{} {options}", config.get_options().unwrap_or_default()));
+            }
+            match open(tried) {
+                Err(error) if options.is_some() && error.is_unsupported_option() => {
+                    on_refusal(&error);
+                    options = None;
+                }
+                Err(error) if config.get_ssl_mode() == SslMode::Prefer && error.is_tls_error() => {
+                    on_refusal(&error);
+                    config.ssl_mode(SslMode::Disable);
+                }
+                result => return result,
+            }
+        }
+    }
 }
 
 impl fmt::Debug for DatabaseUrl {

@@ -7,16 +7,14 @@ use std::sync::mpsc::{Sender, TryRecvError, channel};
 use std::thread;
 
 use postgres::Client;
-use postgres::error::SqlState;
 use r2d2::ManageConnection;
 use r2d2_postgres::PostgresConnectionManager;
-use tokio_postgres::config::SslMode;
 use tokio_postgres::{Config, Error as PgError};
 
 use super::check_probe;
 use super::finding::Finding;
 use crate::db::url::{DatabaseUrl, HostConfig};
-use crate::db::{DbError, Limits, TextRow, schema, text_rows, tls};
+use crate::db::{DbError, Limits, schema, texts};
 
 const SESSION: &str = "select current_setting('todo_backend.session', true)";
 const USES_TLS: &str = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
@@ -27,7 +25,8 @@ const INDEX: &str = "select indexrelid::regclass from pg_index join pg_attribute
 const CREATE_INDEX: &str =
     "create index concurrently if not exists tasks_of_user on tasks (user_id, created_at desc, id desc)";
 /// What stands for `ROLE` and `SEQUENCE` in hints.
-const NAMES: &str = "select quote_ident(current_user), pg_get_serial_sequence('tasks', 'id')";
+const ROLE: &str = "select quote_ident(current_user)";
+const SEQUENCE: &str = "select pg_get_serial_sequence('tasks', 'id')";
 /// Makes deferred constraints fail at once, because there is no commit.
 const PREPARE: &str = "set constraints all immediate";
 
@@ -66,49 +65,35 @@ fn inspect_host(host: &HostConfig, url: &DatabaseUrl, timeout_ms: u128, report: 
     let tell = |finding| drop(report.send(finding)); // nobody may wait for it any more
     let inspected = connect(host, url, timeout_ms, &tell).and_then(|mut client| {
         tell(Finding::ok("database", format!("{}: connected and logged in", host.address)));
-        inspect_client(&mut client, &host.config, &tell)
+        Ok(inspect_client(&mut client, &host.config, &tell)?)
     });
     if let Err(error) = inspected {
-        let message = format!("{}: {}", host.address, DbError::from(error));
+        let message = format!("{}: {error}", host.address);
         let hint = "correct NEON_DATABASE_URL, or see that the database can be reached from here, and its log";
         tell(Finding::fail("database", message, hint));
     }
 }
 
-/// Connects as the service does: with start-up options where the server takes them, without TLS where `sslmode` allows
-/// it.
-fn connect(host: &HostConfig, url: &DatabaseUrl, timeout_ms: u128, tell: &impl Fn(Finding)) -> Result<Client, PgError> {
-    let mut config = host.config.clone();
-    let open = |config: &Config| {
-        let own = config.get_options().unwrap_or_default();
-        let mut direct = config.clone();
-        direct.options(format!("{own} -c todo_backend.session=check -c statement_timeout={timeout_ms}"));
-        let open = |config: Config| PostgresConnectionManager::new(config.into(), url.tls()).connect();
-        match open(direct) {
-            Err(error) if error.code() == Some(&SqlState::PROTOCOL_VIOLATION) => open(config.clone()),
-            result => result,
-        }
-    };
-    match open(&config) {
-        Err(error) if tls::is_tls_error(&error) && config.get_ssl_mode() == SslMode::Prefer => {
+/// Connects as the service does.
+fn connect(host: &HostConfig, url: &DatabaseUrl, timeout_ms: u128, tell: &impl Fn(Finding)) -> Result<Client, DbError> {
+    let options = format!("-c todo_backend.session=check -c statement_timeout={timeout_ms}");
+    let open = |config: Config| Ok(PostgresConnectionManager::new(config.into(), url.tls()).connect()?);
+    host.connect(Some(&options), open, |error| {
+        if error.is_tls_error() {
             let hint = "give the certificate as DATABASE_CA_FILE, or write ?sslmode=disable if that is meant";
-            let message = format!("failed, and the server goes on without: {}", DbError::from(error));
-            tell(Finding::note("TLS", message, hint));
-            config.ssl_mode(SslMode::Disable);
-            open(&config)
+            tell(Finding::note("TLS", format!("failed, and the server goes on without: {error}"), hint));
         }
-        result => result,
-    }
+    })
 }
 
-/// All rows as texts, by the simple protocol, which every pooler understands.
-fn rows(client: &mut Client, sql: &str) -> Result<Vec<TextRow>, PgError> {
-    client.simple_query(sql).map(text_rows)
+/// All values as texts, by the simple protocol, which every pooler understands.
+fn all_texts(client: &mut Client, sql: &str) -> Result<Vec<String>, PgError> {
+    client.simple_query(sql).map(texts)
 }
 
-/// The first text of all rows; empty where there is none.
+/// The first of them; empty where there is none.
 fn text(client: &mut Client, sql: &str) -> Result<String, PgError> {
-    Ok(rows(client, sql)?.into_iter().flatten().flatten().next().unwrap_or_default())
+    Ok(all_texts(client, sql)?.into_iter().next().unwrap_or_default())
 }
 
 fn inspect_client(client: &mut Client, config: &Config, tell: &impl Fn(Finding)) -> Result<(), PgError> {
@@ -128,35 +113,22 @@ fn inspect_client(client: &mut Client, config: &Config, tell: &impl Fn(Finding))
         return Ok(());
     }
     tell(Finding::ok("server", format!("PostgreSQL {version}")));
-    let lost = if schema::names_search_path(config) { text(client, schema::LOST_SEARCH_PATH)? } else { String::new() };
-    if !lost.is_empty() {
-        tell(Finding::fail("pooler", format!("ignores {lost}"), "until then requests get 503"));
+    if let Some(problem) = schema::find_problem(config, |sql| all_texts(client, sql))? {
+        let hint = "until that is changed, requests get 503 (specs/database/schema.md)";
+        problem.causes.into_iter().for_each(|cause| tell(Finding::fail(problem.subject, cause, hint)));
         return Ok(());
     }
-    let columns = schema::read_columns(&rows(client, schema::COLUMNS)?);
-    if columns.is_empty() {
+    if text(client, schema::EXISTS)?.is_empty() {
         tell(missing_table(client)?);
-        return Ok(());
-    }
-    let change = "requests get 503: change the table (specs/database/schema.md)";
-    let incompatible = schema::incompatibilities(&columns).into_iter();
-    let mut problems: Vec<Finding> = incompatible.map(|line| Finding::fail("table", line, change)).collect();
-    if problems.is_empty() {
-        let missing = rows(client, schema::MISSING_RIGHTS)?.into_iter().flatten().flatten();
-        problems.extend(missing.map(|sql| Finding::fail("rights", "this role lacks a right: requests get 503", sql)));
-    }
-    if !problems.is_empty() {
-        problems.into_iter().for_each(tell);
         return Ok(());
     }
     match text(client, INDEX)?.as_str() {
         "" => tell(Finding::note("index", "none begins with user_id: slower with every task", CREATE_INDEX)),
         name => tell(Finding::ok("index", format!("`{name}` begins with user_id"))),
     }
-    let names = rows(client, NAMES)?.concat();
-    let name = |at: usize| names.get(at).and_then(Option::as_deref).unwrap_or_default();
+    let [role, sequence] = [text(client, ROLE)?, text(client, SEQUENCE)?];
     let tell = |finding: Finding| {
-        tell(Finding { hint: finding.hint.replace("ROLE", name(0)).replace("SEQUENCE", name(1)), ..finding });
+        tell(Finding { hint: finding.hint.replace("ROLE", &role).replace("SEQUENCE", &sequence), ..finding });
     };
     let mut transaction = client.transaction()?;
     transaction.batch_execute(PREPARE)?;
@@ -167,10 +139,6 @@ fn inspect_client(client: &mut Client, config: &Config, tell: &impl Fn(Finding))
 }
 
 fn missing_table(client: &mut Client) -> Result<Finding, PgError> {
-    let elsewhere = text(client, schema::ELSEWHERE)?;
-    if !elsewhere.is_empty() {
-        return Ok(Finding::fail("table", elsewhere, "until then requests get 503"));
-    }
     if text(client, MAY_CREATE)? == "t" {
         return Ok(Finding::ok("table", "there is no table `tasks` yet: the first start creates it"));
     }

@@ -9,7 +9,7 @@ use super::row::{Cursor, task_columns};
 use super::task::{Completion, Description, NewTask, TaskId, TaskPatch, Title};
 use crate::auth::UserId;
 use crate::db::Statement;
-use crate::db::statement::{Param, bigint, boolean, raw, text, texts};
+use crate::db::statement::{Param, Raw, param, text};
 use crate::http::preconditions::Preconditions;
 
 /// The entity tag of a row without its quotes: `xmin`, the transaction that wrote the row, and `updated_at`. `xmin`
@@ -104,14 +104,14 @@ fn params(user: &UserId, others: impl IntoIterator<Item = Param>) -> Vec<Param> 
 
 /// Reads a task.
 pub fn read(user: &UserId, id: TaskId) -> Statement {
-    Statement::read(READ, params(user, [bigint(id.get())]))
+    Statement::read(READ, params(user, [param(id.get(), Type::INT8)]))
 }
 
 /// Creates a task.
 pub fn create(user: &UserId, task: &NewTask) -> Statement {
     let NewTask { title, description, completed } = task;
     let description = description.as_ref().map(Description::as_str);
-    let values = [text(Some(title.as_str())), text(description), boolean(Some(*completed))];
+    let values = [text(Some(title.as_str())), text(description), param(*completed, Type::BOOL)];
     Statement::write(INSERT, params(user, values), None)
 }
 
@@ -120,9 +120,9 @@ pub fn update(user: &UserId, id: TaskId, patch: &TaskPatch, preconditions: &Prec
     let TaskPatch { title, description, completed } = patch;
     let values = [
         text(title.as_ref().map(Title::as_str)),
-        boolean(Some(description.is_some())),
+        param(description.is_some(), Type::BOOL),
         text(description.as_ref().and_then(Option::as_ref).map(Description::as_str)),
-        boolean(*completed),
+        param(*completed, Type::BOOL),
     ];
     change(user, id, &UPDATE, values, preconditions)
 }
@@ -130,7 +130,7 @@ pub fn update(user: &UserId, id: TaskId, patch: &TaskPatch, preconditions: &Prec
 /// Sets or toggles whether a task is completed.
 pub fn complete(user: &UserId, id: TaskId, completion: Completion, preconditions: &Preconditions) -> Statement {
     match completion {
-        Completion::Set(value) => change(user, id, &SET_COMPLETED, [boolean(Some(value))], preconditions),
+        Completion::Set(value) => change(user, id, &SET_COMPLETED, [param(value, Type::BOOL)], preconditions),
         Completion::Toggle => change(user, id, &TOGGLE_COMPLETED, [], preconditions),
     }
 }
@@ -147,12 +147,12 @@ fn change(
     values: impl IntoIterator<Item = Param>,
     preconditions: &Preconditions,
 ) -> Statement {
-    let mut params = params(user, [bigint(id.get())]);
+    let mut params = params(user, [param(id.get(), Type::INT8)]);
     params.extend(values);
     let sql = match preconditions.for_write() {
         None => change.plain,
         Some((if_match, if_none_match)) => {
-            params.extend([texts(if_match), texts(if_none_match)]);
+            params.extend([if_match, if_none_match].map(|tags| param(tags, Type::TEXT_ARRAY)));
             change.conditional
         }
     };
@@ -221,9 +221,9 @@ fn next_page_sql(query: &ListQuery, key_is_null: bool) -> String {
 
 /// The first page of a list, of at most `rows` tasks where it has no window.
 pub fn first_page(user: &UserId, query: &ListQuery, rows: i64) -> Statement {
-    let mut others = vec![boolean(query.completed), text(query.search.as_deref())];
-    others.extend(query.window.map(|window| bigint(window.limit.unwrap_or(rows))));
-    others.extend(query.window.filter(|window| window.offset > 0).map(|window| bigint(window.offset)));
+    let mut others = vec![param(query.completed, Type::BOOL), text(query.search.as_deref())];
+    others.extend(query.window.map(|window| param(window.limit.unwrap_or(rows), Type::INT8)));
+    others.extend(query.window.filter(|window| window.offset > 0).map(|window| param(window.offset, Type::INT8)));
     let sql = match query.window {
         None => first_page_sql(query, rows),
         Some(Window { offset: 0, .. }) => window_sql(query),
@@ -236,11 +236,11 @@ pub fn first_page(user: &UserId, query: &ListQuery, rows: i64) -> Statement {
 pub fn next_page(user: &UserId, query: &ListQuery, cursor: &Cursor, rows: i64) -> Statement {
     let key_type = if query.sort == Sort::Title { Type::TEXT } else { Type::TIMESTAMPTZ };
     let others = [
-        boolean(query.completed),
+        param(query.completed, Type::BOOL),
         text(query.search.as_deref()),
-        raw(cursor.key.clone(), key_type),
-        bigint(cursor.id),
-        bigint(rows),
+        param(cursor.key.clone().map(Raw), key_type),
+        param(cursor.id, Type::INT8),
+        param(rows, Type::INT8),
     ];
     Statement::read(next_page_sql(query, cursor.key.is_none()), params(user, others))
 }

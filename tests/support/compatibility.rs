@@ -146,7 +146,15 @@ impl Service {
 /// What `--check` finds, which must change nothing and take a bounded time.
 pub fn check(url: &str) -> Vec<Finding> {
     let began_at = Instant::now();
-    let findings = inspect(&DatabaseUrl::parse(url, None).unwrap(), &Limits::default());
+    let timeout = Duration::from_secs(5);
+    let limits = Limits {
+        pool_size: 1,
+        connect_timeout: timeout,
+        checkout_timeout: timeout,
+        statement_timeout: timeout,
+        idle_timeout: timeout,
+    };
+    let findings = inspect(&DatabaseUrl::parse(url, None).unwrap(), &limits);
     assert!(began_at.elapsed() < Duration::from_secs(15), "--check took {:?}", began_at.elapsed());
     for Finding { name, ok, message, hint } in &findings {
         println!("{} {name}: {message}; {hint}", if *ok { "ok" } else { "FAIL" });

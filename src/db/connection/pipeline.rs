@@ -1,10 +1,9 @@
 //! Pipelining: several statements are sent before the first response is awaited.
 
-use std::future::{Future, poll_fn};
-use std::task::Poll;
+use std::future::Future;
 use std::time::Instant;
 
-use futures_util::future::maybe_done;
+use futures_util::future::{maybe_done, poll_immediate};
 use postgres::types::ToSql;
 use tokio::time::timeout_at;
 use tokio_postgres::{Client, Row, RowStream, Statement as Prepared};
@@ -46,13 +45,9 @@ pub async fn in_order<F: Future>(
 ) -> Vec<F::Output> {
     let mut started: Vec<_> = futures.map(|future| Box::pin(maybe_done(future))).collect();
     if at_once {
-        poll_fn(|cx| {
-            for future in &mut started {
-                let _ = future.as_mut().poll(cx);
-            }
-            Poll::Ready(())
-        })
-        .await;
+        for future in &mut started {
+            let _ = poll_immediate(future.as_mut()).await;
+        }
     }
     let mut outputs = Vec::with_capacity(started.len());
     for future in &mut started {

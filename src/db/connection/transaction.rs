@@ -32,19 +32,15 @@ impl Connection {
         let [begin, timeout, commit] =
             ["begin", BATCH_STATEMENT_TIMEOUT_SQL, "commit"].map(|sql| Statement::read(sql, Vec::new()));
         let all = [&[&begin, &timeout], statements, &[&commit]].concat();
-        self.begin(false);
-        let plans = match all.iter().map(|statement| self.plan(statement, next_deadline()).map(Ok)).collect() {
-            Ok(plans) => plans,
-            Err(error) => {
-                let is_late = matches!(error, DbError::Timeout);
-                self.observe(&[Err::<(), _>(error)]);
-                return if is_late { BatchOutcome::Unknown } else { BatchOutcome::RolledBack };
-            }
-        };
-        let queries = all.iter().map(|statement| (*statement, Vec::new())).collect();
-        let mut results = self.send(queries, plans, &next_deadline, &push_row);
+        // If one cannot be prepared, nothing is sent.
+        if let Err(error) = all.iter().try_for_each(|statement| self.plan(statement, next_deadline()).map(drop)) {
+            let is_late = matches!(error, DbError::Timeout);
+            self.observe(&[Err::<(), _>(error)]);
+            return if is_late { BatchOutcome::Unknown } else { BatchOutcome::RolledBack };
+        }
+        let results = self.send(all.iter().map(|one| (*one, Vec::new())).collect(), &next_deadline, &push_row);
         // Without a response to the commit the transaction may still be open.
-        self.must_close |= results.get(all.len() - 1).is_none_or(Result::is_err);
+        self.must_close |= results.last().is_none_or(Result::is_err);
         // An ERROR or FATAL before the commit's response means a rollback. Two exceptions: if `begin` failed there was
         // no transaction, and a FATAL in place of the commit's response may come after the commit is on the disk.
         let failure = results.iter().enumerate().find_map(|(at, result)| Some((at, result.as_ref().err()?)));
@@ -56,7 +52,6 @@ impl Connection {
             results.iter().filter_map(|result| result.as_ref().err()).for_each(|error| self.forget_plans(error));
             return BatchOutcome::RolledBack;
         }
-        results.resize_with(all.len(), || Err(DbError::Timeout));
         self.observe(&results);
         match results.into_iter().collect::<Result<Vec<_>, _>>() {
             Ok(mut rows) => BatchOutcome::Committed(rows.drain(2..all.len() - 1).collect()),
