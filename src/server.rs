@@ -52,7 +52,7 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
         .map_err(|_| "cannot start the threads of the pool of connections")?;
     let database = Arc::new(database);
     let keys = key_source(config.jwks_url, &database);
-    let dispatcher = Dispatcher::new(cors, config.auth, keys, Arc::clone(&database), workers);
+    let dispatcher = Arc::new(Dispatcher::new(cors, config.auth, keys, Arc::clone(&database), workers));
     if let Some(listener) = admin_listener {
         let (dispatcher, server) = (Arc::clone(&dispatcher), Arc::clone(&server));
         admin::start(listener, move || dispatcher.metrics(&server))?;
@@ -63,6 +63,8 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
         let dispatcher = Arc::clone(&dispatcher);
         spawn("worker", move || dispatcher.run_worker())?;
     }
+    let key_fetcher = Arc::clone(&dispatcher);
+    spawn("key set", move || key_fetcher.run_key_fetches())?;
     spawn("warm-up", move || database.warm_up())?;
 
     accept(&dispatcher, &server);

@@ -12,14 +12,14 @@ mod worker;
 use std::hash::{BuildHasher, RandomState};
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use log::{debug, error};
 use serde_json::json;
 use tiny_http::{Request, Server};
 
-use crate::auth::{AuthConfig, AuthError, Identity, JwksCache, KeySource, Verdict, Verifier};
+use crate::auth::{AuthConfig, AuthError, Identity, JwksCache, KeySet, KeySource, Verdict, Verifier};
 use crate::db::Database;
 use crate::http::error::ApiError;
 use crate::http::router::{PublicRoute, Target};
@@ -41,7 +41,7 @@ pub struct Dispatcher {
     cors: Arc<cors::Policy>,
     refused_origins: RefusedOrigins,
     verifier: Verifier,
-    jwks: Arc<JwksCache<(PendingRequest, Verification)>>,
+    jwks: JwksCache<(PendingRequest, Verification)>,
     database: Arc<Database>,
     queue: JobQueue<Box<Job>>,
     owner_hasher: RandomState,
@@ -60,27 +60,18 @@ impl Dispatcher {
         keys: KeySource,
         database: Arc<Database>,
         workers: usize,
-    ) -> Arc<Self> {
-        Arc::new_cyclic(|dispatcher: &Weak<Self>| {
-            let dispatcher = dispatcher.clone();
-            // Queues parked requests again after the fetch, even after a failed one. Their queue timeout starts anew.
-            let resume = move |parked: Vec<_>| {
-                if let Some(dispatcher) = dispatcher.upgrade() {
-                    parked.into_iter().for_each(|(pending, work)| dispatcher.submit(pending, Work::Verify(work)));
-                }
-            };
-            Self {
-                cors,
-                refused_origins: RefusedOrigins::default(),
-                pseudonyms: UserPseudonyms::new(&auth.secrets),
-                verifier: Verifier::new(auth),
-                jwks: JwksCache::new(keys, resume),
-                database,
-                queue: JobQueue::new(workers),
-                owner_hasher: RandomState::new(),
-                metrics: Metrics::default(),
-            }
-        })
+    ) -> Self {
+        Self {
+            cors,
+            refused_origins: RefusedOrigins::default(),
+            pseudonyms: UserPseudonyms::new(&auth.secrets),
+            verifier: Verifier::new(auth),
+            jwks: JwksCache::new(keys),
+            database,
+            queue: JobQueue::new(workers),
+            owner_hasher: RandomState::new(),
+            metrics: Metrics::default(),
+        }
     }
 
     /// Answers a request, or queues its job.
@@ -114,20 +105,29 @@ impl Dispatcher {
             Target::Public(route) => return public_admission(route?, path, request),
             Target::Api(found) => found,
         };
-        let authenticate = || self.verifier.authenticate(authorization(request)?, now_seconds());
-        let verdict = log.auth.measure(authenticate).map_err(ApiError::from)?;
-        let call = found.and_then(|(route, id)| TaskCall::parse(route, id, query));
-        Ok(match verdict {
-            Verdict::NeedsKey { kid } => Work::Verify(Verification { kid, call, has_waited: false }),
+        self.authenticate(request, log, None, || found.and_then(|(route, id)| TaskCall::parse(route, id, query)))
+    }
+
+    /// Verifies the token of a call. Without `keys`, one that is signed with a key becomes a job of its own.
+    fn authenticate(
+        &self,
+        request: &Request,
+        log: &mut AccessLogEntry,
+        keys: Option<&KeySet>,
+        call: impl FnOnce() -> Result<TaskCall, ApiError>,
+    ) -> Admission {
+        let authenticate = || self.verifier.authenticate(authorization(request)?, keys, now_seconds());
+        Ok(match log.auth.measure(authenticate).map_err(ApiError::from)? {
+            Verdict::NeedsKey { kid } => Work::Verify(Verification { kid, call: call(), has_waited: false }),
             Verdict::Verified(Identity { user, .. }) => {
                 log.set_user(&user, &self.pseudonyms);
-                Work::of_call(user, call?)
+                Work::of_call(user, call()?)
             }
         })
     }
 
     /// Queues the work of a request, or answers it.
-    fn proceed(&self, pending: PendingRequest, admission: Result<Work, impl Into<Response>>) {
+    fn proceed(&self, pending: PendingRequest, admission: Admission) {
         match admission {
             Ok(work) => self.submit(pending, work),
             Err(response) => self.respond(pending, response),
@@ -147,6 +147,16 @@ impl Dispatcher {
         };
         if let Err(job) = self.queue.submit(owner, work.class(), Box::new(Job { pending, work }), deadline) {
             self.shed(job.pending);
+        }
+    }
+
+    /// Fetches the issuer's keys whenever a request needs them, for ever.
+    pub fn run_key_fetches(&self) {
+        loop {
+            // Also after a failed fetch. The queue timeout starts anew.
+            for (pending, verification) in self.jwks.fetch_when_needed() {
+                self.submit(pending, Work::Verify(Verification { has_waited: true, ..verification }));
+            }
         }
     }
 

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use log::error;
 
+use super::Dispatcher;
 use super::job::{Job, PendingRequest, Task, Verification, Work};
 use super::scheduler::{Batch, BatchClass};
-use super::{Dispatcher, authorization, now_seconds};
 use crate::auth::{AuthError, Lookup};
 use crate::db::{BatchOutcome, DbError, Statement};
 use crate::http::error::ApiError;
@@ -62,9 +62,8 @@ impl Dispatcher {
     }
 
     /// Verifies a token that is signed with a key, or parks its request until the key set is fetched.
-    fn verify(&self, pending: PendingRequest, mut verification: Verification) {
-        let kid = verification.kid.clone();
-        let has_waited = mem::replace(&mut verification.has_waited, true);
+    fn verify(&self, pending: PendingRequest, verification: Verification) {
+        let (kid, has_waited) = (verification.kid.clone(), verification.has_waited);
         let found = self.jwks.find(&kid, (pending, verification), has_waited, Instant::now());
         let (keys, (mut pending, Verification { call, .. })) = match found {
             Lookup::Found(keys, waiter) => (keys, waiter),
@@ -73,12 +72,7 @@ impl Dispatcher {
             }
             Lookup::Waiting => return,
         };
-        let verify = || self.verifier.authenticate_with_keys(authorization(&pending.request)?, &keys, now_seconds());
-        let verified = pending.log.auth.measure(verify);
-        let admission = verified.map_err(ApiError::from).and_then(|identity| {
-            pending.log.set_user(&identity.user, &self.pseudonyms);
-            Ok(Work::of_call(identity.user, call?))
-        });
+        let admission = self.authenticate(&pending.request, &mut pending.log, Some(&keys), || call);
         self.proceed(pending, admission);
     }
 
