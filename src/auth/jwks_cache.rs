@@ -171,11 +171,6 @@ impl<W> JwksCache<W> {
         }
     }
 
-    /// How many requests are parked.
-    pub fn waiting(&self) -> usize {
-        self.lock().waiting.len()
-    }
-
     /// Starts a fetch, for an unknown `kid` or as a refresh. None may be running.
     fn start_fetch(&self, state: &mut State<W>, kid: Option<&str>, now: Instant) {
         state.fetching_since = Some(now);

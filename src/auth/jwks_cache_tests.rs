@@ -266,12 +266,12 @@ fn requests_are_parked_for_a_slow_source_except_those_whose_key_is_known() {
     for kid in ["b", "c", "b"] {
         assert_eq!(fixture.find(1, kid, false), None);
     }
-    assert_eq!(fixture.cache.waiting(), 3);
+    assert_eq!(fixture.cache.status(fixture.start).waiting, 3);
     assert_eq!(fixture.find(1, "a", false), Some(Known));
     assert_eq!(fixture.find(301, "a", false), Some(Known), "an old set is still served");
     source.send(set(&["a", "b"])).unwrap();
     assert_eq!(fixture.resumed(), ["b", "c", "b"]);
-    assert_eq!(fixture.cache.waiting(), 0);
+    assert_eq!(fixture.cache.status(fixture.start).waiting, 0);
     assert_eq!(fixture.find(2, "b", true), Some(Known));
     assert_eq!(fixture.fetches(), 2);
 }
@@ -319,7 +319,7 @@ fn request_that_waited_for_a_failed_fetch_starts_no_other() {
 fn request_that_has_waited_is_not_parked_again() {
     let (source, fixture) = Fixture::with_slow_source();
     assert_eq!(fixture.find(0, "a", true), Some(Unavailable));
-    assert_eq!(fixture.cache.waiting(), 0);
+    assert_eq!(fixture.cache.status(fixture.start).waiting, 0);
     source.send(set(&["a"])).unwrap();
     fixture.wait_for_fetch();
     assert_eq!(fixture.find(0, "a", true), Some(Known));

@@ -13,7 +13,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{debug, error};
 use serde_json::json;
@@ -35,6 +36,9 @@ use crate::tasks::handlers::TaskCall;
 use job::{Job, PendingRequest, Task, Verification, Work, fault_point};
 use job_queue::JobQueue;
 use scheduler::{Owner, QUEUE_TIMEOUT};
+
+/// How often expired requests are shed. Far shorter than their timeouts.
+const SHED_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Admits requests, and runs their jobs.
 pub struct Dispatcher {
@@ -160,14 +164,16 @@ impl Dispatcher {
         }
     }
 
-    /// Answers 503 to requests that waited too long for a worker or a key set. Returns whether any still waits.
-    pub fn shed_expired(&self) -> bool {
-        let now = Instant::now();
-        self.queue.expire(now).into_iter().for_each(|job| self.shed(job.pending));
-        for (pending, _) in self.jwks.take_expired(now) {
-            self.respond(pending, ApiError::from(AuthError::KeysUnavailable));
+    /// Answers 503 to requests that waited too long for a worker or a key set, for ever.
+    pub fn run_shedding(&self) {
+        loop {
+            sleep(SHED_INTERVAL);
+            let now = Instant::now();
+            self.queue.expire(now).into_iter().for_each(|job| self.shed(job.pending));
+            for (pending, _) in self.jwks.take_expired(now) {
+                self.respond(pending, ApiError::from(AuthError::KeysUnavailable));
+            }
         }
-        self.queue.queued() > 0 || self.jwks.waiting() > 0
     }
 
     /// Answers 503 to a request that got no place in the queue, or no worker in time.
