@@ -10,7 +10,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tiny_http::{Rejection, ResponseBox, Server};
 
-use crate::auth::{JwksUrl, KeySource, jwks_table};
+use crate::auth::{KeySource, jwks_table};
 use crate::config::Config;
 use crate::config::address::ListenAddress;
 use crate::db::Database;
@@ -74,10 +74,9 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
 }
 
 /// Where the issuer's keys come from: the URL that was set, or else the table `jwks`.
-pub(crate) fn key_source(url: Option<JwksUrl>, database: &Arc<Database>) -> KeySource {
+pub(crate) fn key_source(at_url: Option<KeySource>, database: &Arc<Database>) -> KeySource {
     let database = Arc::clone(database);
-    let from_table = || KeySource::new("the table `jwks`", move || jwks_table::read(&database));
-    url.map_or_else(from_table, KeySource::at)
+    at_url.unwrap_or_else(|| KeySource::new("the table `jwks`", move || jwks_table::read(&database)))
 }
 
 /// The receiver gets the first signal. A second one ends the process at once.

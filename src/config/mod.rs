@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use crate::auth::{AuthConfig, JwksUrl};
+use crate::auth::{AuthConfig, KeySource};
 use crate::db::{self, url::DatabaseUrl};
 use crate::http::{Limits, cors};
 use crate::ops::log as logging;
@@ -33,8 +33,8 @@ pub struct Config {
     pub database: DatabaseUrl,
     /// `BETTER_AUTH_SECRETS`, `BETTER_AUTH_SECRET`, `BETTER_AUTH_ISSUER`, `BETTER_AUTH_AUDIENCE`
     pub auth: AuthConfig,
-    /// `BETTER_AUTH_JWKS_URL`, or derived from `BETTER_AUTH_URL`
-    pub jwks_url: Option<JwksUrl>,
+    /// The key set at `BETTER_AUTH_JWKS_URL`, or of the Better Auth at `BETTER_AUTH_URL`
+    pub jwks_url: Option<KeySource>,
     /// `HOST` and `PORT`
     pub address: ListenAddress,
     /// `ALLOWED_ORIGINS`
@@ -97,8 +97,8 @@ impl Config {
                 audience: env.verbatim("BETTER_AUTH_AUDIENCE"),
             },
             jwks_url: env
-                .parse("BETTER_AUTH_JWKS_URL", JwksUrl::parse)
-                .or_else(|| env.parse("BETTER_AUTH_URL", JwksUrl::of_better_auth)),
+                .parse("BETTER_AUTH_JWKS_URL", KeySource::at_url)
+                .or_else(|| env.parse("BETTER_AUTH_URL", KeySource::of_better_auth)),
             address: read_address(env)?,
             cors: env.parse("ALLOWED_ORIGINS", cors::Policy::parse)?,
             database_limits: read_database_limits(env, database.as_ref())?,

@@ -190,17 +190,20 @@ impl Dispatcher {
     fn send(&self, pending: PendingRequest, response: Response) {
         let _scope = pending.enter("response");
         let PendingRequest { request, id, log } = pending;
-        let response = response.with_common_headers(self.allowed_origin(&request), &id);
-        let (response, mut outcome) = log.finish(response);
+        let duration = log.duration();
+        let response = response
+            .with_common_headers(self.allowed_origin(&request), &id)
+            .with_header("Server-Timing", log.server_timing(duration));
+        let (mut status, mut bytes) = (response.status(), response.body().map(<[u8]>::len));
         match request.respond(response.into_tiny_http()) {
             Err(error) if error.kind() == ErrorKind::InvalidInput => {
                 error!("a response is invalid, the client gets 500: {error}");
-                (outcome.status, outcome.bytes) = (500, None); // the engine has sent this instead
+                (status, bytes) = (500, None); // the engine has sent this instead
             }
             Err(error) => debug!("the client did not get its response: {error}"),
             Ok(()) => {}
         }
-        log.log_and_count(&outcome, &self.metrics);
+        log.log_and_count(status, bytes, duration, &self.metrics);
     }
 
     /// The origin of the page that sent the request, if it may read the response.

@@ -55,7 +55,7 @@ impl Dispatcher {
         }
     }
 
-    fn probe(&self, pending: PendingRequest) {
+    fn probe(&self, mut pending: PendingRequest) {
         let is_ready = pending.log.database.measure(|| self.database.is_ready());
         let ready = || Response::json(200, &serde_json::json!({ "status": "ready" }));
         self.respond(pending, if is_ready { ready() } else { ApiError::Unavailable.into() });
@@ -122,7 +122,7 @@ impl Dispatcher {
                 }
             }
             BatchOutcome::RolledBack => {
-                for (pending, task, plan) in planned {
+                for (mut pending, task, plan) in planned {
                     pending.log.database.add(duration);
                     self.submit(pending, Work::Retry(task, plan));
                 }
@@ -138,7 +138,7 @@ impl Dispatcher {
     }
 
     /// Answers a request with what its statement returned.
-    fn finish(&self, (pending, task, plan): Planned, result: Result<Collected, DbError>, duration: Duration) {
+    fn finish(&self, (mut pending, task, plan): Planned, result: Result<Collected, DbError>, duration: Duration) {
         pending.log.database.add(duration);
         let scope = pending.enter("render");
         let rendered = handlers::render(&task.user, &task.call, &plan, result);
@@ -151,7 +151,7 @@ impl Dispatcher {
     }
 
     /// Reads a list that may be long. `first` is its beginning, if that was read already.
-    fn read_long_list(&self, pending: PendingRequest, task: Task, first: Option<Page>) {
+    fn read_long_list(&self, mut pending: PendingRequest, task: Task, first: Option<Page>) {
         let scope = pending.enter("list");
         let read = || handlers::read_long_list(&self.database, &task.user, &task.call, first);
         let response = pending.log.database.measure(read).unwrap_or_else(Response::from);
