@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
+use super::error::AuthError;
 use super::jwks::KeySet;
 use super::jwks_source::KeySource;
 
@@ -37,16 +38,6 @@ pub struct JwksStatus {
     pub last_fetch_succeeded: Option<bool>,
     /// How many requests are parked.
     pub waiting: usize,
-}
-
-/// The result of [`JwksCache::find`].
-pub enum Lookup<W> {
-    /// Verify the token with this set. A set that lacks the `kid` means 401.
-    Found(Arc<KeySet>, W),
-    /// The request is parked. It comes back from [`JwksCache::fetch_when_needed`] or [`JwksCache::take_expired`].
-    Waiting,
-    /// Whether the key exists cannot be determined now: 503.
-    Unavailable(W),
 }
 
 /// Caches the key set of one [`KeySource`] for requests `W`.
@@ -126,16 +117,25 @@ impl<W> JwksCache<W> {
         Self { source, state: Mutex::new(state), fetch_needed: Condvar::new() }
     }
 
-    /// Decides what a request whose token names this `kid` does now. Never blocks. A request that `has_waited` is not
-    /// parked again.
-    pub fn find(&self, kid: &str, waiter: W, has_waited: bool, now: Instant) -> Lookup<W> {
+    /// Finds the set to verify a token with that names this `kid`; a set that lacks the `kid` means 401. Returns the
+    /// request with it, or `None` when the request is parked: it comes back from [`JwksCache::fetch_when_needed`] or
+    /// [`JwksCache::take_expired`]. Never blocks. A request that `has_waited` is not parked again.
+    ///
+    /// The set is [`AuthError::KeysUnavailable`] when it cannot be determined now whether the key exists.
+    pub fn find(
+        &self,
+        kid: &str,
+        waiter: W,
+        has_waited: bool,
+        now: Instant,
+    ) -> Option<(W, Result<Arc<KeySet>, AuthError>)> {
         let mut state = self.lock();
         let keys = state.keys(now);
         if let Some(keys) = keys.as_ref().filter(|keys| keys.contains(kid)) {
             if state.age(now) >= Some(REFRESH_AGE) && state.may_fetch(now) {
                 self.start_fetch(&mut state, None, now);
             }
-            return Lookup::Found(Arc::clone(keys), waiter);
+            return Some((waiter, Ok(Arc::clone(keys))));
         }
         // A request that has waited may cause one more fetch, unless the last one failed: its key may have been made
         // during that.
@@ -145,13 +145,13 @@ impl<W> JwksCache<W> {
         } else if let Some(keys) =
             keys.filter(|keys| state.fetching_since.is_none() && state.is_known_missing(kid, keys))
         {
-            return Lookup::Found(keys, waiter);
+            return Some((waiter, Ok(keys)));
         }
         if has_waited || state.fetching_since.is_none() || state.waiting.len() >= MAX_WAITING {
-            return Lookup::Unavailable(waiter);
+            return Some((waiter, Err(AuthError::KeysUnavailable)));
         }
         state.waiting.push((waiter, now));
-        Lookup::Waiting
+        None
     }
 
     /// Removes the requests that have waited for too long. Each must be answered 503.

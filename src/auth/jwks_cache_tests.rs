@@ -91,17 +91,16 @@ impl Fixture {
 
     /// The first or, after having waited, the second call of a request. `None` if it was parked.
     fn find(&self, seconds: u64, kid: &str, has_waited: bool) -> Option<Outcome> {
-        match self.cache.find(kid, kid.to_owned(), has_waited, self.time(seconds)) {
-            Lookup::Found(keys, waiter) => {
-                assert_eq!(waiter, kid);
-                Some(if keys.contains(kid) { Known } else { Missing })
+        let (waiter, found) = self.cache.find(kid, kid.to_owned(), has_waited, self.time(seconds))?;
+        assert_eq!(waiter, kid);
+        Some(match found {
+            Ok(keys) if keys.contains(kid) => Known,
+            Ok(_) => Missing,
+            Err(error) => {
+                assert_eq!(error, AuthError::KeysUnavailable);
+                Unavailable
             }
-            Lookup::Unavailable(waiter) => {
-                assert_eq!(waiter, kid);
-                Some(Unavailable)
-            }
-            Lookup::Waiting => None,
-        }
+        })
     }
 
     /// A whole request this many seconds after the start. A fetch that it causes ends before this returns.

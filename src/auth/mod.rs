@@ -24,7 +24,7 @@ use claims::{Claims, ExpectedClaims};
 pub use error::AuthError;
 pub use identity::{Identity, MAX_USER_ID_CHARS, UserId};
 pub use jwks::{KeySet, MAX_KEYS};
-pub use jwks_cache::{JwksCache, JwksStatus, Lookup};
+pub use jwks_cache::{JwksCache, JwksStatus};
 pub use jwks_source::KeySource;
 pub use jws::MAX_TOKEN_BYTES;
 use jws::{Jws, SignatureScheme, decode, parse_object};

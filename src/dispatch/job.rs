@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tiny_http::Request;
 
-use super::scheduler::{BatchClass, QUEUE_TIMEOUT};
+use super::scheduler::BatchClass;
 use crate::auth::UserId;
 use crate::http::error::ApiError;
 use crate::ops::access_log::AccessLogEntry;
@@ -21,6 +21,8 @@ pub struct PendingRequest {
     pub id: Arc<str>,
     /// Its entry in the access log.
     pub log: AccessLogEntry,
+    /// When it expires in the queue. A retry does not extend this.
+    pub deadline: Instant,
 }
 
 impl PendingRequest {
@@ -77,16 +79,9 @@ pub struct Task {
     pub user: UserId,
     /// What is asked for.
     pub call: TaskCall,
-    /// When it expires in the queue. A retry does not extend this.
-    pub deadline: Instant,
 }
 
 impl Work {
-    /// The work of a call that is admitted now.
-    pub fn of_call(user: UserId, call: TaskCall) -> Self {
-        Self::Task(Task { user, call, deadline: Instant::now() + QUEUE_TIMEOUT })
-    }
-
     /// The class of its batch.
     pub fn class(&self) -> BatchClass {
         match self {

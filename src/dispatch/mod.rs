@@ -88,7 +88,7 @@ impl Dispatcher {
         log.trace_id = header(&request, "traceparent").and_then(trace_context::trace_id).map(str::to_owned);
         let admission = self.decide(&request, &mut log, target, path, query);
         fault_point("admission", &id);
-        let pending = PendingRequest { request, id, log };
+        let pending = PendingRequest { request, id, log, deadline: Instant::now() };
         self.proceed(pending, admission);
     }
 
@@ -125,13 +125,14 @@ impl Dispatcher {
             Verdict::NeedsKey { kid } => Work::Verify(Verification { kid, call: call(), has_waited: false }),
             Verdict::Verified(Identity { user, .. }) => {
                 log.set_user(&user, &self.pseudonyms);
-                Work::of_call(user, call()?)
+                Work::Task(Task { user, call: call()? })
             }
         })
     }
 
-    /// Queues the work of a request, or answers it.
-    fn proceed(&self, pending: PendingRequest, admission: Admission) {
+    /// Queues the work of a request with a new deadline, or answers it.
+    fn proceed(&self, mut pending: PendingRequest, admission: Admission) {
+        pending.deadline = Instant::now() + QUEUE_TIMEOUT;
         match admission {
             Ok(work) => self.submit(pending, work),
             Err(response) => self.respond(pending, response),
@@ -140,13 +141,12 @@ impl Dispatcher {
 
     /// Queues a job, or sheds it if too many are queued.
     fn submit(&self, pending: PendingRequest, work: Work) {
-        let (owner, deadline) = match &work {
-            Work::Probe => (Owner::Probes, Instant::now() + QUEUE_TIMEOUT),
-            Work::Verify(_) => (Owner::Verification, Instant::now() + QUEUE_TIMEOUT),
-            Work::Task(Task { user, deadline, .. })
-            | Work::Retry(Task { user, deadline, .. }, _)
-            | Work::RemainingList(Task { user, deadline, .. }, _) => {
-                (Owner::User(self.owner_hasher.hash_one(user.as_str())), *deadline)
+        let deadline = pending.deadline;
+        let owner = match &work {
+            Work::Probe => Owner::Probes,
+            Work::Verify(_) => Owner::Verification,
+            Work::Task(task) | Work::Retry(task, _) | Work::RemainingList(task, _) => {
+                Owner::User(self.owner_hasher.hash_one(task.user.as_str()))
             }
         };
         if let Err(job) = self.queue.submit(owner, work.class(), Box::new(Job { pending, work }), deadline) {
@@ -157,9 +157,9 @@ impl Dispatcher {
     /// Fetches the issuer's keys whenever a request needs them, for ever.
     pub fn run_key_fetches(&self) {
         loop {
-            // Also after a failed fetch. The queue timeout starts anew.
+            // Also after a failed fetch.
             for (pending, verification) in self.jwks.fetch_when_needed() {
-                self.submit(pending, Work::Verify(Verification { has_waited: true, ..verification }));
+                self.proceed(pending, Ok(Work::Verify(Verification { has_waited: true, ..verification })));
             }
         }
     }
@@ -189,7 +189,7 @@ impl Dispatcher {
 
     fn send(&self, pending: PendingRequest, response: Response) {
         let _scope = pending.enter("response");
-        let PendingRequest { request, id, log } = pending;
+        let PendingRequest { request, id, log, .. } = pending;
         let duration = log.duration();
         let response = response
             .with_common_headers(self.allowed_origin(&request), &id)

@@ -9,7 +9,6 @@ use log::error;
 use super::Dispatcher;
 use super::job::{Job, PendingRequest, Task, Verification, Work};
 use super::scheduler::{Batch, BatchClass};
-use crate::auth::{AuthError, Lookup};
 use crate::db::{BatchOutcome, DbError, Statement};
 use crate::http::error::ApiError;
 use crate::http::preconditions::Preconditions;
@@ -65,14 +64,10 @@ impl Dispatcher {
     fn verify(&self, pending: PendingRequest, verification: Verification) {
         let (kid, has_waited) = (verification.kid.clone(), verification.has_waited);
         let found = self.jwks.find(&kid, (pending, verification), has_waited, Instant::now());
-        let (keys, (mut pending, Verification { call, .. })) = match found {
-            Lookup::Found(keys, waiter) => (keys, waiter),
-            Lookup::Unavailable((pending, _)) => {
-                return self.respond(pending, ApiError::from(AuthError::KeysUnavailable));
-            }
-            Lookup::Waiting => return,
-        };
-        let admission = self.authenticate(&pending.request, &mut pending.log, Some(&keys), || call);
+        let Some(((mut pending, Verification { call, .. }), keys)) = found else { return };
+        let admission = keys
+            .map_err(|error| ApiError::from(error).into())
+            .and_then(|keys| self.authenticate(&pending.request, &mut pending.log, Some(&keys), || call));
         self.proceed(pending, admission);
     }
 
