@@ -89,6 +89,9 @@ impl Config {
         let database = env.parse("NEON_DATABASE_URL", |url| {
             DatabaseUrl::parse(url, ca_pem.as_deref()).map_err(|errors| errors.join("; "))
         });
+        if database.is_none() {
+            env.report_unset("NEON_DATABASE_URL");
+        }
         env.warnings.extend(database.iter().flat_map(DatabaseUrl::notes).cloned());
         Some(Self {
             auth: AuthConfig {
@@ -133,8 +136,8 @@ fn read_secrets(env: &mut EnvReader) -> Vec<String> {
     let name = "BETTER_AUTH_SECRET";
     let mut secrets = env.parse("BETTER_AUTH_SECRETS", parse_secrets).unwrap_or_default();
     secrets.extend(env.parse(name, |secret| Ok((name.to_owned(), secret.to_owned()))));
-    if secrets.is_empty() && !env.errors.iter().any(|error| error.starts_with(name)) {
-        env.errors.push(format!("{name} is not set; it must be the secret of your frontend's Better Auth"));
+    if secrets.is_empty() {
+        env.report_unset(name);
     }
     for (label, secret) in &secrets {
         env.warn_if_unusual(name, label, secret);

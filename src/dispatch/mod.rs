@@ -82,25 +82,19 @@ impl Dispatcher {
     pub fn admit(&self, request: Request) {
         let id = request_id::from_header_or_new(header(&request, request_id::HEADER));
         let _scope = enter_request(Arc::clone(&id));
-        let (path, query) = path_and_query(request.url());
-        let (route, target) = router::match_route(request.method(), path);
-        let mut log = AccessLogEntry::new(request.method(), route);
+        let mut log = AccessLogEntry::new(request.method());
         log.trace_id = header(&request, "traceparent").and_then(trace_context::trace_id).map(str::to_owned);
-        let admission = self.decide(&request, &mut log, target, path, query);
+        let admission = self.decide(&request, &mut log);
         fault_point("admission", &id);
         let pending = PendingRequest { request, id, log, deadline: Instant::now() };
         self.proceed(pending, admission);
     }
 
     /// Decides by the head of a request alone. Every path under `/api` needs a token, even an unknown one.
-    fn decide(
-        &self,
-        request: &Request,
-        log: &mut AccessLogEntry,
-        target: Target,
-        path: &str,
-        query: &str,
-    ) -> Admission {
+    fn decide(&self, request: &Request, log: &mut AccessLogEntry) -> Admission {
+        let (path, query) = path_and_query(request.url());
+        let (route, target) = router::match_route(request.method(), path);
+        log.route = route;
         if is_preflight(request) {
             let requested = header(request, "Access-Control-Request-Headers");
             return Err(cors::preflight(self.allowed_origin(request), requested));
