@@ -58,9 +58,11 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
         let dispatcher = Arc::clone(&dispatcher);
         spawn(name, move || run(&dispatcher))
     };
-    (0..workers).try_for_each(|_| start("worker", Dispatcher::run_worker))?;
-    start("key set", Dispatcher::run_key_fetches)?;
-    start("shed", Dispatcher::run_shedding)?;
+    for _ in 0..workers {
+        start("worker", |dispatcher| dispatcher.run_worker())?;
+    }
+    start("key set", |dispatcher| dispatcher.run_key_fetches())?;
+    start("shed", |dispatcher| dispatcher.run_shedding())?;
     spawn("warm-up", move || database.warm_up())?;
     let receiver = Arc::clone(&server);
     spawn("accept", move || accept(&dispatcher, &receiver))?;
