@@ -7,7 +7,6 @@ use tiny_http::Request;
 
 use super::scheduler::BatchClass;
 use crate::auth::UserId;
-use crate::http::error::ApiError;
 use crate::ops::access_log::AccessLogEntry;
 use crate::ops::log::{RequestScope, enter_request};
 use crate::tasks::handlers::{TaskCall, TaskPlan};
@@ -63,12 +62,10 @@ pub enum Work {
     RemainingList(Task, Page),
 }
 
-/// A call whose token is signed with a key of the issuer.
+/// A request whose token is signed with a key of the issuer.
 pub struct Verification {
     /// The id of the key, from the header of the token.
     pub kid: String,
-    /// What the request asks for, or why that is invalid.
-    pub call: Result<TaskCall, ApiError>,
     /// Whether it has waited for a fetch of the key set.
     pub has_waited: bool,
 }

@@ -84,14 +84,15 @@ impl Dispatcher {
         let _scope = enter_request(Arc::clone(&id));
         let mut log = AccessLogEntry::new(request.method());
         log.trace_id = header(&request, "traceparent").and_then(trace_context::trace_id).map(str::to_owned);
-        let admission = self.decide(&request, &mut log);
+        let admission = self.decide(&request, &mut log, None);
         fault_point("admission", &id);
         let pending = PendingRequest { request, id, log, deadline: Instant::now() };
         self.proceed(pending, admission);
     }
 
-    /// Decides by the head of a request alone. Every path under `/api` needs a token, even an unknown one.
-    fn decide(&self, request: &Request, log: &mut AccessLogEntry) -> Admission {
+    /// Decides by the head of a request alone. Every path under `/api` needs a token, even an unknown one. A token that
+    /// is signed with a key is a job of its own, which decides again with the `keys`.
+    fn decide(&self, request: &Request, log: &mut AccessLogEntry, keys: Option<&KeySet>) -> Admission {
         let (path, query) = path_and_query(request.url());
         let (route, target) = router::match_route(request.method(), path);
         log.route = route;
@@ -103,23 +104,13 @@ impl Dispatcher {
             Target::Public(route) => return public_admission(route?, path, request),
             Target::Api(found) => found,
         };
-        self.authenticate(request, log, None, || found.and_then(|(route, id)| TaskCall::parse(route, id, query)))
-    }
-
-    /// Verifies the token of a call. Without `keys`, one that is signed with a key becomes a job of its own.
-    fn authenticate(
-        &self,
-        request: &Request,
-        log: &mut AccessLogEntry,
-        keys: Option<&KeySet>,
-        call: impl FnOnce() -> Result<TaskCall, ApiError>,
-    ) -> Admission {
         let authenticate = || self.verifier.authenticate(authorization(request)?, keys, now_seconds());
         Ok(match log.auth.measure(authenticate).map_err(ApiError::from)? {
-            Verdict::NeedsKey { kid } => Work::Verify(Verification { kid, call: call(), has_waited: false }),
+            Verdict::NeedsKey { kid } => Work::Verify(Verification { kid, has_waited: false }),
             Verdict::Verified(Identity { user, .. }) => {
                 log.set_user(&user, &self.pseudonyms);
-                Work::Task(Task { user, call: call()? })
+                let (route, id) = found?;
+                Work::Task(Task { user, call: TaskCall::parse(route, id, query)? })
             }
         })
     }

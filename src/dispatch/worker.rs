@@ -64,10 +64,10 @@ impl Dispatcher {
     fn verify(&self, pending: PendingRequest, verification: Verification) {
         let (kid, has_waited) = (verification.kid.clone(), verification.has_waited);
         let found = self.jwks.find(&kid, (pending, verification), has_waited, Instant::now());
-        let Some(((mut pending, Verification { call, .. }), keys)) = found else { return };
+        let Some(((mut pending, _), keys)) = found else { return };
         let admission = keys
             .map_err(|error| ApiError::from(error).into())
-            .and_then(|keys| self.authenticate(&pending.request, &mut pending.log, Some(&keys), || call));
+            .and_then(|keys| self.decide(&pending.request, &mut pending.log, Some(&keys)));
         self.proceed(pending, admission);
     }
 
