@@ -1,6 +1,6 @@
 //! A panic costs the requests of its batch a 500, and nothing else: no worker, no connection, no later request.
 //!
-//! A debug build panics where the id of a request says so (`fault_point` in `src/dispatch/mod.rs`).
+//! A debug build panics where the id of a request says so (`enter` in `src/dispatch/job.rs`).
 
 mod support;
 

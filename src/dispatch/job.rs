@@ -26,17 +26,14 @@ pub struct PendingRequest {
 
 impl PendingRequest {
     /// Begins a stage of its processing, in which the log names its id.
+    ///
+    /// Fault injection for tests: in a debug build, a request with the id `panic-in-<stage>` panics here.
     pub fn enter(&self, stage: &str) -> RequestScope {
         let scope = enter_request(Arc::clone(&self.id));
-        fault_point(stage, &self.id);
+        if cfg!(debug_assertions) && self.id.strip_prefix("panic-in-") == Some(stage) {
+            panic!("a fault was injected in {stage}");
+        }
         scope
-    }
-}
-
-/// Fault injection for tests: in a debug build, a request with the id `panic-in-<stage>` panics at that stage.
-pub fn fault_point(stage: &str, request_id: &str) {
-    if cfg!(debug_assertions) && request_id.strip_prefix("panic-in-") == Some(stage) {
-        panic!("a fault was injected in {stage}");
     }
 }
 

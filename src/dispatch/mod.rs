@@ -28,12 +28,11 @@ use crate::http::{
     Response, cors, header, is_preflight, path_and_query, request_id, router, single_value, trace_context,
 };
 use crate::ops::access_log::{AccessLogEntry, UserPseudonyms};
-use crate::ops::log::enter_request;
 use crate::ops::metrics::Metrics;
 use crate::ops::origin_log::{RefusedOrigins, is_same_origin};
 use crate::ops::{admin, docs};
 use crate::tasks::handlers::TaskCall;
-use job::{Job, PendingRequest, Task, Verification, Work, fault_point};
+use job::{Job, PendingRequest, Task, Verification, Work};
 use job_queue::JobQueue;
 use scheduler::{Owner, QUEUE_TIMEOUT};
 
@@ -81,12 +80,11 @@ impl Dispatcher {
     /// Answers a request, or queues its job.
     pub fn admit(&self, request: Request) {
         let id = request_id::from_header_or_new(header(&request, request_id::HEADER));
-        let _scope = enter_request(Arc::clone(&id));
         let mut log = AccessLogEntry::new(request.method());
         log.trace_id = header(&request, "traceparent").and_then(trace_context::trace_id).map(str::to_owned);
-        let admission = self.decide(&request, &mut log, None);
-        fault_point("admission", &id);
-        let pending = PendingRequest { request, id, log, deadline: Instant::now() };
+        let mut pending = PendingRequest { request, id, log, deadline: Instant::now() };
+        let _scope = pending.enter("admission");
+        let admission = self.decide(&pending.request, &mut pending.log, None);
         self.proceed(pending, admission);
     }
 
