@@ -58,8 +58,8 @@ struct State<W> {
     failures: u32,
     /// No fetch begins before.
     paused_until: Option<Instant>,
-    /// Parked requests, each with the time at which it was parked. Empty unless a fetch is running.
-    waiting: Vec<(W, Instant)>,
+    /// Parked requests with their `kid`s, each with the time at which it was parked. Empty unless a fetch is running.
+    waiting: Vec<(String, W, Instant)>,
 }
 
 impl<W> State<W> {
@@ -78,9 +78,11 @@ impl<W> State<W> {
         self.fetching_since.is_none() && self.paused_until.is_none_or(|paused_until| now >= paused_until)
     }
 
-    /// Whether it is certain that the issuer does not have this `kid`: the last fetch succeeded, and was made for it.
+    /// Whether it is certain that the issuer does not have this `kid`: the last fetch has ended, succeeded, and was for
+    /// it.
     fn is_known_missing(&self, kid: &str, keys: &KeySet) -> bool {
-        self.failures == 0 && (keys.is_absent || self.fetched_for.as_deref() == Some(kid))
+        let has_succeeded = self.fetching_since.is_none() && self.failures == 0;
+        has_succeeded && (keys.is_absent || self.fetched_for.as_deref() == Some(kid))
     }
 
     /// A fetch that failed, or did not bring the `kid` that caused it, is followed by a pause.
@@ -117,21 +119,22 @@ impl<W> JwksCache<W> {
         Self { source, state: Mutex::new(state), fetch_needed: Condvar::new() }
     }
 
-    /// Finds the set to verify a token with that names this `kid`; a set that lacks the `kid` means 401. Returns the
-    /// request with it, or `None` when the request is parked: it comes back from [`JwksCache::fetch_when_needed`] or
-    /// [`JwksCache::take_expired`]. Never blocks. A request that `has_waited` is not parked again.
+    /// Finds the key set for a request whose token names this `kid`. Never blocks.
     ///
-    /// The set is [`AuthError::KeysUnavailable`] when it cannot be determined now whether the key exists.
+    /// Returns the request, and the set to verify its token with. If that lacks the `kid`, the response is a 401. The
+    /// error is [`AuthError::KeysUnavailable`]: it is not known now whether the key exists. `None` if the request is
+    /// parked: it comes back from [`JwksCache::fetch_when_needed`] or [`JwksCache::take_expired`]. A request that
+    /// `has_waited` is not parked again.
     pub fn find(
         &self,
-        kid: &str,
+        kid: String,
         waiter: W,
         has_waited: bool,
         now: Instant,
     ) -> Option<(W, Result<Arc<KeySet>, AuthError>)> {
         let mut state = self.lock();
         let keys = state.keys(now);
-        if let Some(keys) = keys.as_ref().filter(|keys| keys.contains(kid)) {
+        if let Some(keys) = keys.as_ref().filter(|keys| keys.contains(&kid)) {
             if state.age(now) >= Some(REFRESH_AGE) && state.may_fetch(now) {
                 self.start_fetch(&mut state, None, now);
             }
@@ -141,23 +144,21 @@ impl<W> JwksCache<W> {
         // during that.
         let may_retry = !has_waited || state.failures == 0;
         if may_retry && state.may_fetch(now) {
-            self.start_fetch(&mut state, Some(kid), now);
-        } else if let Some(keys) =
-            keys.filter(|keys| state.fetching_since.is_none() && state.is_known_missing(kid, keys))
-        {
+            self.start_fetch(&mut state, Some(&kid), now);
+        } else if let Some(keys) = keys.filter(|keys| state.is_known_missing(&kid, keys)) {
             return Some((waiter, Ok(keys)));
         }
         if has_waited || state.fetching_since.is_none() || state.waiting.len() >= MAX_WAITING {
             return Some((waiter, Err(AuthError::KeysUnavailable)));
         }
-        state.waiting.push((waiter, now));
+        state.waiting.push((kid, waiter, now));
         None
     }
 
     /// Removes the requests that have waited for too long. Each must be answered 503.
     pub fn take_expired(&self, now: Instant) -> Vec<W> {
-        let is_expired = |(_, since): &mut (W, Instant)| now.saturating_duration_since(*since) >= MAX_WAIT;
-        self.lock().waiting.extract_if(.., is_expired).map(|(waiter, _)| waiter).collect()
+        let is_expired = |(_, _, since): &mut (String, W, Instant)| now.saturating_duration_since(*since) >= MAX_WAIT;
+        self.lock().waiting.extract_if(.., is_expired).map(|(_, waiter, _)| waiter).collect()
     }
 
     /// The current state. Starts no fetch.
@@ -178,9 +179,9 @@ impl<W> JwksCache<W> {
         self.fetch_needed.notify_one();
     }
 
-    /// Waits until a fetch is needed, makes it, and returns the requests that are parked for it. For one thread only,
+    /// Waits until a fetch is needed, makes it, and returns the parked requests with their `kid`s. For one thread only,
     /// again and again.
-    pub fn fetch_when_needed(&self) -> Vec<W> {
+    pub fn fetch_when_needed(&self) -> Vec<(String, W)> {
         let mut state = self.lock();
         let begun = loop {
             match state.fetching_since {
@@ -193,7 +194,7 @@ impl<W> JwksCache<W> {
         let mut state = self.lock();
         self.log_change(&state, &outcome);
         state.record_fetch(begun, outcome);
-        mem::take(&mut state.waiting).into_iter().map(|(waiter, _)| waiter).collect()
+        mem::take(&mut state.waiting).into_iter().map(|(kid, waiter, _)| (kid, waiter)).collect()
     }
 
     /// Logs what differs from the last fetch.

@@ -67,7 +67,7 @@ impl Fixture {
         // It ends with the first fetch after the test.
         thread::spawn(move || {
             loop {
-                let waiting = fetching.fetch_when_needed();
+                let waiting: Vec<_> = fetching.fetch_when_needed().into_iter().map(|(kid, _)| kid).collect();
                 if !waiting.is_empty() && resume.send(waiting).is_err() {
                     break;
                 }
@@ -91,7 +91,7 @@ impl Fixture {
 
     /// The first or, after having waited, the second call of a request. `None` if it was parked.
     fn find(&self, seconds: u64, kid: &str, has_waited: bool) -> Option<Outcome> {
-        let (waiter, found) = self.cache.find(kid, kid.to_owned(), has_waited, self.time(seconds))?;
+        let (waiter, found) = self.cache.find(kid.to_owned(), kid.to_owned(), has_waited, self.time(seconds))?;
         assert_eq!(waiter, kid);
         Some(match found {
             Ok(keys) if keys.contains(kid) => Known,

@@ -49,22 +49,19 @@ pub struct Job {
 pub enum Work {
     /// Answers `/ready`.
     Probe,
-    /// Verifies a token that is signed with a key.
-    Verify(Verification),
+    /// Decides again with the issuer's keys, because the token is signed with one.
+    Verify {
+        /// The id of the key, from the header of the token.
+        kid: String,
+        /// Whether the request has waited for a fetch of the key set.
+        has_waited: bool,
+    },
     /// Runs the statement of a call.
     Task(Task),
     /// Runs a planned write again, alone.
     Retry(Task, TaskPlan),
     /// Reads the rest of a list that begins with this page.
     RemainingList(Task, Page),
-}
-
-/// A request whose token is signed with a key of the issuer.
-pub struct Verification {
-    /// The id of the key, from the header of the token.
-    pub kid: String,
-    /// Whether it has waited for a fetch of the key set.
-    pub has_waited: bool,
 }
 
 /// A call of a user whose token was verified.
@@ -80,7 +77,7 @@ impl Work {
     pub fn class(&self) -> BatchClass {
         match self {
             Self::Probe => BatchClass::Probe,
-            Self::Verify(_) => BatchClass::Verify,
+            Self::Verify { .. } => BatchClass::Verify,
             Self::Retry(..) => BatchClass::LoneWrite,
             Self::RemainingList(..) => BatchClass::Slow,
             Self::Task(task) => match &task.call {

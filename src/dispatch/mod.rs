@@ -32,7 +32,7 @@ use crate::ops::metrics::Metrics;
 use crate::ops::origin_log::{RefusedOrigins, is_same_origin};
 use crate::ops::{admin, docs};
 use crate::tasks::handlers::TaskCall;
-use job::{Job, PendingRequest, Task, Verification, Work};
+use job::{Job, PendingRequest, Task, Work};
 use job_queue::JobQueue;
 use scheduler::{Owner, QUEUE_TIMEOUT};
 
@@ -44,7 +44,7 @@ pub struct Dispatcher {
     cors: Arc<cors::Policy>,
     refused_origins: RefusedOrigins,
     verifier: Verifier,
-    jwks: JwksCache<(PendingRequest, Verification)>,
+    jwks: JwksCache<PendingRequest>,
     database: Arc<Database>,
     queue: JobQueue<Box<Job>>,
     owner_hasher: RandomState,
@@ -104,7 +104,7 @@ impl Dispatcher {
         };
         let authenticate = || self.verifier.authenticate(authorization(request)?, keys, now_seconds());
         Ok(match log.auth.measure(authenticate).map_err(ApiError::from)? {
-            Verdict::NeedsKey { kid } => Work::Verify(Verification { kid, has_waited: false }),
+            Verdict::NeedsKey { kid } => Work::Verify { kid, has_waited: false },
             Verdict::Verified(Identity { user, .. }) => {
                 log.set_user(&user, &self.pseudonyms);
                 let (route, id) = found?;
@@ -127,7 +127,7 @@ impl Dispatcher {
         let deadline = pending.deadline;
         let owner = match &work {
             Work::Probe => Owner::Probes,
-            Work::Verify(_) => Owner::Verification,
+            Work::Verify { .. } => Owner::Verification,
             Work::Task(task) | Work::Retry(task, _) | Work::RemainingList(task, _) => {
                 Owner::User(self.owner_hasher.hash_one(task.user.as_str()))
             }
@@ -141,8 +141,8 @@ impl Dispatcher {
     pub fn run_key_fetches(&self) {
         loop {
             // Also after a failed fetch.
-            for (pending, verification) in self.jwks.fetch_when_needed() {
-                self.proceed(pending, Ok(Work::Verify(Verification { has_waited: true, ..verification })));
+            for (kid, pending) in self.jwks.fetch_when_needed() {
+                self.proceed(pending, Ok(Work::Verify { kid, has_waited: true }));
             }
         }
     }
@@ -153,7 +153,7 @@ impl Dispatcher {
             sleep(SHED_INTERVAL);
             let now = Instant::now();
             self.queue.expire(now).into_iter().for_each(|job| self.shed(job.pending));
-            for (pending, _) in self.jwks.take_expired(now) {
+            for pending in self.jwks.take_expired(now) {
                 self.respond(pending, ApiError::from(AuthError::KeysUnavailable));
             }
         }

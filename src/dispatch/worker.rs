@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use log::error;
 
 use super::Dispatcher;
-use super::job::{Job, PendingRequest, Task, Verification, Work};
+use super::job::{Job, PendingRequest, Task, Work};
 use super::scheduler::{Batch, BatchClass};
 use crate::db::{BatchOutcome, DbError, Statement};
 use crate::http::error::ApiError;
@@ -40,7 +40,7 @@ impl Dispatcher {
             let Job { pending, work } = *job;
             match work {
                 Work::Probe => self.probe(pending),
-                Work::Verify(verification) => self.verify(pending, verification),
+                Work::Verify { kid, has_waited } => self.verify(pending, kid, has_waited),
                 Work::Task(task) if class == BatchClass::Slow => self.read_long_list(pending, task, None),
                 Work::RemainingList(task, first) => self.read_long_list(pending, task, Some(first)),
                 Work::Task(task) => planned.extend(self.plan(pending, task)),
@@ -61,10 +61,9 @@ impl Dispatcher {
     }
 
     /// Verifies a token that is signed with a key, or parks its request until the key set is fetched.
-    fn verify(&self, pending: PendingRequest, verification: Verification) {
-        let (kid, has_waited) = (verification.kid.clone(), verification.has_waited);
-        let found = self.jwks.find(&kid, (pending, verification), has_waited, Instant::now());
-        let Some(((mut pending, _), keys)) = found else { return };
+    fn verify(&self, pending: PendingRequest, kid: String, has_waited: bool) {
+        let found = self.jwks.find(kid, pending, has_waited, Instant::now());
+        let Some((mut pending, keys)) = found else { return };
         let admission = keys
             .map_err(|error| ApiError::from(error).into())
             .and_then(|keys| self.decide(&pending.request, &mut pending.log, Some(&keys)));
