@@ -153,7 +153,7 @@ fn requests_that_need_no_worker_when_every_worker_is_blocked_are_answered() {
     lists.into_iter().for_each(|list| assert_eq!(Response::read(list).status, 200));
 }
 
-/// No further request wakes the accept thread, which sheds what expires.
+/// What expires is shed whether or not requests come.
 #[test]
 fn queued_request_when_no_other_comes_expires_in_time() {
     let cluster = Cluster::start();

@@ -1,6 +1,6 @@
 //! A panic costs the requests of its batch a 500, and nothing else: no worker, no connection, no later request.
 //!
-//! A debug build panics where the id of a request says so (`fault_point` in `src/dispatch/mod.rs`).
+//! A debug build panics where the id of a request says so (`enter` in `src/dispatch/job.rs`).
 
 mod support;
 
@@ -172,7 +172,7 @@ fn request_when_it_panics_as_it_is_shed_costs_no_other() {
     let target = format!("/api/tasks/{}", test.id);
     let first = test.server.send("GET", &target, &token("ada"));
     wait_until_blocked(&mut watcher, "the first", 1);
-    // These are queued until their time is up; the accept thread sheds them.
+    // These are queued until their time is up, and are then shed.
     let faulty = test.server.send("GET", &target, &Stage::faulty("response", "bob"));
     let others: Vec<_> = (0..3).map(|_| test.server.send("GET", &target, &token("bob"))).collect();
     assert_internal_error(&Response::read(faulty), "response");

@@ -8,7 +8,6 @@ use serde_json::value::RawValue;
 
 use super::error::AuthError;
 use super::identity::{Identity, MAX_USER_ID_CHARS, UserId};
-use super::jws::{Jws, SignatureScheme};
 use crate::http::json::{JsonValue, is_object};
 
 /// 9999-12-31T23:59:59Z, in seconds. A later `exp` was written in milliseconds.
@@ -59,9 +58,15 @@ struct SessionClaims {
 }
 
 impl Claims<'_> {
-    /// Checks time, issuer, audience and purpose, in this order, and then reads the identity. `jws` is what these
-    /// claims were read from.
-    pub(super) fn validate(self, expected: &ExpectedClaims, jws: &Jws, now: f64) -> Result<Identity, AuthError> {
+    /// Checks time, issuer, audience and purpose, in this order, and then reads the identity. `payload` is what these
+    /// claims were read from, `is_untyped_hs256` whether the token is HS256 without `typ`.
+    pub(super) fn validate(
+        self,
+        expected: &ExpectedClaims,
+        payload: &[u8],
+        is_untyped_hs256: bool,
+        now: f64,
+    ) -> Result<Identity, AuthError> {
         self.validate_time(now)?;
         if expected.issuer.as_ref().is_some_and(|issuer| self.iss != *issuer) {
             return Err(AuthError::Invalid("`iss` is not the expected issuer"));
@@ -72,8 +77,7 @@ impl Claims<'_> {
         if self.update_to != JsonValue::Absent || self.request_type != JsonValue::Absent {
             return Err(AuthError::Invalid("a token to change an e-mail address is not a login"));
         }
-        let is_untyped_hs256 = matches!(jws.scheme, SignatureScheme::Secret { has_typ: false });
-        if is_untyped_hs256 && self.sub == JsonValue::Absent && is_email_verification(&jws.payload) {
+        if is_untyped_hs256 && self.sub == JsonValue::Absent && is_email_verification(payload) {
             return Err(AuthError::Invalid("a token to verify an e-mail address is not a login"));
         }
         if let (Some(session), Some(user)) = (object(self.session), object(self.user)) {

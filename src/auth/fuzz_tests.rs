@@ -20,9 +20,9 @@ const SEEDS: [&str; 2] = [
 
 fn authenticate(header: &str) -> Result<Identity, AuthError> {
     let verifier = Verifier::new(AuthConfig { secrets: vec![SECRET.to_owned()], ..AuthConfig::default() });
-    match verifier.authenticate(Some(header), NOW)? {
+    match verifier.authenticate(Some(header), Some(&KeySet::absent()), NOW)? {
         Verdict::Verified(identity) => Ok(identity),
-        Verdict::NeedsKey { .. } => verifier.authenticate_with_keys(Some(header), &KeySet::absent(), NOW),
+        Verdict::NeedsKey { .. } => panic!("it has a key set"),
     }
 }
 

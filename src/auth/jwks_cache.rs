@@ -1,18 +1,18 @@
 //! An in-memory cache of the issuer's key set: when it is fetched, and which requests wait for the fetch.
 //!
-//! A fetch starts only when a token needs it, so that an idle server wakes neither issuer nor database. One fetch
-//! runs at a time, in its own thread. A request whose key is known never waits. Others are parked here as data (`W`),
-//! hold no thread, and are handed back when the fetch has ended. `specs/api/auth.md` has the rules.
+//! A fetch starts only when a token needs it, so that an idle server wakes neither issuer nor database. One thread
+//! makes all fetches ([`JwksCache::fetch_when_needed`]). A request whose key is known never waits. Others are parked
+//! here as data (`W`), hold no thread, and are handed back when the fetch has ended. `specs/api/auth.md` has the rules.
 
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
+use super::error::AuthError;
 use super::jwks::KeySet;
 use super::jwks_source::KeySource;
-use crate::ops::threads::spawn;
 
 /// The age at which a set is refreshed in the background.
 const REFRESH_AGE: Duration = Duration::from_secs(5 * 60);
@@ -34,43 +34,32 @@ pub struct JwksStatus {
     pub keys: usize,
     /// Time since the fetch that brought the set began; `None` if no fetch has succeeded.
     pub age: Option<Duration>,
-    /// Why the last fetch failed, if it did.
-    pub last_error: Option<String>,
+    /// Whether the last fetch succeeded; `None` before the first.
+    pub last_fetch_succeeded: Option<bool>,
     /// How many requests are parked.
     pub waiting: usize,
 }
 
-/// The result of [`JwksCache::find`].
-pub enum Lookup<W> {
-    /// Verify the token with this set. A set that lacks the `kid` means 401.
-    Found(Arc<KeySet>, W),
-    /// The request is parked. It comes back by `resume` or [`JwksCache::take_expired`].
-    Waiting,
-    /// Whether the key exists cannot be determined now: 503.
-    Unavailable(W),
-}
-
 /// Caches the key set of one [`KeySource`] for requests `W`.
-pub struct JwksCache<W: Send + 'static> {
+pub struct JwksCache<W> {
     source: KeySource,
-    resume: Box<dyn Fn(Vec<W>) + Send + Sync>,
     state: Mutex<State<W>>,
+    fetch_needed: Condvar,
 }
 
 struct State<W> {
     /// With the time at which the fetch that brought it began.
     keys: Option<(Arc<KeySet>, Instant)>,
-    is_fetching: bool,
+    /// When the fetch began that is running or about to.
+    fetching_since: Option<Instant>,
     /// The unknown `kid` that caused the last fetch; `None` if that was a refresh.
     fetched_for: Option<String>,
     /// Failed fetches since the last success.
     failures: u32,
-    /// Why the last fetch failed, if it did.
-    last_error: Option<String>,
     /// No fetch begins before.
     paused_until: Option<Instant>,
-    /// Parked requests, each with the time at which it was parked. Empty unless a fetch is running.
-    waiting: Vec<(W, Instant)>,
+    /// Parked requests with their `kid`s, each with the time at which it was parked. Empty unless a fetch is running.
+    waiting: Vec<(String, W, Instant)>,
 }
 
 impl<W> State<W> {
@@ -86,29 +75,29 @@ impl<W> State<W> {
 
     /// Whether no fetch is running and no pause either.
     fn may_fetch(&self, now: Instant) -> bool {
-        !self.is_fetching && self.paused_until.is_none_or(|paused_until| now >= paused_until)
+        self.fetching_since.is_none() && self.paused_until.is_none_or(|paused_until| now >= paused_until)
     }
 
-    /// Whether it is certain that the issuer does not have this `kid`: the last fetch succeeded, and was made for it.
+    /// Whether it is certain that the issuer does not have this `kid`: the last fetch has ended, succeeded, and was for
+    /// it.
     fn is_known_missing(&self, kid: &str, keys: &KeySet) -> bool {
-        self.last_error.is_none() && (keys.is_absent || self.fetched_for.as_deref() == Some(kid))
+        let has_succeeded = self.fetching_since.is_none() && self.failures == 0;
+        has_succeeded && (keys.is_absent || self.fetched_for.as_deref() == Some(kid))
     }
 
     /// A fetch that failed, or did not bring the `kid` that caused it, is followed by a pause.
     fn record_fetch(&mut self, begun: Instant, outcome: Result<KeySet, String>) {
-        self.is_fetching = false;
+        self.fetching_since = None;
         let pause = match outcome {
             Ok(keys) => {
                 let was_in_vain = self.fetched_for.as_ref().is_some_and(|kid| !keys.contains(kid));
                 self.keys = Some((Arc::new(keys), begun));
                 self.failures = 0;
-                self.last_error = None;
                 if was_in_vain { UNKNOWN_KID_PAUSE } else { Duration::ZERO }
             }
-            Err(why) => {
+            Err(_) => {
                 let pause = Duration::from_secs(1 << self.failures.min(5)).min(MAX_RETRY_PAUSE);
                 self.failures += 1;
-                self.last_error = Some(why);
                 pause
             }
         };
@@ -116,52 +105,60 @@ impl<W> State<W> {
     }
 }
 
-impl<W: Send + 'static> JwksCache<W> {
-    /// An empty cache. `resume` gets the parked requests when a fetch has ended. It is called on the thread of the
-    /// fetch, outside the lock.
-    pub fn new(source: KeySource, resume: impl Fn(Vec<W>) + Send + Sync + 'static) -> Arc<Self> {
+impl<W> JwksCache<W> {
+    /// An empty cache.
+    pub fn new(source: KeySource) -> Self {
         let state = State {
             keys: None,
-            is_fetching: false,
+            fetching_since: None,
             fetched_for: None,
             failures: 0,
-            last_error: None,
             paused_until: None,
             waiting: Vec::new(),
         };
-        Arc::new(Self { source, resume: Box::new(resume), state: Mutex::new(state) })
+        Self { source, state: Mutex::new(state), fetch_needed: Condvar::new() }
     }
 
-    /// Decides what a request whose token names this `kid` does now. Never blocks. A request that `has_waited` is not
-    /// parked again.
-    pub fn find(self: &Arc<Self>, kid: &str, waiter: W, has_waited: bool, now: Instant) -> Lookup<W> {
+    /// Finds the key set for a request whose token names this `kid`. Never blocks.
+    ///
+    /// Returns the request, and the set to verify its token with. If that lacks the `kid`, the response is a 401. The
+    /// error is [`AuthError::KeysUnavailable`]: it is not known now whether the key exists. `None` if the request is
+    /// parked: it comes back from [`JwksCache::fetch_when_needed`] or [`JwksCache::take_expired`]. A request that
+    /// `has_waited` is not parked again.
+    pub fn find(
+        &self,
+        kid: String,
+        waiter: W,
+        has_waited: bool,
+        now: Instant,
+    ) -> Option<(W, Result<Arc<KeySet>, AuthError>)> {
         let mut state = self.lock();
         let keys = state.keys(now);
-        if let Some(keys) = keys.as_ref().filter(|keys| keys.contains(kid)) {
+        if let Some(keys) = keys.as_ref().filter(|keys| keys.contains(&kid)) {
             if state.age(now) >= Some(REFRESH_AGE) && state.may_fetch(now) {
                 self.start_fetch(&mut state, None, now);
             }
-            return Lookup::Found(Arc::clone(keys), waiter);
+            return Some((waiter, Ok(Arc::clone(keys))));
         }
         // A request that has waited may cause one more fetch, unless the last one failed: its key may have been made
         // during that.
-        let may_retry = !has_waited || state.last_error.is_none();
+        let may_retry = !has_waited || state.failures == 0;
         if may_retry && state.may_fetch(now) {
-            self.start_fetch(&mut state, Some(kid), now);
-        } else if let Some(keys) = keys.filter(|keys| !state.is_fetching && state.is_known_missing(kid, keys)) {
-            return Lookup::Found(keys, waiter);
+            self.start_fetch(&mut state, Some(&kid), now);
+        } else if let Some(keys) = keys.filter(|keys| state.is_known_missing(&kid, keys)) {
+            return Some((waiter, Ok(keys)));
         }
-        if has_waited || !state.is_fetching || state.waiting.len() >= MAX_WAITING {
-            return Lookup::Unavailable(waiter);
+        if has_waited || state.fetching_since.is_none() || state.waiting.len() >= MAX_WAITING {
+            return Some((waiter, Err(AuthError::KeysUnavailable)));
         }
-        state.waiting.push((waiter, now));
-        Lookup::Waiting
+        state.waiting.push((kid, waiter, now));
+        None
     }
 
     /// Removes the requests that have waited for too long. Each must be answered 503.
     pub fn take_expired(&self, now: Instant) -> Vec<W> {
-        let is_expired = |(_, since): &mut (W, Instant)| now.saturating_duration_since(*since) >= MAX_WAIT;
-        self.lock().waiting.extract_if(.., is_expired).map(|(waiter, _)| waiter).collect()
+        let is_expired = |(_, _, since): &mut (String, W, Instant)| now.saturating_duration_since(*since) >= MAX_WAIT;
+        self.lock().waiting.extract_if(.., is_expired).map(|(_, waiter, _)| waiter).collect()
     }
 
     /// The current state. Starts no fetch.
@@ -170,42 +167,40 @@ impl<W: Send + 'static> JwksCache<W> {
         JwksStatus {
             keys: state.keys.as_ref().map_or(0, |(keys, _)| keys.count()),
             age: state.age(now),
-            last_error: state.last_error.clone(),
+            last_fetch_succeeded: if state.failures > 0 { Some(false) } else { state.keys.as_ref().map(|_| true) },
             waiting: state.waiting.len(),
         }
     }
 
-    /// How many requests are parked.
-    pub fn waiting(&self) -> usize {
-        self.lock().waiting.len()
-    }
-
-    /// Starts a fetch in a thread of its own, for an unknown `kid` or as a refresh. None may be running.
-    fn start_fetch(self: &Arc<Self>, state: &mut State<W>, kid: Option<&str>, now: Instant) {
-        state.is_fetching = true;
+    /// Starts a fetch, for an unknown `kid` or as a refresh. None may be running.
+    fn start_fetch(&self, state: &mut State<W>, kid: Option<&str>, now: Instant) {
+        state.fetching_since = Some(now);
         state.fetched_for = kid.map(str::to_owned);
-        let cache = Arc::clone(self);
-        if let Err(why) = spawn("key set", move || cache.fetch(now)) {
-            state.record_fetch(now, Err(why));
-        }
+        self.fetch_needed.notify_one();
     }
 
-    fn fetch(&self, begun: Instant) {
+    /// Waits until a fetch is needed, makes it, and returns the parked requests with their `kid`s. For one thread only,
+    /// again and again.
+    pub fn fetch_when_needed(&self) -> Vec<(String, W)> {
+        let mut state = self.lock();
+        let begun = loop {
+            match state.fetching_since {
+                Some(begun) => break begun,
+                None => state = self.fetch_needed.wait(state).expect(LOCKED),
+            }
+        };
+        drop(state);
         let outcome = self.source.fetch();
         let mut state = self.lock();
         self.log_change(&state, &outcome);
         state.record_fetch(begun, outcome);
-        let waiting = mem::take(&mut state.waiting);
-        drop(state);
-        if !waiting.is_empty() {
-            (self.resume)(waiting.into_iter().map(|(waiter, _)| waiter).collect());
-        }
+        mem::take(&mut state.waiting).into_iter().map(|(kid, waiter, _)| (kid, waiter)).collect()
     }
 
     /// Logs what differs from the last fetch.
     fn log_change(&self, state: &State<W>, outcome: &Result<KeySet, String>) {
         let source = self.source.name();
-        let has_failed = state.last_error.is_some();
+        let has_failed = state.failures > 0;
         let before = state.keys.as_ref().map(|(keys, _)| keys).filter(|_| !has_failed);
         let is_new = |keys: &KeySet| {
             before.is_none_or(|before| (before.count(), &before.rejected) != (keys.count(), &keys.rejected))
@@ -221,9 +216,11 @@ impl<W: Send + 'static> JwksCache<W> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<W>> {
-        self.state.lock().expect("nothing panics while it holds this lock")
+        self.state.lock().expect(LOCKED)
     }
 }
+
+const LOCKED: &str = "nothing panics while it holds this lock";
 
 #[cfg(test)]
 #[path = "jwks_cache_tests.rs"]

@@ -62,7 +62,17 @@ impl Fixture {
             fetch()
         });
         let (resume, resumed) = channel();
-        let cache = JwksCache::new(source, move |waiting| resume.send(waiting).unwrap());
+        let cache = Arc::new(JwksCache::new(source));
+        let fetching = Arc::clone(&cache);
+        // It ends with the first fetch after the test.
+        thread::spawn(move || {
+            loop {
+                let waiting: Vec<_> = fetching.fetch_when_needed().into_iter().map(|(kid, _)| kid).collect();
+                if !waiting.is_empty() && resume.send(waiting).is_err() {
+                    break;
+                }
+            }
+        });
         let result = Arc::new(Mutex::new(Ok(None)));
         Self { cache, result, fetches, resumed, start: Instant::now() }
     }
@@ -81,17 +91,16 @@ impl Fixture {
 
     /// The first or, after having waited, the second call of a request. `None` if it was parked.
     fn find(&self, seconds: u64, kid: &str, has_waited: bool) -> Option<Outcome> {
-        match self.cache.find(kid, kid.to_owned(), has_waited, self.time(seconds)) {
-            Lookup::Found(keys, waiter) => {
-                assert_eq!(waiter, kid);
-                Some(if keys.contains(kid) { Known } else { Missing })
+        let (waiter, found) = self.cache.find(kid.to_owned(), kid.to_owned(), has_waited, self.time(seconds))?;
+        assert_eq!(waiter, kid);
+        Some(match found {
+            Ok(keys) if keys.contains(kid) => Known,
+            Ok(_) => Missing,
+            Err(error) => {
+                assert_eq!(error, AuthError::KeysUnavailable);
+                Unavailable
             }
-            Lookup::Unavailable(waiter) => {
-                assert_eq!(waiter, kid);
-                Some(Unavailable)
-            }
-            Lookup::Waiting => None,
-        }
+        })
     }
 
     /// A whole request this many seconds after the start. A fetch that it causes ends before this returns.
@@ -110,7 +119,7 @@ impl Fixture {
 
     fn wait_for_fetch(&self) {
         let deadline = Instant::now() + TIMEOUT;
-        while self.cache.lock().is_fetching {
+        while self.cache.lock().fetching_since.is_some() {
             assert!(Instant::now() < deadline, "the fetch should end");
             thread::yield_now();
         }
@@ -120,7 +129,8 @@ impl Fixture {
 #[test]
 fn fetch_starts_only_when_a_token_needs_a_key() {
     let fixture = Fixture::new(set(&["a"]));
-    assert_eq!(fixture.cache.status(fixture.start).age, None);
+    let status = fixture.cache.status(fixture.start);
+    assert_eq!((status.age, status.last_fetch_succeeded), (None, None));
     assert_eq!(fixture.fetches(), 0);
     assert_eq!(fixture.at(0, "a"), Known);
     assert_eq!((fixture.at(299, "a"), fixture.fetches()), (Known, 1));
@@ -201,11 +211,11 @@ fn last_good_set_is_served_for_an_hour_while_fetches_fail() {
     assert_eq!(fixture.at(3600, "b"), Unavailable, "it may be new");
     assert_eq!(fixture.at(3601, "a"), Unavailable);
     let status = fixture.cache.status(fixture.time(3600));
-    assert_eq!(status.last_error.as_deref(), Some("down"));
+    assert_eq!(status.last_fetch_succeeded, Some(false));
     assert_eq!((status.keys, status.age), (1, Some(Duration::from_secs(3600))));
     fixture.respond(set(&["a"]));
     assert_eq!(fixture.at(3700, "a"), Known);
-    assert_eq!(fixture.cache.status(fixture.start).last_error, None);
+    assert_eq!(fixture.cache.status(fixture.start).last_fetch_succeeded, Some(true));
 }
 
 #[test]
@@ -234,7 +244,7 @@ fn source_without_a_key_set_makes_every_kid_missing() {
 fn panic_in_the_source_is_a_failed_fetch() {
     let fixture = Fixture::with_source(|| panic!("a bug"));
     assert_eq!(fixture.at(0, "a"), Unavailable);
-    assert_eq!(fixture.cache.status(fixture.start).last_error.as_deref(), Some("the fetch panicked"));
+    assert_eq!(fixture.cache.status(fixture.start).last_fetch_succeeded, Some(false));
     assert_eq!((fixture.at(1, "a"), fixture.fetches()), (Unavailable, 2));
 }
 
@@ -255,12 +265,12 @@ fn requests_are_parked_for_a_slow_source_except_those_whose_key_is_known() {
     for kid in ["b", "c", "b"] {
         assert_eq!(fixture.find(1, kid, false), None);
     }
-    assert_eq!(fixture.cache.waiting(), 3);
+    assert_eq!(fixture.cache.status(fixture.start).waiting, 3);
     assert_eq!(fixture.find(1, "a", false), Some(Known));
     assert_eq!(fixture.find(301, "a", false), Some(Known), "an old set is still served");
     source.send(set(&["a", "b"])).unwrap();
     assert_eq!(fixture.resumed(), ["b", "c", "b"]);
-    assert_eq!(fixture.cache.waiting(), 0);
+    assert_eq!(fixture.cache.status(fixture.start).waiting, 0);
     assert_eq!(fixture.find(2, "b", true), Some(Known));
     assert_eq!(fixture.fetches(), 2);
 }
@@ -297,7 +307,7 @@ fn request_that_waited_for_a_failed_fetch_starts_no_other() {
     source.send(Err("timed out".to_owned())).unwrap();
     assert_eq!(fixture.resumed(), ["a"]);
     assert_eq!(fixture.find(5, "a", true), Some(Unavailable));
-    assert!(!fixture.cache.lock().is_fetching);
+    assert!(fixture.cache.lock().fetching_since.is_none());
     assert_eq!(fixture.find(5, "a", false), None, "a new request tries again");
     source.send(set(&["a"])).unwrap();
     assert_eq!(fixture.resumed(), ["a"]);
@@ -308,7 +318,7 @@ fn request_that_waited_for_a_failed_fetch_starts_no_other() {
 fn request_that_has_waited_is_not_parked_again() {
     let (source, fixture) = Fixture::with_slow_source();
     assert_eq!(fixture.find(0, "a", true), Some(Unavailable));
-    assert_eq!(fixture.cache.waiting(), 0);
+    assert_eq!(fixture.cache.status(fixture.start).waiting, 0);
     source.send(set(&["a"])).unwrap();
     fixture.wait_for_fetch();
     assert_eq!(fixture.find(0, "a", true), Some(Known));

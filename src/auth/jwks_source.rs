@@ -1,6 +1,5 @@
 //! Sources of the issuer's key set: HTTP from the issuer, or any function (the table `jwks`).
 
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,11 +57,34 @@ impl KeySource {
         jwks.map_or_else(|| Ok(KeySet::absent()), |jwks| KeySet::read(&jwks))
     }
 
-    /// The key set at this URL. With `https`, the certificate is verified against Mozilla's roots. Redirects are not
-    /// followed, no proxy is used and no connection is kept.
-    pub fn at(url: JwksUrl) -> Self {
+    /// The key set at this URL, `http://…` or `https://…`. Its name lacks the query, which may contain a secret. With
+    /// `https`, the certificate is verified against Mozilla's roots. Redirects are not followed, no proxy is used and
+    /// no connection is kept.
+    ///
+    /// # Errors
+    /// What is wrong with the URL. Does not quote it: it may contain a secret.
+    pub fn at_url(url: &str) -> Result<Self, String> {
+        let not_a_url = || "is not a URL of the form http://host or https://host".to_owned();
+        let uri: Uri = url.trim().parse().map_err(|_| not_a_url())?;
+        let host = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+        if host.contains('@') {
+            return Err("contains a user name or password: remove them".to_owned());
+        }
+        let Some("http" | "https") = uri.scheme_str().filter(|_| !host.is_empty()) else { return Err(not_a_url()) };
+        let name = uri.to_string().split('?').next().unwrap_or_default().to_owned();
         let agent = agent(FETCH_TIMEOUT);
-        Self::new(url.to_string(), move || fetch(&agent, &url.0).map(Some))
+        Ok(Self::new(name, move || fetch(&agent, &uri).map(Some)))
+    }
+
+    /// The key set of the Better Auth at this base URL. As in Better Auth, `/api/auth` is added to a URL without a
+    /// path.
+    ///
+    /// # Errors
+    /// As for [`KeySource::at_url`].
+    pub fn of_better_auth(url: &str) -> Result<Self, String> {
+        let base = url.split(['?', '#']).next().unwrap_or_default().trim().trim_end_matches('/');
+        let has_path = base.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
+        Self::at_url(&format!("{base}{}/jwks", if has_path { "" } else { BASE_PATH }))
     }
 }
 
@@ -103,50 +125,6 @@ struct JwkSet {
 fn read_key_set(json: &[u8]) -> Result<Vec<Value>, String> {
     let set: Option<JwkSet> = parse_object(json);
     set.map(|set| set.keys).ok_or_else(|| "the response is not a JSON Web Key Set".to_owned())
-}
-
-/// The URL of a key set.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JwksUrl(Uri);
-
-impl JwksUrl {
-    /// Reads `http://…` or `https://…`.
-    ///
-    /// # Errors
-    /// What is wrong with it. Does not quote it: it may contain a secret.
-    pub fn parse(url: &str) -> Result<Self, String> {
-        let uri: Uri = url.trim().parse().map_err(|_| NOT_A_URL.to_owned())?;
-        let host = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
-        if host.contains('@') {
-            return Err("contains a user name or password: remove them".to_owned());
-        }
-        match uri.scheme_str() {
-            Some("http" | "https") if !host.is_empty() => Ok(Self(uri)),
-            _ => Err(NOT_A_URL.to_owned()),
-        }
-    }
-
-    /// The key set of the Better Auth at this base URL. As in Better Auth, `/api/auth` is added to a URL without a
-    /// path.
-    ///
-    /// # Errors
-    /// As for [`JwksUrl::parse`].
-    pub fn of_better_auth(url: &str) -> Result<Self, String> {
-        let Self(uri) = Self::parse(url)?;
-        let has_path = !uri.path().trim_end_matches('/').is_empty();
-        let base = url.trim().split(['?', '#']).next().unwrap_or_default().trim_end_matches('/');
-        Self::parse(&format!("{base}{}/jwks", if has_path { "" } else { BASE_PATH }))
-    }
-}
-
-const NOT_A_URL: &str = "is not a URL of the form http://host or https://host";
-
-/// Without the query, which may contain a secret.
-impl fmt::Display for JwksUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let url = self.0.to_string();
-        f.write_str(url.split('?').next().unwrap_or_default())
-    }
 }
 
 #[cfg(test)]
@@ -207,7 +185,7 @@ mod tests {
             ("https://a.example", "https://a.example/"),
             ("http://[::1]:3000/jwks?token=secret", "http://[::1]:3000/jwks"),
         ] {
-            assert_eq!(JwksUrl::parse(url).unwrap().to_string(), shown, "{url}");
+            assert_eq!(KeySource::at_url(url).unwrap().name(), shown, "{url}");
         }
         for url in [
             "localhost:3000",
@@ -220,7 +198,7 @@ mod tests {
             "http://a b/",
             "https://ada:s3cr3t@a.example/",
         ] {
-            let why = JwksUrl::parse(url).unwrap_err();
+            let why = KeySource::at_url(url).err().unwrap();
             assert!(!why.contains("s3cr3t"), "{why}");
         }
     }
@@ -234,9 +212,12 @@ mod tests {
             ("https://a.example/auth/", "https://a.example/auth/jwks"),
             ("https://a.example/api/auth", "https://a.example/api/auth/jwks"),
         ] {
-            assert_eq!(JwksUrl::of_better_auth(url).unwrap().to_string(), expected, "{url}");
+            assert_eq!(KeySource::of_better_auth(url).unwrap().name(), expected, "{url}");
         }
-        assert!(JwksUrl::of_better_auth("a.example").is_err());
+        for url in ["a.example", "", "https://", "https:///auth", "https://ada:s3cr3t@a.example"] {
+            let why = KeySource::of_better_auth(url).err().unwrap();
+            assert!(!why.contains("s3cr3t"), "{why}");
+        }
     }
 
     #[test]

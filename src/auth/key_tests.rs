@@ -119,7 +119,7 @@ fn each_configured_secret_verifies_and_no_other() {
         [("the new secret, 32 bytes or more", true), (SECRET, true), ("an older one", false), ("", false)]
     {
         let bearer = format!("Bearer {}", sign(secret, header, &claims().to_string()));
-        let verdict = verifier.authenticate(Some(&bearer), NOW);
+        let verdict = verifier.authenticate(Some(&bearer), None, NOW);
         assert_eq!(verdict.is_ok(), good, "{secret}");
     }
 }
@@ -134,7 +134,7 @@ fn iss_and_aud_are_required_if_configured() {
     let verdict = |verifier: &Verifier, mut more: Value| {
         more["sub"] = json!("ada");
         more["exp"] = json!(NOW + 60.0);
-        verifier.authenticate(Some(&format!("Bearer {}", token(&more))), NOW)
+        verifier.authenticate(Some(&format!("Bearer {}", token(&more))), None, NOW)
     };
     let both = trusting(Some(issuer), Some(audience));
     for aud in [json!(audience), json!([audience]), json!([1, "other", audience])] {

@@ -24,8 +24,8 @@ use claims::{Claims, ExpectedClaims};
 pub use error::AuthError;
 pub use identity::{Identity, MAX_USER_ID_CHARS, UserId};
 pub use jwks::{KeySet, MAX_KEYS};
-pub use jwks_cache::{JwksCache, JwksStatus, Lookup};
-pub use jwks_source::{JwksUrl, KeySource};
+pub use jwks_cache::{JwksCache, JwksStatus};
+pub use jwks_source::KeySource;
 pub use jws::MAX_TOKEN_BYTES;
 use jws::{Jws, SignatureScheme, decode, parse_object};
 
@@ -50,7 +50,7 @@ pub struct AuthConfig {
 pub enum Verdict {
     /// Signature and claims hold.
     Verified(Identity),
-    /// The token is well-formed and needs the issuer's key of this `kid`: see [`Verifier::authenticate_with_keys`].
+    /// The token is well-formed, and can be verified only with the issuer's key of this `kid`.
     NeedsKey {
         /// As the header of the token names it; not yet verified.
         kid: String,
@@ -82,46 +82,34 @@ impl Verifier {
         }
     }
 
-    /// Verifies the token in the value of the one `Authorization` header, as far as that is possible without the
-    /// issuer's keys. `now` is in seconds since 1970.
+    /// Verifies the token in the value of the one `Authorization` header. `keys` is the set that [`JwksCache::find`]
+    /// gave for its `kid`; without one, a token that needs a key is not verified. `now` is in seconds since 1970.
     ///
     /// # Errors
     /// Any [`AuthError`] but `KeysUnavailable`.
-    pub fn authenticate(&self, authorization: Option<&str>, now: f64) -> Result<Verdict, AuthError> {
-        let jws = Jws::from_authorization(authorization)?;
-        match jws.scheme {
-            SignatureScheme::Secret { .. } => {
-                self.verify_with_secret(&jws)?;
-                self.identity(&jws, now).map(Verdict::Verified)
-            }
-            SignatureScheme::Key { kid, .. } => Ok(Verdict::NeedsKey { kid }),
-        }
-    }
-
-    /// Verifies a token that [`Verifier::authenticate`] said needs a key. `keys` is the set that [`JwksCache::find`]
-    /// gave.
-    ///
-    /// # Errors
-    /// Any [`AuthError`] but `KeysUnavailable`.
-    pub fn authenticate_with_keys(
+    pub fn authenticate(
         &self,
         authorization: Option<&str>,
-        keys: &KeySet,
+        keys: Option<&KeySet>,
         now: f64,
-    ) -> Result<Identity, AuthError> {
-        let jws = Jws::from_authorization(authorization)?;
-        match &jws.scheme {
-            SignatureScheme::Secret { .. } => self.verify_with_secret(&jws)?,
-            SignatureScheme::Key { kid, algorithm } => {
-                keys.verify(kid, *algorithm, jws.signing_input, &decode(jws.signature)?)?;
+    ) -> Result<Verdict, AuthError> {
+        let Jws { signing_input, scheme, payload, signature } = Jws::from_authorization(authorization)?;
+        let is_untyped_hs256 = matches!(scheme, SignatureScheme::Secret { has_typ: false });
+        match (scheme, keys) {
+            (SignatureScheme::Secret { .. }, _) => self.verify_with_secret(signing_input, signature)?,
+            (SignatureScheme::Key { kid, algorithm }, Some(keys)) => {
+                keys.verify(&kid, algorithm, signing_input, &decode(signature)?)?;
             }
+            (SignatureScheme::Key { kid, .. }, None) => return Ok(Verdict::NeedsKey { kid }),
         }
-        self.identity(&jws, now)
+        let claims: Claims = parse_object(&payload)
+            .ok_or(AuthError::Invalid("the claims set is not a valid JSON object, or repeats a claim"))?;
+        claims.validate(&self.expected, &payload, is_untyped_hs256, now).map(Verdict::Verified)
     }
 
     /// Verifies an HS256 signature with each secret. The library compares in constant time.
-    fn verify_with_secret(&self, jws: &Jws) -> Result<(), AuthError> {
-        let verify = |secret| verify(jws.signature, jws.signing_input, secret, Algorithm::HS256);
+    fn verify_with_secret(&self, signing_input: &[u8], signature: &str) -> Result<(), AuthError> {
+        let verify = |secret| verify(signature, signing_input, secret, Algorithm::HS256);
         if self.secrets.iter().any(|secret| verify(secret).unwrap_or(false)) {
             self.has_good_signature.store(true, Ordering::Relaxed);
             return Ok(());
@@ -139,13 +127,6 @@ impl Verifier {
     fn count_bad_signature(&self) -> bool {
         !self.has_good_signature.load(Ordering::Relaxed)
             && self.bad_signatures.fetch_add(1, Ordering::Relaxed) + 1 == SUSPICIOUS_BAD_SIGNATURES
-    }
-
-    /// The identity in the claims, whose signature must be verified before.
-    fn identity(&self, jws: &Jws, now: f64) -> Result<Identity, AuthError> {
-        let claims: Claims = parse_object(&jws.payload)
-            .ok_or(AuthError::Invalid("the claims set is not a valid JSON object, or repeats a claim"))?;
-        claims.validate(&self.expected, jws, now)
     }
 }
 

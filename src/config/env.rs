@@ -30,19 +30,21 @@ impl<'l> EnvReader<'l> {
     /// without a default. The error of `parse` is a text to follow the name.
     pub fn parse<T>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         let setting = settings::get(name);
-        let parsed = self.value(setting).and_then(|value| match value {
-            Some(value) => parse(&value).map(Some).map_err(|why| format!("{name} {why}")),
-            None if setting.default == DefaultValue::Required => {
-                Err(format!("{name} is not set; it must be {}", setting.help))
-            }
-            None => Ok(None),
-        });
+        let parse_named = |value: String| parse(&value).map_err(|why| format!("{name} {why}"));
+        let parsed = self.value(setting).and_then(|value| value.map(parse_named).transpose());
         let value = parsed.unwrap_or_else(|error| {
             self.errors.push(error);
             None
         });
         let DefaultValue::Value(default) = setting.default else { return value };
         value.or_else(|| parse(default).ok())
+    }
+
+    /// Reports a setting that the server cannot run without, unless its error is reported already.
+    pub fn report_unset(&mut self, name: &str) {
+        if !self.errors.iter().any(|error| error.starts_with(name)) {
+            self.errors.push(format!("{name} is not set; it must be {}", settings::get(name).help));
+        }
     }
 
     /// A text whose bytes are used as they are. Warns of what is probably not part of it, such as quotes.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use crate::auth::{AuthConfig, JwksUrl};
+use crate::auth::{AuthConfig, KeySource};
 use crate::db::{self, url::DatabaseUrl};
 use crate::http::{Limits, cors};
 use crate::ops::log as logging;
@@ -35,8 +35,8 @@ pub struct Config {
     pub database: DatabaseUrl,
     /// `BETTER_AUTH_SECRETS`, `BETTER_AUTH_SECRET`, `BETTER_AUTH_ISSUER`, `BETTER_AUTH_AUDIENCE`
     pub auth: AuthConfig,
-    /// `BETTER_AUTH_JWKS_URL`, or derived from `BETTER_AUTH_URL`
-    pub jwks_url: Option<JwksUrl>,
+    /// The key set at `BETTER_AUTH_JWKS_URL`, or of the Better Auth at `BETTER_AUTH_URL`
+    pub jwks_url: Option<KeySource>,
     /// `HOST` and `PORT`
     pub address: ListenAddress,
     /// `ALLOWED_ORIGINS`
@@ -91,6 +91,9 @@ impl Config {
         let database = env.parse("NEON_DATABASE_URL", |url| {
             DatabaseUrl::parse(url, ca_pem.as_deref()).map_err(|errors| errors.join("; "))
         });
+        if database.is_none() {
+            env.report_unset("NEON_DATABASE_URL");
+        }
         env.warnings.extend(database.iter().flat_map(DatabaseUrl::notes).cloned());
         Some(Self {
             auth: AuthConfig {
@@ -99,8 +102,8 @@ impl Config {
                 audience: env.verbatim("BETTER_AUTH_AUDIENCE"),
             },
             jwks_url: env
-                .parse("BETTER_AUTH_JWKS_URL", JwksUrl::parse)
-                .or_else(|| env.parse("BETTER_AUTH_URL", JwksUrl::of_better_auth)),
+                .parse("BETTER_AUTH_JWKS_URL", KeySource::at_url)
+                .or_else(|| env.parse("BETTER_AUTH_URL", KeySource::of_better_auth)),
             address: read_address(env)?,
             cors: env.parse("ALLOWED_ORIGINS", cors::Policy::parse)?,
             database_limits: read_database_limits(env, database.as_ref())?,
@@ -135,8 +138,8 @@ fn read_secrets(env: &mut EnvReader) -> Vec<String> {
     let name = "BETTER_AUTH_SECRET";
     let mut secrets = env.parse("BETTER_AUTH_SECRETS", parse_secrets).unwrap_or_default();
     secrets.extend(env.parse(name, |secret| Ok((name.to_owned(), secret.to_owned()))));
-    if secrets.is_empty() && !env.errors.iter().any(|error| error.starts_with(name)) {
-        env.errors.push(format!("{name} is not set; it must be the secret of your frontend's Better Auth"));
+    if secrets.is_empty() {
+        env.report_unset(name);
     }
     for (label, secret) in &secrets {
         env.warn_if_unusual(name, label, secret);

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use DefaultValue::{Described, Required, Unset, Value};
+use DefaultValue::{Note, Value};
 use Kind::{List, Number, Secret, Text};
 
 /// A setting: an environment variable that the program reads.
@@ -34,14 +34,10 @@ pub enum Kind {
 /// What applies when a variable is not set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DefaultValue {
-    /// The program does not start.
-    Required,
-    /// The feature is off.
-    Unset,
     /// This value.
     Value(&'static str),
-    /// No single value; the text describes it.
-    Described(&'static str),
+    /// No single value. The text says what applies; it is empty where the feature is off.
+    Note(&'static str),
 }
 
 /// Added to the name of a secret, it names the variable with the path of a file that contains the secret.
@@ -51,25 +47,25 @@ pub const FILE_SUFFIX: &str = "_FILE";
 #[rustfmt::skip] // one row a setting
 pub const GROUPS: &[(&str, &[Setting])] = &[
     ("Database", &[
-        setting("NEON_DATABASE_URL", Secret, Required, "postgresql://user:password@host/database"),
-        setting("DATABASE_CA_FILE", Text, Unset, "PEM file of certificates to trust in addition to Mozilla's"),
+        setting("NEON_DATABASE_URL", Secret, Note("required"), "postgresql://user:password@host/database"),
+        setting("DATABASE_CA_FILE", Text, Note(""), "PEM file of certificates to trust in addition to Mozilla's"),
         setting("DB_POOL_SIZE", Number(1..=128), Value("8"), "connections, and as many workers"),
         setting("DB_CONNECT_TIMEOUT_MS", Number(100..=60_000),
-            Described("default: connect_timeout in the URL, or 5000"), "time to open a connection"),
+            Note("default: connect_timeout in the URL, or 5000"), "time to open a connection"),
         setting("DB_CHECKOUT_TIMEOUT_MS", Number(100..=60_000), Value("5000"), "time a request waits for a connection"),
         setting("DB_STATEMENT_TIMEOUT_MS", Number(100..=600_000), Value("5000"), "time a statement may take"),
         setting("DB_IDLE_TIMEOUT_MS", Number(1_000..=86_400_000), Value("240000"),
             "time until an idle connection is closed"),
     ]),
     ("Tokens", &[
-        setting("BETTER_AUTH_SECRET", Secret, Described("required without BETTER_AUTH_SECRETS"),
-            "secret of your frontend's Better Auth, at least 32 bytes"),
-        setting("BETTER_AUTH_SECRETS", Secret, Unset, "several secrets, the current one first: 2:new,1:old"),
-        setting("BETTER_AUTH_URL", Text, Unset, "URL of Better Auth, to fetch the keys of its jwt() plugin"),
-        setting("BETTER_AUTH_JWKS_URL", Text, Unset,
+        setting("BETTER_AUTH_SECRET", Secret, Note("required without BETTER_AUTH_SECRETS"),
+            "the secret of your frontend's Better Auth, at least 32 bytes"),
+        setting("BETTER_AUTH_SECRETS", Secret, Note(""), "several secrets, the current one first: 2:new,1:old"),
+        setting("BETTER_AUTH_URL", Text, Note(""), "URL of Better Auth, to fetch the keys of its jwt() plugin"),
+        setting("BETTER_AUTH_JWKS_URL", Text, Note(""),
             "URL of its key set, if that is not at the usual path of BETTER_AUTH_URL"),
-        setting("BETTER_AUTH_ISSUER", Text, Unset, "`iss` that a token must have"),
-        setting("BETTER_AUTH_AUDIENCE", Text, Unset, "`aud` that a token must have"),
+        setting("BETTER_AUTH_ISSUER", Text, Note(""), "`iss` that a token must have"),
+        setting("BETTER_AUTH_AUDIENCE", Text, Note(""), "`aud` that a token must have"),
     ]),
     ("HTTP", &[
         setting("HOST", Text, Value("0.0.0.0"), "address to listen on"),
@@ -81,7 +77,7 @@ pub const GROUPS: &[(&str, &[Setting])] = &[
         setting("MAX_CONNECTIONS", Number(1..=1_000_000), Value("16384"), "HTTP connections"),
         setting("MAX_BODY_BYTES", Number(1_024..=16_777_216), Value("1048576"), "size of a request body"),
         setting("REQUEST_TIMEOUT_MS", Number(100..=600_000),
-            Described("default: 10000 for the head, 20000 for the body"),
+            Note("default: 10000 for the head, 20000 for the body"),
             "time to receive the head of a request, and its body"),
         setting("IDLE_TIMEOUT_MS", Number(100..=3_600_000), Value("75000"),
             "time until an idle HTTP connection is closed"),
@@ -91,7 +87,7 @@ pub const GROUPS: &[(&str, &[Setting])] = &[
         setting("RUST_LOG", Text, Value("info"),
             "log level (error, warn, info, debug, trace, off) or filter of env_logger"),
         setting("LOG_FORMAT", Text, Value("text"), "text or json"),
-        setting("ADMIN_ADDR", Text, Unset, "private address for Prometheus' /metrics, such as 127.0.0.1:9464"),
+        setting("ADMIN_ADDR", Text, Note(""), "private address for Prometheus' /metrics, such as 127.0.0.1:9464"),
     ]),
 ];
 
@@ -113,10 +109,9 @@ impl Setting {
     /// Help, range and default, as `--help` shows them.
     pub fn description(&self) -> String {
         let mut facts = match self.default {
-            Required => vec!["required".to_owned()],
-            Unset => Vec::new(),
             Value(value) => vec![format!("default: {value}")],
-            Described(text) => vec![text.to_owned()],
+            Note("") => Vec::new(),
+            Note(text) => vec![text.to_owned()],
         };
         match &self.kind {
             Number(range) => facts.insert(0, format!("{} to {}", range.start(), range.end())),

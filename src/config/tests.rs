@@ -223,7 +223,7 @@ fn list_of_secrets_is_read_as_better_auth_reads_it() {
 
 #[test]
 fn jwks_url_is_set_or_derived_from_the_url_of_better_auth() {
-    let url = |more: &[(&str, &str)]| read_with(more).unwrap().jwks_url.map(|url| url.to_string());
+    let url = |more: &[(&str, &str)]| read_with(more).unwrap().jwks_url.map(|source| source.name().to_owned());
     let (keys, issuer) = ("BETTER_AUTH_JWKS_URL", "BETTER_AUTH_URL");
     assert_eq!(url(&[]), None);
     assert_eq!(url(&[(issuer, "http://a:3000")]).unwrap(), "http://a:3000/api/auth/jwks");

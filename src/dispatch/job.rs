@@ -5,9 +5,8 @@ use std::time::Instant;
 
 use tiny_http::Request;
 
-use super::scheduler::{BatchClass, QUEUE_TIMEOUT};
+use super::scheduler::BatchClass;
 use crate::auth::UserId;
-use crate::http::error::ApiError;
 use crate::ops::access_log::AccessLogEntry;
 use crate::ops::log::{RequestScope, enter_request};
 use crate::tasks::handlers::{TaskCall, TaskPlan};
@@ -21,21 +20,20 @@ pub struct PendingRequest {
     pub id: Arc<str>,
     /// Its entry in the access log.
     pub log: AccessLogEntry,
+    /// When it expires in the queue. A retry does not extend this.
+    pub deadline: Instant,
 }
 
 impl PendingRequest {
     /// Begins a stage of its processing, in which the log names its id.
+    ///
+    /// Fault injection for tests: in a debug build, a request with the id `panic-in-<stage>` panics here.
     pub fn enter(&self, stage: &str) -> RequestScope {
         let scope = enter_request(Arc::clone(&self.id));
-        fault_point(stage, &self.id);
+        if cfg!(debug_assertions) && self.id.strip_prefix("panic-in-") == Some(stage) {
+            panic!("a fault was injected in {stage}");
+        }
         scope
-    }
-}
-
-/// Fault injection for tests: in a debug build, a request with the id `panic-in-<stage>` panics at that stage.
-pub fn fault_point(stage: &str, request_id: &str) {
-    if cfg!(debug_assertions) && request_id.strip_prefix("panic-in-") == Some(stage) {
-        panic!("a fault was injected in {stage}");
     }
 }
 
@@ -51,8 +49,13 @@ pub struct Job {
 pub enum Work {
     /// Answers `/ready`.
     Probe,
-    /// Verifies a token that is signed with a key.
-    Verify(Verification),
+    /// Decides again with the issuer's keys, because the token is signed with one.
+    Verify {
+        /// The id of the key, from the header of the token.
+        kid: String,
+        /// Whether the request has waited for a fetch of the key set.
+        has_waited: bool,
+    },
     /// Runs the statement of a call.
     Task(Task),
     /// Runs a planned write again, alone.
@@ -61,37 +64,20 @@ pub enum Work {
     RemainingList(Task, Page),
 }
 
-/// A call whose token is signed with a key of the issuer.
-pub struct Verification {
-    /// The id of the key, from the header of the token.
-    pub kid: String,
-    /// What the request asks for, or why that is invalid.
-    pub call: Result<TaskCall, ApiError>,
-    /// Whether it has waited for a fetch of the key set.
-    pub has_waited: bool,
-}
-
 /// A call of a user whose token was verified.
 pub struct Task {
     /// Whose tasks.
     pub user: UserId,
     /// What is asked for.
     pub call: TaskCall,
-    /// When it expires in the queue. A retry does not extend this.
-    pub deadline: Instant,
 }
 
 impl Work {
-    /// The work of a call that is admitted now.
-    pub fn of_call(user: UserId, call: TaskCall) -> Self {
-        Self::Task(Task { user, call, deadline: Instant::now() + QUEUE_TIMEOUT })
-    }
-
     /// The class of its batch.
     pub fn class(&self) -> BatchClass {
         match self {
             Self::Probe => BatchClass::Probe,
-            Self::Verify(_) => BatchClass::Verify,
+            Self::Verify { .. } => BatchClass::Verify,
             Self::Retry(..) => BatchClass::LoneWrite,
             Self::RemainingList(..) => BatchClass::Slow,
             Self::Task(task) => match &task.call {

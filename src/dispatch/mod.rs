@@ -12,14 +12,15 @@ mod worker;
 use std::hash::{BuildHasher, RandomState};
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Weak};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{debug, error};
 use serde_json::json;
 use tiny_http::{Request, Server};
 
-use crate::auth::{AuthConfig, AuthError, Identity, JwksCache, KeySource, Verdict, Verifier};
+use crate::auth::{AuthConfig, AuthError, Identity, JwksCache, KeySet, KeySource, Verdict, Verifier};
 use crate::db::Database;
 use crate::http::error::ApiError;
 use crate::http::router::{PublicRoute, Target};
@@ -27,21 +28,23 @@ use crate::http::{
     Response, cors, header, is_preflight, path_and_query, request_id, router, single_value, trace_context,
 };
 use crate::ops::access_log::{AccessLogEntry, UserPseudonyms};
-use crate::ops::log::enter_request;
 use crate::ops::metrics::Metrics;
 use crate::ops::origin_log::{RefusedOrigins, is_same_origin};
 use crate::ops::{admin, docs};
 use crate::tasks::handlers::TaskCall;
-use job::{Job, PendingRequest, Task, Verification, Work, fault_point};
+use job::{Job, PendingRequest, Task, Work};
 use job_queue::JobQueue;
 use scheduler::{Owner, QUEUE_TIMEOUT};
+
+/// How often expired requests are shed. Far shorter than their timeouts.
+const SHED_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Admits requests, and runs their jobs.
 pub struct Dispatcher {
     cors: Arc<cors::Policy>,
     refused_origins: RefusedOrigins,
     verifier: Verifier,
-    jwks: Arc<JwksCache<(PendingRequest, Verification)>>,
+    jwks: JwksCache<PendingRequest>,
     database: Arc<Database>,
     queue: JobQueue<Box<Job>>,
     owner_hasher: RandomState,
@@ -60,52 +63,37 @@ impl Dispatcher {
         keys: KeySource,
         database: Arc<Database>,
         workers: usize,
-    ) -> Arc<Self> {
-        Arc::new_cyclic(|dispatcher: &Weak<Self>| {
-            let dispatcher = dispatcher.clone();
-            // Queues parked requests again after the fetch, even after a failed one. Their queue timeout starts anew.
-            let resume = move |parked: Vec<_>| {
-                if let Some(dispatcher) = dispatcher.upgrade() {
-                    parked.into_iter().for_each(|(pending, work)| dispatcher.submit(pending, Work::Verify(work)));
-                }
-            };
-            Self {
-                cors,
-                refused_origins: RefusedOrigins::default(),
-                pseudonyms: UserPseudonyms::new(&auth.secrets),
-                verifier: Verifier::new(auth),
-                jwks: JwksCache::new(keys, resume),
-                database,
-                queue: JobQueue::new(workers),
-                owner_hasher: RandomState::new(),
-                metrics: Metrics::default(),
-            }
-        })
+    ) -> Self {
+        Self {
+            cors,
+            refused_origins: RefusedOrigins::default(),
+            pseudonyms: UserPseudonyms::new(&auth.secrets),
+            verifier: Verifier::new(auth),
+            jwks: JwksCache::new(keys),
+            database,
+            queue: JobQueue::new(workers),
+            owner_hasher: RandomState::new(),
+            metrics: Metrics::default(),
+        }
     }
 
     /// Answers a request, or queues its job.
     pub fn admit(&self, request: Request) {
         let id = request_id::from_header_or_new(header(&request, request_id::HEADER));
-        let _scope = enter_request(Arc::clone(&id));
-        let (path, query) = path_and_query(request.url());
-        let (route, target) = router::match_route(request.method(), path);
-        let mut log = AccessLogEntry::new(request.method(), route);
+        let mut log = AccessLogEntry::new(request.method());
         log.trace_id = header(&request, "traceparent").and_then(trace_context::trace_id).map(str::to_owned);
-        let admission = self.decide(&request, &mut log, target, path, query);
-        fault_point("admission", &id);
-        let pending = PendingRequest { request, id, log };
+        let mut pending = PendingRequest { request, id, log, deadline: Instant::now() };
+        let _scope = pending.enter("admission");
+        let admission = self.decide(&pending.request, &mut pending.log, None);
         self.proceed(pending, admission);
     }
 
-    /// Decides by the head of a request alone. Every path under `/api` needs a token, even an unknown one.
-    fn decide(
-        &self,
-        request: &Request,
-        log: &mut AccessLogEntry,
-        target: Target,
-        path: &str,
-        query: &str,
-    ) -> Admission {
+    /// Decides by the head of a request alone. Every path under `/api` needs a token, even an unknown one. A token that
+    /// is signed with a key is a job of its own, which decides again with the `keys`.
+    fn decide(&self, request: &Request, log: &mut AccessLogEntry, keys: Option<&KeySet>) -> Admission {
+        let (path, query) = path_and_query(request.url());
+        let (route, target) = router::match_route(request.method(), path);
+        log.route = route;
         if is_preflight(request) {
             let requested = header(request, "Access-Control-Request-Headers");
             return Err(cors::preflight(self.allowed_origin(request), requested));
@@ -114,20 +102,20 @@ impl Dispatcher {
             Target::Public(route) => return public_admission(route?, path, request),
             Target::Api(found) => found,
         };
-        let authenticate = || self.verifier.authenticate(authorization(request)?, now_seconds());
-        let verdict = log.auth.measure(authenticate).map_err(ApiError::from)?;
-        let call = found.and_then(|(route, id)| TaskCall::parse(route, id, query));
-        Ok(match verdict {
-            Verdict::NeedsKey { kid } => Work::Verify(Verification { kid, call, has_waited: false }),
+        let authenticate = || self.verifier.authenticate(authorization(request)?, keys, now_seconds());
+        Ok(match log.auth.measure(authenticate).map_err(ApiError::from)? {
+            Verdict::NeedsKey { kid } => Work::Verify { kid, has_waited: false },
             Verdict::Verified(Identity { user, .. }) => {
                 log.set_user(&user, &self.pseudonyms);
-                Work::of_call(user, call?)
+                let (route, id) = found?;
+                Work::Task(Task { user, call: TaskCall::parse(route, id, query)? })
             }
         })
     }
 
-    /// Queues the work of a request, or answers it.
-    fn proceed(&self, pending: PendingRequest, admission: Result<Work, impl Into<Response>>) {
+    /// Queues the work of a request with a new deadline, or answers it.
+    fn proceed(&self, mut pending: PendingRequest, admission: Admission) {
+        pending.deadline = Instant::now() + QUEUE_TIMEOUT;
         match admission {
             Ok(work) => self.submit(pending, work),
             Err(response) => self.respond(pending, response),
@@ -136,13 +124,12 @@ impl Dispatcher {
 
     /// Queues a job, or sheds it if too many are queued.
     fn submit(&self, pending: PendingRequest, work: Work) {
-        let (owner, deadline) = match &work {
-            Work::Probe => (Owner::Probes, Instant::now() + QUEUE_TIMEOUT),
-            Work::Verify(_) => (Owner::Verification, Instant::now() + QUEUE_TIMEOUT),
-            Work::Task(Task { user, deadline, .. })
-            | Work::Retry(Task { user, deadline, .. }, _)
-            | Work::RemainingList(Task { user, deadline, .. }, _) => {
-                (Owner::User(self.owner_hasher.hash_one(user.as_str())), *deadline)
+        let deadline = pending.deadline;
+        let owner = match &work {
+            Work::Probe => Owner::Probes,
+            Work::Verify { .. } => Owner::Verification,
+            Work::Task(task) | Work::Retry(task, _) | Work::RemainingList(task, _) => {
+                Owner::User(self.owner_hasher.hash_one(task.user.as_str()))
             }
         };
         if let Err(job) = self.queue.submit(owner, work.class(), Box::new(Job { pending, work }), deadline) {
@@ -150,14 +137,26 @@ impl Dispatcher {
         }
     }
 
-    /// Answers 503 to requests that waited too long for a worker or a key set. Returns whether any still waits.
-    pub fn shed_expired(&self) -> bool {
-        let now = Instant::now();
-        self.queue.expire(now).into_iter().for_each(|job| self.shed(job.pending));
-        for (pending, _) in self.jwks.take_expired(now) {
-            self.respond(pending, ApiError::from(AuthError::KeysUnavailable));
+    /// Fetches the issuer's keys whenever a request needs them, for ever.
+    pub fn run_key_fetches(&self) {
+        loop {
+            // Also after a failed fetch.
+            for (kid, pending) in self.jwks.fetch_when_needed() {
+                self.proceed(pending, Ok(Work::Verify { kid, has_waited: true }));
+            }
         }
-        self.queue.queued() > 0 || self.jwks.waiting() > 0
+    }
+
+    /// Answers 503 to requests that waited too long for a worker or a key set, for ever.
+    pub fn run_shedding(&self) {
+        loop {
+            sleep(SHED_INTERVAL);
+            let now = Instant::now();
+            self.queue.expire(now).into_iter().for_each(|job| self.shed(job.pending));
+            for pending in self.jwks.take_expired(now) {
+                self.respond(pending, ApiError::from(AuthError::KeysUnavailable));
+            }
+        }
     }
 
     /// Answers 503 to a request that got no place in the queue, or no worker in time.
@@ -173,18 +172,21 @@ impl Dispatcher {
 
     fn send(&self, pending: PendingRequest, response: Response) {
         let _scope = pending.enter("response");
-        let PendingRequest { request, id, log } = pending;
-        let response = response.with_common_headers(self.allowed_origin(&request), &id);
-        let (response, mut outcome) = log.finish(response);
+        let PendingRequest { request, id, log, .. } = pending;
+        let duration = log.duration();
+        let response = response
+            .with_common_headers(self.allowed_origin(&request), &id)
+            .with_header("Server-Timing", log.server_timing(duration));
+        let (mut status, mut bytes) = (response.status(), response.body().map(<[u8]>::len));
         match request.respond(response.into_tiny_http()) {
             Err(error) if error.kind() == ErrorKind::InvalidInput => {
                 error!("a response is invalid, the client gets 500: {error}");
-                (outcome.status, outcome.bytes) = (500, None); // the engine has sent this instead
+                (status, bytes) = (500, None); // the engine has sent this instead
             }
             Err(error) => debug!("the client did not get its response: {error}"),
             Ok(()) => {}
         }
-        log.log_and_count(&outcome, &self.metrics);
+        log.log_and_count(status, bytes, duration, &self.metrics);
     }
 
     /// The origin of the page that sent the request, if it may read the response.

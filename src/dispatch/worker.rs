@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use log::error;
 
-use super::job::{Job, PendingRequest, Task, Verification, Work};
+use super::Dispatcher;
+use super::job::{Job, PendingRequest, Task, Work};
 use super::scheduler::{Batch, BatchClass};
-use super::{Dispatcher, authorization, now_seconds};
-use crate::auth::{AuthError, Lookup};
 use crate::db::{BatchOutcome, DbError, Statement};
 use crate::http::error::ApiError;
 use crate::http::preconditions::Preconditions;
@@ -41,7 +40,7 @@ impl Dispatcher {
             let Job { pending, work } = *job;
             match work {
                 Work::Probe => self.probe(pending),
-                Work::Verify(verification) => self.verify(pending, verification),
+                Work::Verify { kid, has_waited } => self.verify(pending, kid, has_waited),
                 Work::Task(task) if class == BatchClass::Slow => self.read_long_list(pending, task, None),
                 Work::RemainingList(task, first) => self.read_long_list(pending, task, Some(first)),
                 Work::Task(task) => planned.extend(self.plan(pending, task)),
@@ -55,30 +54,19 @@ impl Dispatcher {
         }
     }
 
-    fn probe(&self, pending: PendingRequest) {
+    fn probe(&self, mut pending: PendingRequest) {
         let is_ready = pending.log.database.measure(|| self.database.is_ready());
         let ready = || Response::json(200, &serde_json::json!({ "status": "ready" }));
         self.respond(pending, if is_ready { ready() } else { ApiError::Unavailable.into() });
     }
 
     /// Verifies a token that is signed with a key, or parks its request until the key set is fetched.
-    fn verify(&self, pending: PendingRequest, mut verification: Verification) {
-        let kid = verification.kid.clone();
-        let has_waited = mem::replace(&mut verification.has_waited, true);
-        let found = self.jwks.find(&kid, (pending, verification), has_waited, Instant::now());
-        let (keys, (mut pending, Verification { call, .. })) = match found {
-            Lookup::Found(keys, waiter) => (keys, waiter),
-            Lookup::Unavailable((pending, _)) => {
-                return self.respond(pending, ApiError::from(AuthError::KeysUnavailable));
-            }
-            Lookup::Waiting => return,
-        };
-        let verify = || self.verifier.authenticate_with_keys(authorization(&pending.request)?, &keys, now_seconds());
-        let verified = pending.log.auth.measure(verify);
-        let admission = verified.map_err(ApiError::from).and_then(|identity| {
-            pending.log.set_user(&identity.user, &self.pseudonyms);
-            Ok(Work::of_call(identity.user, call?))
-        });
+    fn verify(&self, pending: PendingRequest, kid: String, has_waited: bool) {
+        let found = self.jwks.find(kid, pending, has_waited, Instant::now());
+        let Some((mut pending, keys)) = found else { return };
+        let admission = keys
+            .map_err(|error| ApiError::from(error).into())
+            .and_then(|keys| self.decide(&pending.request, &mut pending.log, Some(&keys)));
         self.proceed(pending, admission);
     }
 
@@ -128,7 +116,7 @@ impl Dispatcher {
                 }
             }
             BatchOutcome::RolledBack => {
-                for (pending, task, plan) in planned {
+                for (mut pending, task, plan) in planned {
                     pending.log.database.add(duration);
                     self.submit(pending, Work::Retry(task, plan));
                 }
@@ -144,7 +132,7 @@ impl Dispatcher {
     }
 
     /// Answers a request with what its statement returned.
-    fn finish(&self, (pending, task, plan): Planned, result: Result<Collected, DbError>, duration: Duration) {
+    fn finish(&self, (mut pending, task, plan): Planned, result: Result<Collected, DbError>, duration: Duration) {
         pending.log.database.add(duration);
         let scope = pending.enter("render");
         let rendered = handlers::render(&task.user, &task.call, &plan, result);
@@ -157,7 +145,7 @@ impl Dispatcher {
     }
 
     /// Reads a list that may be long. `first` is its beginning, if that was read already.
-    fn read_long_list(&self, pending: PendingRequest, task: Task, first: Option<Page>) {
+    fn read_long_list(&self, mut pending: PendingRequest, task: Task, first: Option<Page>) {
         let scope = pending.enter("list");
         let read = || handlers::read_long_list(&self.database, &task.user, &task.call, first);
         let response = pending.log.database.measure(read).unwrap_or_else(Response::from);

@@ -3,14 +3,14 @@
 //! It never shows the target, a header, the token or the body of a request. The path is the router's pattern, the user
 //! a pseudonym.
 
-use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
 use log::{Level, log, log_enabled};
 
 use crate::auth::UserId;
-use crate::http::{Method, Response};
+use crate::http::Method;
+use crate::http::router::UNKNOWN;
 use crate::ops::metrics::Metrics;
 
 /// The target of the lines, for `RUST_LOG`.
@@ -25,7 +25,8 @@ const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "
 pub struct AccessLogEntry {
     received_at: Instant,
     method: &'static str,
-    route: &'static str,
+    /// The router's pattern of its path, or `unknown`.
+    pub route: &'static str,
     user: Option<String>,
     /// The trace that the request belongs to.
     pub trace_id: Option<String>,
@@ -35,22 +36,13 @@ pub struct AccessLogEntry {
     pub database: Timer,
 }
 
-/// How a request was answered.
-pub struct Outcome {
-    /// The status that the client got.
-    pub status: u16,
-    /// Length of the response's body; `None` when it is not known.
-    pub bytes: Option<usize>,
-    duration: Duration,
-}
-
 impl AccessLogEntry {
-    /// A request that was received now. `route` is the router's pattern of its path, or `unknown`.
-    pub fn new(method: &Method, route: &'static str) -> Self {
+    /// A request that was received now.
+    pub fn new(method: &Method) -> Self {
         Self {
             received_at: Instant::now(),
             method: METHODS.into_iter().find(|name| *name == method.as_str()).unwrap_or("other"),
-            route,
+            route: UNKNOWN,
             user: None,
             trace_id: None,
             auth: Timer::default(),
@@ -65,17 +57,15 @@ impl AccessLogEntry {
         }
     }
 
-    /// Adds `Server-Timing` to the response, and ends the measurement.
-    pub fn finish(&self, response: Response) -> (Response, Outcome) {
-        let duration = self.received_at.elapsed();
-        let bytes = if self.method == "HEAD" { Some(0) } else { response.body().map(<[u8]>::len) };
-        let outcome = Outcome { status: response.status(), bytes, duration };
-        (response.with_header("Server-Timing", self.server_timing(duration)), outcome)
+    /// The time since the request was received.
+    pub fn duration(&self) -> Duration {
+        self.received_at.elapsed()
     }
 
-    /// In milliseconds with one decimal: this shows where the time goes, but not whether a row was found.
-    fn server_timing(&self, total: Duration) -> String {
-        let parts = [("auth", self.auth.0.get()), ("db", self.database.0.get()), ("total", Some(total))];
+    /// The value of `Server-Timing`: in milliseconds with one decimal, which shows where the time goes, but not whether
+    /// a row was found.
+    pub fn server_timing(&self, total: Duration) -> String {
+        let parts = [("auth", self.auth.0), ("db", self.database.0), ("total", Some(total))];
         let entries = parts.into_iter().filter_map(|(name, duration)| {
             let tenths = (duration?.as_micros() + 50) / 100;
             Some(format!("{name};dur={}.{}", tenths / 10, tenths % 10))
@@ -83,9 +73,10 @@ impl AccessLogEntry {
         entries.collect::<Vec<_>>().join(", ")
     }
 
-    /// Counts and logs the request: at `debug` if it is a health probe that succeeded, else at `info`.
-    pub fn log_and_count(&self, outcome: &Outcome, metrics: &Metrics) {
-        let Outcome { status, bytes, duration } = *outcome;
+    /// Counts and logs the request: at `debug` if it is a health probe that succeeded, else at `info`. `status` is what
+    /// the client got, `bytes` the length of the response's body if it is known.
+    pub fn log_and_count(&self, status: u16, bytes: Option<usize>, duration: Duration, metrics: &Metrics) {
+        let bytes = if self.method == "HEAD" { Some(0) } else { bytes };
         metrics.count(self.method, self.route, status, duration);
         let is_probe = status == 200 && matches!(self.route, "/health" | "/ready");
         let level = if is_probe { Level::Debug } else { Level::Info };
@@ -101,11 +92,11 @@ impl AccessLogEntry {
 
 /// A sum of durations; `None` until something is measured.
 #[derive(Debug, Default)]
-pub struct Timer(Cell<Option<Duration>>);
+pub struct Timer(Option<Duration>);
 
 impl Timer {
     /// Runs `work`, and adds the time that it takes.
-    pub fn measure<T>(&self, work: impl FnOnce() -> T) -> T {
+    pub fn measure<T>(&mut self, work: impl FnOnce() -> T) -> T {
         let start = Instant::now();
         let result = work();
         self.add(start.elapsed());
@@ -113,8 +104,8 @@ impl Timer {
     }
 
     /// Adds a duration.
-    pub fn add(&self, duration: Duration) {
-        self.0.set(Some(self.0.get().unwrap_or_default() + duration));
+    pub fn add(&mut self, duration: Duration) {
+        self.0 = Some(self.0.unwrap_or_default() + duration);
     }
 }
 
@@ -153,7 +144,7 @@ mod tests {
 
     #[test]
     fn server_timing_names_only_what_was_measured() {
-        let entry = AccessLogEntry::new(&Method::Get, "/api/tasks");
+        let mut entry = AccessLogEntry::new(&Method::Get);
         assert_eq!(entry.server_timing(Duration::from_micros(1_290)), "total;dur=1.3");
         entry.auth.measure(|| ());
         entry.database.measure(|| ());
@@ -164,12 +155,9 @@ mod tests {
     }
 
     #[test]
-    fn outcome_has_the_status_and_the_length_of_what_is_sent() {
-        for (method, name, bytes) in [(Method::Get, "GET", 2), (Method::Head, "HEAD", 0), (Method::Connect, "other", 2)]
-        {
-            let entry = AccessLogEntry::new(&method, "/api/tasks");
-            let (_, outcome) = entry.finish(Response::json(404, &12));
-            assert_eq!((entry.method, outcome.status, outcome.bytes), (name, 404, Some(bytes)));
+    fn method_when_outside_the_standards_is_other() {
+        for (method, name) in [(Method::Get, "GET"), (Method::Head, "HEAD"), (Method::Connect, "other")] {
+            assert_eq!(AccessLogEntry::new(&method).method, name);
         }
     }
 }

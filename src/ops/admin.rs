@@ -64,7 +64,6 @@ pub fn render(metrics: &Metrics, http: &Stats, queued: usize, database: &db::Sta
     let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("todo_backend_build", "Version of the program", version);
     metrics.register(&mut registry);
-    let was_fetched = keys.age.is_some() || keys.last_error.is_some();
     let fetched_at = |age| (SystemTime::now() - age).duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     #[rustfmt::skip] // one row a gauge
     let gauges = [
@@ -77,7 +76,7 @@ pub fn render(metrics: &Metrics, http: &Stats, queued: usize, database: &db::Sta
         ("auth_keys", "Public keys of the issuer that are in use", Some(keys.keys as u64)),
         ("auth_requests_waiting_for_keys", "Requests that wait for a fetch of the keys", Some(keys.waiting as u64)),
         ("auth_keys_last_fetch_success", "1 if the last fetch of the keys succeeded, else 0",
-            was_fetched.then_some(keys.last_error.is_none().into())),
+            keys.last_fetch_succeeded.map(u64::from)),
         ("auth_keys_last_success_timestamp_seconds", "Unix time of the last successful fetch of the keys",
             keys.age.map(fetched_at)),
     ];

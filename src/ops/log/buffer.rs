@@ -4,7 +4,6 @@
 //! further ones are dropped and counted, and the count is logged when the pipe is read again.
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -24,28 +23,26 @@ const LOCKED: &str = "nothing panics while it holds this lock";
 pub struct LineBuffer {
     state: Mutex<State>,
     filled: Condvar,
-    dropped: AtomicU64,
 }
 
 struct State {
     pending: Vec<u8>,
     is_writing: bool,
+    /// How many lines were dropped so far.
+    dropped: u64,
 }
 
 impl LineBuffer {
     pub const fn new() -> Self {
-        Self {
-            state: Mutex::new(State { pending: Vec::new(), is_writing: false }),
-            filled: Condvar::new(),
-            dropped: AtomicU64::new(0),
-        }
+        let state = State { pending: Vec::new(), is_writing: false, dropped: 0 };
+        Self { state: Mutex::new(state), filled: Condvar::new() }
     }
 
     /// Appends a line, or drops it when the buffer is full.
     pub fn push(&self, line: &[u8]) {
         let mut state = self.lock();
         if state.pending.len() + line.len() > MAX_BUFFERED_BYTES {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            state.dropped += 1;
             return;
         }
         if state.pending.is_empty() {
@@ -56,7 +53,7 @@ impl LineBuffer {
 
     /// Number of lines that were dropped so far.
     pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.lock().dropped
     }
 
     /// Writes lines to `out`, for ever. Calls `log_dropped` with the number of dropped lines once `out` accepts lines
@@ -71,20 +68,19 @@ impl LineBuffer {
             let mut state = self.lock();
             std::mem::swap(&mut state.pending, &mut lines);
             state.is_writing = true;
+            let dropped = state.dropped;
             drop(state);
-            let dropped = self.dropped();
             if is_writable && dropped > reported {
                 log_dropped(dropped - reported);
                 reported = dropped;
             }
             is_writable = out.write_all(&lines).is_ok();
-            if !is_writable {
-                let lost = lines.iter().filter(|byte| **byte == b'\n').count();
-                self.dropped.fetch_add(lost as u64, Ordering::Relaxed);
-            }
+            let lost = if is_writable { 0 } else { lines.iter().filter(|byte| **byte == b'\n').count() };
             lines.clear();
             lines.shrink_to(RETAINED_BYTES);
-            self.lock().is_writing = false;
+            let mut state = self.lock();
+            state.is_writing = false;
+            state.dropped += lost as u64;
         }
     }
 
@@ -169,7 +165,7 @@ mod tests {
     #[test]
     fn dropped_lines_when_something_is_written_are_logged_once() {
         let buffer: &'static LineBuffer = Box::leak(Box::new(LineBuffer::new()));
-        buffer.dropped.store(7, Ordering::Relaxed);
+        buffer.lock().dropped = 7;
         let (allow, allowed) = channel();
         let (written, pieces) = channel();
         thread::spawn(move || {
