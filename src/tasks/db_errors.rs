@@ -100,7 +100,7 @@ pub fn to_api_error(error: &DbError, user: &UserId, sent: Sent) -> ApiError {
         "22003" | "23505" | "2200H" if sent.is_creation => {
             unavailable("no task can be created, because the sequence of `id` is behind or at its end", error)
         }
-        "42501" => unavailable("a privilege is missing, `todo-backend --check` names the grant", error),
+        _ if error.is_schema_mismatch() => unavailable("the table or a privilege does not fit, try `--check`", error),
         _ if error.is_transient() => ApiError::Unavailable,
         _ => {
             error!("a statement failed: {error}");
