@@ -102,6 +102,12 @@ fn check_when_the_table_is_peculiar_names_the_consequence() {
         (function("begin raise exception ''no''; end", "insert"), "insert", false, "gets 422: ERROR: no (P0001)"),
         (function("begin raise exception ''no''; end", "delete"), "delete", false, "gets 422: ERROR: no (P0001)"),
         (
+            function("begin raise query_canceled; end", "insert"),
+            "insert",
+            false,
+            "gets 503: ERROR: query_canceled (57014)",
+        ),
+        (
             table(&[])
                 + "create table history (task bigint references tasks); \
                    create function f() returns trigger as $$ \
