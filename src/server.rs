@@ -23,6 +23,9 @@ use crate::ops::{access_log, admin, log as request_log};
 /// Pages of long lists occupy at most one in this many database connections. One user's requests occupy at most half of
 /// all. Together they leave some connections to other users.
 const CONNECTIONS_PER_PAGE: usize = 4;
+/// File descriptors of a database connection: its socket, and those of its runtime. They are reserved, so that clients
+/// cannot take them.
+const DESCRIPTORS_PER_CONNECTION: usize = 4;
 
 /// Serves until SIGTERM or SIGINT.
 ///
@@ -38,7 +41,8 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
     let rejections = Arc::clone(&cors);
     let workers = config.database_limits.pool_size as usize;
     let max_body_threads = config.limits.max_body_threads.min((workers / CONNECTIONS_PER_PAGE).max(1));
-    let limits = Limits { max_body_threads, ..config.limits };
+    let reserved_descriptors = config.limits.reserved_descriptors + DESCRIPTORS_PER_CONNECTION * workers;
+    let limits = Limits { max_body_threads, reserved_descriptors, ..config.limits };
     let server = Server::with_limits(listener, limits, move |rejection| reject(rejection, &rejections))?;
     let server = Arc::new(server);
     let stop_requested = receive_first_signal(signals)?;

@@ -102,6 +102,12 @@ fn check_when_the_table_is_peculiar_names_the_consequence() {
         (function("begin raise exception ''no''; end", "insert"), "insert", false, "gets 422: ERROR: no (P0001)"),
         (function("begin raise exception ''no''; end", "delete"), "delete", false, "gets 422: ERROR: no (P0001)"),
         (
+            function("begin raise query_canceled; end", "insert"),
+            "insert",
+            false,
+            "gets 503: ERROR: query_canceled (57014)",
+        ),
+        (
             table(&[])
                 + "create table history (task bigint references tasks); \
                    create function f() returns trigger as $$ \
@@ -111,7 +117,7 @@ fn check_when_the_table_is_peculiar_names_the_consequence() {
             false,
             "gets 422: ERROR: update or delete on table \"tasks\" violates foreign key",
         ),
-        (table(&[]) + "create rule r as on insert to tasks do instead nothing", "insert", false, "gets 500"),
+        (table(&[]) + "create rule r as on insert to tasks do instead nothing", "insert", false, "gets 503"),
         (
             "create function f() returns int as 'select 1/0' language sql;".to_owned()
                 + &table(&[("id", "int primary key default f()")]),

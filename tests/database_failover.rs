@@ -288,6 +288,44 @@ fn requests_when_the_table_is_altered_succeed() {
     assert_eq!(create(&server, "bread").status, 201);
 }
 
+/// No defect of the server, and over as soon as the table is mended: clients are told to come again.
+#[test]
+fn requests_when_the_table_no_longer_fits_get_503_until_it_is_mended() {
+    let cluster = Cluster::start();
+    let log = cluster.server_log();
+    let server = Server::start_telling(log.create(), &cluster.url(), &[("RUST_LOG", "info")]);
+    assert_eq!(create(&server, "milk").status, 201);
+    let requests = [
+        ("POST", "/api/tasks", Some(r#"{"title":"bread"}"#)),
+        ("GET", "/api/tasks", None),
+        ("GET", "/api/tasks/1", None),
+        ("PUT", "/api/tasks/1", Some(r#"{"title":"bread"}"#)),
+        ("PATCH", "/api/tasks/1/complete", None),
+        ("DELETE", "/api/tasks/2", None),
+    ];
+    let mut failed = 0;
+    for (change, repair, broken) in [
+        ("rename to elsewhere", "alter table elsewhere rename to tasks", 6),
+        ("rename title to heading", "alter table tasks rename heading to title", 6),
+        ("drop description", "alter table tasks add description text", 6),
+        (
+            "add team text not null default ''; alter table tasks alter team drop default",
+            "alter table tasks drop team",
+            1,
+        ),
+    ] {
+        cluster.client().batch_execute(&format!("alter table tasks {change}")).unwrap();
+        for (method, path, body) in &requests[..broken] {
+            let response = server.request(method, path, Some(&token("ada")), *body);
+            assert_eq!((response.status, response.header("retry-after")), (503, Some("1")), "{change}: {response:?}");
+            failed += 1;
+        }
+        cluster.client().batch_execute(repair).unwrap();
+        assert_eq!(list(&server).status, 200, "{repair}");
+    }
+    log.wait_until("the causes", |log| log.matches("ERROR todo").count() == failed);
+}
+
 /// Every connection has prepared the statement. A retry must not meet another connection whose plan is stale.
 #[test]
 fn prepared_statements_when_the_table_is_altered_are_renewed_on_all_connections() {

@@ -94,7 +94,7 @@ done
 as ada HEAD /api/nothing
 check 'a 404 of HEAD has its headers' '404 application/json' "$status $(header Content-Type)"
 
-# --- 500: a statement that the database refuses; the client sees no cause ---
+# --- 503 and 500: a statement that the database refuses; the client sees no cause ---
 
 sql 'alter table tasks rename column title to heading'
 for request_line in 'GET /api/tasks' 'POST /api/tasks' "GET /api/tasks/$id" "PUT /api/tasks/$id" \
@@ -103,7 +103,7 @@ for request_line in 'GET /api/tasks' 'POST /api/tasks' "GET /api/tasks/$id" "PUT
     [ "$method" != DELETE ] || sql 'alter table tasks rename column user_id to whose'
     send ada "$method" "${request_line#* }" '{"title":"x"}' --header 'Origin: http://localhost:3000'
     [ "$method" != DELETE ] || sql 'alter table tasks rename column whose to user_id'
-    check "$request_line: a failed statement is a 500" '500 INTERNAL_ERROR' "$(refusal)"
+    check "$request_line: a table that does not fit is a 503" '503 SERVICE_UNAVAILABLE' "$(refusal)"
     check "$request_line: the body has the form of every error" true "$(json "$form")"
     check "$request_line: the page can read it" 'http://localhost:3000' "$(header Access-Control-Allow-Origin)"
     check_lacks "$request_line: no text of the database reaches the client" \
@@ -114,3 +114,7 @@ check_logged 'the log has the cause' 'title'
 sql 'alter table tasks rename column heading to title'
 as ada GET "/api/tasks/$id"
 check 'after the table is repaired, GET works again' '200 milk' "$(response .title)"
+sql 'alter table tasks add check (1 / (length(title) - 7) < 2)'
+send ada POST /api/tasks '{"title":"by zero"}'
+check 'any other failed statement is a 500' '500 INTERNAL_ERROR' "$(refusal)"
+check_lacks 'and the client does not see why' "$body" zero 22012

@@ -263,7 +263,7 @@ fn key_set_when_no_url_is_set_is_read_from_the_table_of_better_auth() {
         client
             .batch_execute(&format!(
                 r#"drop table if exists jwks;
-                   create table jwks (id text primary key, "{public_key}" text not null, "{private_key}" text not null,
+                   create table jwks (id text primary key, "{public_key}" text, "{private_key}" text not null,
                        "{created_at}" timestamptz not null, "{expires_at}" timestamptz {own})"#
             ))
             .unwrap();
@@ -286,14 +286,17 @@ fn key_set_when_no_url_is_set_is_read_from_the_table_of_better_auth() {
         insert(&expired, "now() - interval '31 days'");
         let columns = format!(r#"id, "{public_key}", "{private_key}", "{created_at}""#);
         client.execute(&format!("insert into jwks ({columns}) values ('b', 'x', '', now())"), &[]).unwrap();
+        client.execute(&format!("insert into jwks ({columns}) values ('c', null, '', now())"), &[]).unwrap();
 
-        let server = Server::start(&cluster.url());
+        let log = cluster.server_log();
+        let server = Server::start_telling(log.create(), &cluster.url(), &[("RUST_LOG", "info")]);
         for signer in signers.iter().chain([&retired]) {
             assert_eq!(list(&server, &token(signer)).status, 200, "{}, {own}", signer.kid);
         }
         assert_eq!(list(&server, &token(&expired)).status, 401);
         // Within the pause after another unknown `kid`.
         assert_unavailable(&list(&server, &token(&Signer::new("b", "EdDSA"))));
+        log.wait_until("the rejected keys", |log| log.contains("key \"b\"") && log.contains("key \"c\""));
     }
 }
 

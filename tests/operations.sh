@@ -154,7 +154,7 @@ check 'a malformed traceparent is ignored' '404 null' "$status $(line log-8 .tra
 check_lacks 'successful health probes are not logged' "$(cat "$work/server.log")" '"/health"'
 sql 'alter table tasks rename to elsewhere'
 as ada GET /api/tasks --header 'X-Request-Id: log-6'
-check 'a database error is logged with the id of its request' '500 error info' \
+check 'a database error is logged with the id of its request' '503 error info' \
     "$status $(line log-6 .level | tr '\n' ' ' | sed 's/ $//')"
 sql 'alter table elsewhere rename to tasks'
 grep '^{' "$work/server.log" >"$work/json_lines" # the servers before this one wrote text
@@ -217,7 +217,7 @@ done
 stop_database immediate
 as ada GET /api/tasks
 metrics
-check 'while the database is down, 503 is counted and database_up is 0' '1 0' \
+check 'while the database is down, 503 is counted and database_up is 0' '2 0' \
     "$(metric 'http_requests_total{method="GET",route="/api/tasks",status="503"}') $(metric database_up)"
 stop_server
 

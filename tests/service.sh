@@ -227,6 +227,32 @@ for memory in 200000 500000 1000000 4000000; do
     named 'cannot start the thread'
 done
 
+# --- More clients than file descriptors ---
+
+# shellcheck disable=SC3045 # dash and bash both have -S
+descriptors=$(ulimit -S -n) && ulimit -S -n 128
+start_server
+# shellcheck disable=SC3045
+ulimit -S -n "$descriptors"
+PORT=$port perl -MIO::Socket::INET -e '
+    my @clients = map { IO::Socket::INET->new("127.0.0.1:$ENV{PORT}") or die "no connection\n" } 1 .. 200;
+    print "connected\n"; close STDOUT; sleep 600' >"$work/clients" &
+clients=$!
+helpers="$helpers $clients"
+has_connections() {
+    [ "$(sql "select count(*) from pg_stat_activity where application_name = 'todo-backend'")" = "$1" ]
+}
+wait_until 10 test -s "$work/clients"
+sql 'begin; lock table tasks; select pg_sleep(3)' &
+helpers="$helpers $!"
+for user in a b c d e f g h; do
+    curl --silent --output /dev/null --header "Authorization: Bearer $(token "$user")" "$base/api/tasks" &
+    helpers="$helpers $!"
+done
+check_that 'clients cannot take the descriptors of the database' wait_until 10 has_connections 8
+kill "$clients"
+stop_server
+
 # --- HOST and PORT ---
 
 start_server

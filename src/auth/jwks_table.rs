@@ -1,6 +1,6 @@
 //! Reader of the public keys in Better Auth's table `jwks`, if that is in the same database.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio_postgres::error::SqlState;
 
 use super::jwks::MAX_KEYS;
@@ -19,15 +19,14 @@ pub fn read(database: &Database) -> Result<Option<Vec<Value>>, String> {
     let columns: Vec<String> = rows(COLUMNS.to_owned())?.iter().filter_map(|row| row.try_get(0).ok()).collect();
     let Some(sql) = keys_sql(&columns) else { return Ok(None) };
     let key = |row: &tokio_postgres::Row| {
-        let (kid, jwk, alg): (String, String, Option<String>) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        let mut jwk: Value = serde_json::from_str(&jwk).unwrap_or_default(); // `null` is rejected later, with its `kid`
-        if let Some(fields) = jwk.as_object_mut() {
-            fields.insert("kid".to_owned(), kid.into());
-            if let Some(alg) = alg {
-                fields.entry("alg").or_insert(alg.into());
-            }
+        let (kid, alg): (String, Option<String>) = (row.try_get(0)?, row.try_get(2)?);
+        let jwk: Option<Map<_, _>> = row.try_get::<_, Option<_>>(1)?.and_then(|jwk| serde_json::from_str(jwk).ok());
+        let mut fields = jwk.unwrap_or_default(); // without a field it is rejected later, with its `kid`
+        fields.insert("kid".to_owned(), kid.into());
+        if let Some(alg) = alg {
+            fields.entry("alg").or_insert(alg.into());
         }
-        Ok(jwk)
+        Ok(Value::Object(fields))
     };
     let keys: Result<_, tokio_postgres::Error> = rows(sql)?.iter().map(key).collect();
     keys.map(Some).map_err(|error| error.to_string())

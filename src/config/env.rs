@@ -69,7 +69,7 @@ impl<'l> EnvReader<'l> {
     pub fn number<T: TryFrom<u64>>(&mut self, name: &str) -> Option<T> {
         let Kind::Number(range) = &settings::get(name).kind else { return None };
         self.parse(name, |text| {
-            let number = text.trim().parse().ok().filter(|number| range.contains(number));
+            let number = text.parse().ok().filter(|number| range.contains(number));
             number
                 .and_then(|number| T::try_from(number).ok())
                 .ok_or_else(|| format!("is `{text}`: it must be an integer from {} to {}", range.start(), range.end()))
@@ -83,12 +83,16 @@ impl<'l> EnvReader<'l> {
 
     /// The value of a variable, or the content of its file. `None` if it is not set or empty.
     fn value(&self, Setting { name, kind, .. }: &Setting) -> Result<Option<String>, String> {
-        let value = self.variable(name)?.filter(|value| !value.is_empty() || *kind == Kind::List);
+        // A file of variables may have Windows' line ends.
+        let trimmed = |text: String| text.trim().to_owned();
+        let is_verbatim = matches!(kind, Kind::Secret | Kind::Verbatim);
+        let value = self.variable(name)?.map(|value| if is_verbatim { value } else { trimmed(value) });
+        let value = value.filter(|value| !value.is_empty() || *kind == Kind::List);
         if *kind != Kind::Secret {
             return Ok(value);
         }
         let file = format!("{name}{FILE_SUFFIX}");
-        match (value, self.variable(&file)?.filter(|path| !path.is_empty())) {
+        match (value, self.variable(&file)?.map(trimmed).filter(|path| !path.is_empty())) {
             (value, None) => Ok(value),
             (None, Some(path)) => {
                 let secret = read_secret_file(&path).map_err(|why| format!("{file} {why}"))?;

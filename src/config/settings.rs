@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use DefaultValue::{Note, Value};
-use Kind::{List, Number, Secret, Text};
+use Kind::{List, Number, Secret, Text, Verbatim};
 
 /// A setting: an environment variable that the program reads.
 #[derive(Debug)]
@@ -21,11 +21,13 @@ pub struct Setting {
 /// What a valid value is.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Text; an empty one counts as not set.
+    /// Text; an empty one counts as not set. White space at its ends is dropped.
     Text,
+    /// Text that is used byte for byte.
+    Verbatim,
     /// A list, which may be empty.
     List,
-    /// Text that is never shown; the variable with [`FILE_SUFFIX`] may name a file that contains it.
+    /// As [`Kind::Verbatim`], and never shown; the variable with [`FILE_SUFFIX`] may name a file that contains it.
     Secret,
     /// An integer in this range.
     Number(RangeInclusive<u64>),
@@ -64,8 +66,8 @@ pub const GROUPS: &[(&str, &[Setting])] = &[
         setting("BETTER_AUTH_URL", Text, Note(""), "URL of Better Auth, to fetch the keys of its jwt() plugin"),
         setting("BETTER_AUTH_JWKS_URL", Text, Note(""),
             "URL of its key set, if that is not at the usual path of BETTER_AUTH_URL"),
-        setting("BETTER_AUTH_ISSUER", Text, Note(""), "`iss` that a token must have"),
-        setting("BETTER_AUTH_AUDIENCE", Text, Note(""), "`aud` that a token must have"),
+        setting("BETTER_AUTH_ISSUER", Verbatim, Note(""), "`iss` that a token must have"),
+        setting("BETTER_AUTH_AUDIENCE", Verbatim, Note(""), "`aud` that a token must have"),
     ]),
     ("HTTP", &[
         setting("HOST", Text, Value("0.0.0.0"), "address to listen on"),
@@ -116,7 +118,7 @@ impl Setting {
         match &self.kind {
             Number(range) => facts.insert(0, format!("{} to {}", range.start(), range.end())),
             Secret => facts.push(format!("or {}{FILE_SUFFIX}", self.name)),
-            Text | List => {}
+            Text | Verbatim | List => {}
         }
         let facts = facts.join("; ");
         if facts.is_empty() { self.help.to_owned() } else { format!("{} [{facts}]", self.help) }

@@ -61,6 +61,31 @@ fn config_when_two_settings_are_set_is_valid() {
     assert_eq!(config.database_limits, expected);
 }
 
+/// As Docker reads a file of variables with Windows' line ends.
+#[test]
+fn value_when_a_line_end_is_left_at_its_end_is_trimmed_unless_it_is_verbatim() {
+    let ca = TempFile::new("line-end-ca", b"");
+    let secret = TempFile::new("line-end-secret", SECRET.as_bytes());
+    let (ca, secret) = (format!("{}\r", ca.path()), format!("{}\r", secret.path()));
+    let config = read(&[
+        ("NEON_DATABASE_URL", &format!("{URL}\r")),
+        ("DB_POOL_SIZE", "3\r"),
+        ("BETTER_AUTH_SECRET_FILE", &secret),
+        ("BETTER_AUTH_URL", "\r"),
+        ("BETTER_AUTH_ISSUER", "issuer\r"),
+        ("HOST", "localhost\r"),
+        ("ALLOWED_ORIGINS", "http://a.example\r"),
+        ("RUST_LOG", "warn\r"),
+        ("LOG_FORMAT", "json\r"),
+        ("ADMIN_ADDR", "127.0.0.1:1\r"),
+    ])
+    .unwrap();
+    assert_eq!((config.database_limits.pool_size, &*config.log_filter), (3, "warn"));
+    assert_eq!((config.auth.secrets, config.auth.issuer.as_deref()), (vec![SECRET.to_owned()], Some("issuer\r")));
+    assert!(config.log_format == logging::Format::Json && config.jwks_url.is_none());
+    assert!(only_error(read_with(&[("DATABASE_CA_FILE", &ca)])).contains("no certificate"));
+}
+
 #[test]
 fn config_errors_are_reported_together() {
     let errors = read(&[("PORT", "http"), ("ALLOWED_ORIGINS", "localhost")]).map(|_| ()).unwrap_err();

@@ -129,6 +129,13 @@ impl DbError {
         self.is_stale_plan() && self.server().and_then(ServerError::routine) == Some("RevalidateCachedQuery")
     }
 
+    /// A privilege is missing, or the table is not what the statements, which are constants, were written for: it was
+    /// altered under the server. `INSERT` raises 42704 itself.
+    pub fn is_schema_mismatch(&self) -> bool {
+        let code = self.code().map_or("", SqlState::code);
+        self.is_stale_plan() || code == "23502" || code.starts_with("42") && code != "42704"
+    }
+
     /// PostgreSQL takes no writes: a replica, perhaps what was the primary a moment ago.
     pub fn is_read_only(&self) -> bool {
         self.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION)

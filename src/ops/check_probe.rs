@@ -130,7 +130,8 @@ fn explain(name: &'static str, error: &DbError) -> Finding {
         "22001" | "22P05" | "22021" | "23503" | "23514" | "P0001" => {
             ("422", "change the rule or the trigger of the table")
         }
-        _ => ("500", "change the table, its rules or its triggers"),
+        _ if error.is_transient() => ("503", "try again: another session may hold a lock, or a trigger take too long"),
+        _ => (if error.is_schema_mismatch() { "503" } else { "500" }, "change the table, its rules or its triggers"),
     };
     Finding::fail(name, format!("gets {outcome}: {error}"), hint)
 }

@@ -7,6 +7,10 @@ use crate::auth::{AuthError, UserId};
 use crate::db::DbError;
 use crate::http::error::{ApiError, FieldError};
 
+/// Only the start creates a table: one that vanished later may be about to come back under its name.
+const SCHEMA_MISMATCH: &str = "the table or a privilege does not fit: `todo-backend --check` names the cause, \
+     a restart creates a missing table";
+
 /// What a request sent to the database.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sent<'r> {
@@ -100,7 +104,7 @@ pub fn to_api_error(error: &DbError, user: &UserId, sent: Sent) -> ApiError {
         "22003" | "23505" | "2200H" if sent.is_creation => {
             unavailable("no task can be created, because the sequence of `id` is behind or at its end", error)
         }
-        "42501" => unavailable("a privilege is missing, `todo-backend --check` names the grant", error),
+        _ if error.is_schema_mismatch() => unavailable(SCHEMA_MISMATCH, error),
         _ if error.is_transient() => ApiError::Unavailable,
         _ => {
             error!("a statement failed: {error}");
