@@ -271,6 +271,21 @@ mod tests {
     }
 
     #[test]
+    fn statement_when_made_has_a_value_for_each_parameter() {
+        let body = r#"{"title":"a"}"#;
+        for step in [
+            CheckStep::Create(NewTask::parse(body).unwrap()),
+            CheckStep::Read(1),
+            CheckStep::Update(1, TaskPatch::parse(body).unwrap()),
+            CheckStep::Delete(1),
+        ] {
+            let Statement { sql, params, .. } = for_check("ada", &step);
+            let is_used = |number: &usize| sql.contains(&format!("${number}"));
+            assert_eq!((1..).take_while(is_used).count(), params.len(), "{sql}");
+        }
+    }
+
+    #[test]
     fn statement_when_it_names_the_table_is_bound_to_the_user() {
         let code = include_str!("sql.rs").split("#[cfg(test)]").next().unwrap();
         let uses = |text: &str| -> usize {

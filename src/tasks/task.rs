@@ -142,6 +142,14 @@ mod tests {
                 + r#""description":"two lines:\none\tand \\ two","completed":true,"#
                 + r#""created_at":"2000-01-01T00:00:00.000000Z","updated_at":"2000-01-01T00:00:01.500000Z"}"#
         );
+        // In the order of its columns, which are those of the table.
+        let columns: Vec<_> = TASK_COLUMNS.split(", ").map(|column| column.split("::").next().unwrap()).collect();
+        let is_key = |text: &&str| columns.contains(text) && json(&task).contains(&format!("\"{text}\":"));
+        assert_eq!(json(&task).split('"').filter(is_key).collect::<Vec<_>>(), columns);
+        let required = crate::db::schema::incompatibilities(&[]);
+        assert_eq!(required.iter().map(|line| line.split('`').nth(1).unwrap()).collect::<Vec<_>>(), columns);
+        let schema = include_str!("../../schema.sql").lines().filter_map(|line| line.strip_prefix("    "));
+        assert_eq!(schema.map(|line| line.split(' ').next().unwrap()).collect::<Vec<_>>(), columns);
         task.description = None;
         assert!(json(&task).contains(r#","description":null,"completed":true,"#), "{}", json(&task));
     }
