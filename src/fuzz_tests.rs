@@ -35,9 +35,10 @@ pub fn check_body(body: &str) -> bool {
     assert_eq!(parsed.2.is_ok(), is_completion, "{body}");
     if let Ok(task) = parsed.1 {
         assert!(parsed.0.is_err() || parsed.0.as_ref().is_ok_and(|new| *new.fields() == task), "{body}");
-        assert_eq!(task.title.as_ref().map(|text| text.as_str()), value["title"].as_str().map(str::trim), "{body}");
-        assert_eq!(task.description.iter().flatten().map(|text| text.as_str()).next(), value["description"].as_str());
-        assert_eq!(task.completed, value["completed"].as_bool(), "{body}");
+        let TaskPatch { title, description, completed } = task;
+        assert_eq!(title.as_ref().map(|text| text.as_str()), value["title"].as_str().map(str::trim), "{body}");
+        assert_eq!(description.flatten().as_ref().map(|text| text.as_str()), value["description"].as_str(), "{body}");
+        assert_eq!(completed, value["completed"].as_bool(), "{body}");
     }
     parsed.0.is_ok()
 }
