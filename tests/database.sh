@@ -83,11 +83,10 @@ check 'the server creates the table tasks and no other' tasks \
 check 'users are compared byte by byte, whatever the language of the database' C \
     "$(sql "select collname from pg_attribute join pg_collation on pg_collation.oid = attcollation
         where attrelid = 'tasks'::regclass and attname = 'user_id'")"
-check 'the table has these columns, and none that holds a credential' \
-    "$(printf '%s\n' 'id integer NO' 'user_id text NO' 'title text NO' 'description text YES' 'completed boolean NO' \
-        'created_at timestamp with time zone NO' 'updated_at timestamp with time zone NO')" \
-    "$(sql "select column_name || ' ' || data_type || ' ' || is_nullable from information_schema.columns
-        where table_name = 'tasks' order by ordinal_position")"
+check 'the table has the columns of the specification, and none that holds a credential' \
+    "$(sed -n 's/^| `\([a-z_]*\)` | `\([a-z]*\)[^|]* | \(yes\|no\) |.*/\1 \2 \3/p' "$root/specs/database/schema.md")" \
+    "$(sql "select concat_ws(' ', column_name, replace(data_type, 'timestamp with time zone', 'timestamptz'),
+        lower(is_nullable)) from information_schema.columns where table_name = 'tasks' order by ordinal_position")"
 check 'the primary key is id' 'PRIMARY KEY (id)' \
     "$(sql "select pg_get_constraintdef(oid) from pg_constraint where conrelid = 'tasks'::regclass and contype = 'p'")"
 check 'an index begins with user_id' 1 \

@@ -242,6 +242,11 @@ json() {
     jq -rc "$1" "$body_file" 2>&1
 }
 
+# task_fields: the names of the fields of a task, as the specification has them
+task_fields() {
+    jq -r '.components.schemas.Task.required | sort | join(" ")' "$root/specs/api/openapi.json"
+}
+
 # response FILTER: status and what jq makes of the body, in one line
 response() {
     printf '%s %s\n' "$status" "$(json "$1")"

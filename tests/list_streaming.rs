@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
+use support::compatibility::table;
 use support::locks::{blocked_statements, lock_tasks, wait_until_blocked};
 use support::pgbouncer::PgBouncer;
 use support::{Cluster, Response, Server, signal, token, wait_for, wait_until};
@@ -177,9 +178,15 @@ fn list_behind_a_pooler_matches_the_database() {
 #[test]
 fn list_of_a_table_without_time_zones_matches_the_database() {
     let cluster = Cluster::start();
-    let table = "create table tasks (id serial primary key, user_id varchar not null, title varchar(200) not null,
-                 description varchar(1000), completed boolean not null,
-                 created_at timestamp not null, updated_at timestamp not null)";
+    let table = table(&[
+        ("id", "serial primary key"),
+        ("user_id", "varchar not null"),
+        ("title", "varchar(200) not null"),
+        ("description", "varchar(1000)"),
+        ("completed", "boolean not null"),
+        ("created_at", "timestamp not null"),
+        ("updated_at", "timestamp not null"),
+    ]);
     cluster.client().batch_execute(&format!("set time zone 'UTC'; {table}")).unwrap();
     cluster.client().batch_execute("alter role todo set time zone 'UTC'").unwrap();
     fill(&cluster, 2_500);

@@ -8,6 +8,7 @@ use std::fs;
 use serde_json::{Value, json};
 use support::Cluster;
 use support::compatibility::{Service, connect, database, table};
+use todo_backend::tasks::list_query::Sort;
 
 /// A table that allows null wherever a table may.
 const NULLABLE: [(&str, &str); 6] = [
@@ -22,8 +23,8 @@ const EPOCH: &str = "1970-01-01T00:00:00.000000Z";
 
 /// Every order that a list can have.
 fn orders() -> impl Iterator<Item = String> {
-    let sorts = ["created_at", "updated_at", "title"];
-    sorts.into_iter().flat_map(|sort| ["asc", "desc"].map(|order| format!("sort={sort}&order={order}")))
+    let names = Sort::ALL.map(|sort| sort.in_query().0[0]);
+    names.into_iter().flat_map(|sort| ["asc", "desc"].map(|order| format!("sort={sort}&order={order}")))
 }
 
 #[test]

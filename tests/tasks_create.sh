@@ -24,8 +24,7 @@ check 'a title suffices' 201 "$status"
 check 'the response is JSON' application/json "$(header Content-Type)"
 id=$(json .id)
 check 'Location is the path of the task' "/api/tasks/$id" "$(header Location)"
-check 'a task has these seven fields and no other' \
-    'completed created_at description id title updated_at user_id' "$(json 'keys | join(" ")')"
+check 'a task has the fields of the specification and no other' "$(task_fields)" "$(json 'keys | join(" ")')"
 check 'the fields have these types' 'boolean string null number string string string' \
     "$(json '[.completed, .created_at, .description, .id, .title, .updated_at, .user_id | type] | join(" ")')"
 check 'the id is an integer of at least 1' true "$(json '.id >= 1 and (.id | floor) == .id')"

@@ -2,40 +2,37 @@
 
 use postgres::Transaction;
 use postgres::error::SqlState;
-use postgres::types::{ToSql, Type};
+use postgres::types::ToSql;
+use serde_json::json;
 use tokio_postgres::{Error as PgError, Row};
 
 use super::finding::Finding;
 use crate::auth::MAX_USER_ID_CHARS;
-use crate::db::DbError;
-use crate::tasks::sql;
-use crate::tasks::task::{MAX_DESCRIPTION_CHARS, MAX_TITLE_CHARS};
+use crate::db::{DbError, Statement};
+use crate::tasks::body::{MAX_DESCRIPTION_CHARS, MAX_TITLE_CHARS, NewTask, TaskPatch};
+use crate::tasks::sql::{self, CheckStep};
 
 const SOME_USER: &str = "select user_id::text from tasks where user_id is not null limit 1";
-
-type Params<'a> = [(&'a (dyn ToSql + Sync), Type)];
 
 /// Creates, reads, changes and deletes a task as requests do. Returns whether all of it works.
 pub(super) fn run(transaction: &mut Transaction, tell: &impl Fn(Finding)) -> Result<bool, PgError> {
     let Some(row) = insert(transaction, tell)? else { return Ok(false) };
     let (id, user): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
-    let [read, update, delete] = sql::PROBE;
-    let of_task: [(&(dyn ToSql + Sync), Type); 2] = [(&user, Type::TEXT), (&id, Type::INT8)];
+    let update = |title: &str, description: &str| {
+        let body = json!({ "title": title, "description": description }).to_string();
+        CheckStep::Update(id, TaskPatch::parse(&body).expect("the API allows these texts"))
+    };
     let mut works = true;
-    for (name, sql, title, description) in [
-        ("select", read, "", String::new()),
-        ("update", update, "title", "description".to_owned()),
-        ("title", update, &"t".repeat(MAX_TITLE_CHARS), String::new()),
-        ("description", update, "title", "d".repeat(MAX_DESCRIPTION_CHARS)),
-        ("encoding", update, "☑ 😀", String::new()),
-        ("delete", delete, "", String::new()),
+    for (name, step) in [
+        ("select", CheckStep::Read(id)),
+        ("update", update("title", "description")),
+        ("title", update(&"t".repeat(MAX_TITLE_CHARS), "")),
+        ("description", update("title", &"d".repeat(MAX_DESCRIPTION_CHARS))),
+        ("encoding", update("☑ 😀", "")),
+        ("delete", CheckStep::Delete(id)),
     ] {
-        let none: Option<bool> = None;
-        let changes: [(&(dyn ToSql + Sync), Type); 4] =
-            [(&title, Type::TEXT), (&true, Type::BOOL), (&description, Type::TEXT), (&none, Type::BOOL)];
-        let values = if sql == update { &changes[..] } else { &[] };
         let is_limit = !["select", "update", "delete"].contains(&name);
-        match attempt(transaction, sql, &[&of_task, values].concat())? {
+        match attempt(transaction, &sql::for_check(&user, &step))? {
             Ok(rows) if rows.is_empty() => {
                 let message = "finds no task: row-level security or a trigger hides it, so requests get 404";
                 let hint = "correct the policy or the trigger, or run: alter role ROLE bypassrls";
@@ -61,11 +58,9 @@ pub(super) fn run(transaction: &mut Transaction, tell: &impl Fn(Finding)) -> Res
 fn insert(transaction: &mut Transaction, tell: &impl Fn(Finding)) -> Result<Option<Row>, PgError> {
     let mut user = "u".repeat(MAX_USER_ID_CHARS);
     let mut is_invented = true;
+    let task = CheckStep::Create(NewTask::parse(r#"{"title":"title"}"#).expect("the API allows this task"));
     loop {
-        let none: Option<&str> = None;
-        let values: [(&(dyn ToSql + Sync), Type); 4] =
-            [(&user, Type::TEXT), (&"title", Type::TEXT), (&none, Type::TEXT), (&false, Type::BOOL)];
-        let error = match attempt(transaction, sql::INSERT, &values)? {
+        let error = match attempt(transaction, &sql::for_check(&user, &task))? {
             Ok(mut rows) if !rows.is_empty() => return Ok(Some(rows.swap_remove(0))),
             Ok(_) => {
                 let hint = "drop the trigger or the rule that discards it";
@@ -97,9 +92,11 @@ fn insert(transaction: &mut Transaction, tell: &impl Fn(Finding)) -> Result<Opti
 }
 
 /// Runs a statement in a savepoint, which is undone where the statement fails.
-fn attempt(transaction: &mut Transaction, sql: &str, params: &Params) -> Result<Result<Vec<Row>, PgError>, PgError> {
+fn attempt(transaction: &mut Transaction, statement: &Statement) -> Result<Result<Vec<Row>, PgError>, PgError> {
     let mut savepoint = transaction.savepoint("attempt")?;
-    let result = savepoint.query_typed(sql, params);
+    let params: Vec<(&(dyn ToSql + Sync), _)> =
+        statement.params.iter().map(|(value, kind)| (&**value as _, kind.clone())).collect();
+    let result = savepoint.query_typed(&statement.sql, &params);
     if result.is_ok() {
         savepoint.commit()?
     } else {

@@ -3,6 +3,7 @@
 use log::error;
 use postgres::error::SqlState;
 
+use super::body::TaskPatch;
 use crate::auth::{AuthError, UserId};
 use crate::db::DbError;
 use crate::http::error::{ApiError, FieldError};
@@ -12,25 +13,20 @@ const SCHEMA_MISMATCH: &str = "the table or a privilege does not fit: `todo-back
      a restart creates a missing table";
 
 /// What a request sent to the database.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Sent<'r> {
+#[derive(Debug, Default)]
+pub struct Sent {
     /// It changes something.
     pub writes: bool,
     /// It creates a task.
     pub is_creation: bool,
-    /// The title.
-    pub title: Option<&'r str>,
-    /// The description.
-    pub description: Option<&'r str>,
-    /// It sets `completed`.
-    pub completed: bool,
+    /// The fields that it creates or updates a task with.
+    pub fields: TaskPatch,
 }
 
-impl Sent<'_> {
-    /// The fields that `is_wrong` holds for.
-    fn fields(&self, is_wrong: impl Fn(&str) -> bool) -> Vec<&'static str> {
-        let texts = [("title", self.title), ("description", self.description)];
-        texts.into_iter().filter(|(_, text)| text.is_some_and(&is_wrong)).map(|(name, _)| name).collect()
+impl Sent {
+    /// The texts that `is_wrong` holds for.
+    fn texts(&self, is_wrong: impl Fn(&str) -> bool) -> Vec<&'static str> {
+        self.fields.texts().filter(|(_, text)| is_wrong(text)).map(|(name, _)| name).collect()
     }
 }
 
@@ -47,8 +43,8 @@ fn sqlstate(error: &DbError) -> &str {
 }
 
 /// The API error for a failed statement. What an operator needs is logged.
-pub fn to_api_error(error: &DbError, user: &UserId, sent: Sent) -> ApiError {
-    let texts = sent.fields(|_| true);
+pub fn to_api_error(error: &DbError, user: &UserId, sent: &Sent) -> ApiError {
+    let texts = sent.texts(|_| true);
     match sqlstate(error) {
         // A function that a policy calls, for instance, raises it. The message may quote a task.
         code if !sent.writes && (matches!(code, "22001" | "54000" | "P0001") || code.starts_with("23")) => {
@@ -58,14 +54,14 @@ pub fn to_api_error(error: &DbError, user: &UserId, sent: Sent) -> ApiError {
         // Too long for the column, or for an index on it. If no text is too long, the user's id is.
         "22001" | "54000" => {
             let is_wrong = |text: &str| text.chars().count() > column_length(error);
-            let wrong = sent.fields(is_wrong);
+            let wrong = sent.texts(is_wrong);
             if wrong.is_empty() && sent.is_creation && is_wrong(user.as_str()) {
                 return AuthError::Invalid("its user id is too long for the database").into();
             }
             refused_value(&wrong, "string_too_long", "String is too long for the database")
         }
         "22P05" | "22021" => {
-            let wrong = sent.fields(|text| is_unencodable(text, error));
+            let wrong = sent.texts(|text| is_unencodable(text, error));
             if !wrong.is_empty() {
                 return refused_value(&wrong, "string_unencodable", "String has a character that the database lacks");
             }
@@ -77,7 +73,7 @@ pub fn to_api_error(error: &DbError, user: &UserId, sent: Sent) -> ApiError {
         }
         // A check, or a trigger that raises an exception, may be about any field.
         "23514" | "P0001" => {
-            let wrong = if sent.completed { &[] } else { &*texts };
+            let wrong = if sent.fields.has_other_fields() { &[] } else { &*texts };
             refused_value(wrong, "check_violation", "Value is refused by a rule of the database")
         }
         "23503" if sent.is_creation && error.may_concern("user_id") => {
@@ -137,15 +133,18 @@ mod tests {
 
     #[test]
     fn value_when_refused_by_the_database_names_the_field() {
-        let loc = |sent: Sent, is_wrong: fn(&str) -> bool| match refused_value(&sent.fields(is_wrong), "kind", "why") {
-            ApiError::Validation(errors) => errors[0].loc.join("."),
-            other => panic!("{other:?}"),
+        let loc = |body: &str, is_wrong: fn(&str) -> bool| {
+            let sent = Sent { writes: true, fields: TaskPatch::parse(body).unwrap(), ..Sent::default() };
+            match refused_value(&sent.texts(is_wrong), "kind", "why") {
+                ApiError::Validation(errors) => errors[0].loc.join("."),
+                other => panic!("{other:?}"),
+            }
         };
-        let both = Sent { writes: true, title: Some("é"), description: Some("a"), ..Sent::default() };
+        let both = r#"{"title":"é","description":"a"}"#;
         assert_eq!(loc(both, |text| !text.is_ascii()), "body.title");
         assert_eq!(loc(both, |text| text.is_ascii()), "body.description");
         assert_eq!(loc(both, |_| true), "body");
-        assert_eq!(loc(Sent { description: None, ..both }, |_| true), "body.title");
-        assert_eq!(loc(Sent::default(), |_| true), "body");
+        assert_eq!(loc(r#"{"title":"é"}"#, |_| true), "body.title");
+        assert_eq!(loc(r#"{"description":null,"completed":true}"#, |_| true), "body");
     }
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use log::error;
 
+use super::body::{Completion, NewTask, TaskPatch};
 use super::db_errors::{Sent, is_unencodable, to_api_error};
 use super::list_query::{ListQuery, SHORT_LIST_TASKS};
 use super::list_stream::{self, TaskListStream};
 use super::page::Page;
-use super::row::RowReader;
 use super::sql;
-use super::task::{Completion, Description, NewTask, Task, TaskId, TaskPatch, Title};
+use super::task::{RowReader, Task, TaskId};
 use crate::auth::UserId;
 use crate::db::{Database, DbError, Row, Statement};
 use crate::http::Response;
@@ -65,10 +65,8 @@ pub struct TaskPlan {
     pub statement: Statement,
     /// The statement itself checks those of a write.
     preconditions: Preconditions,
-    /// The texts that the request sends to the database.
-    title: Option<Title>,
-    description: Option<Description>,
-    sets_completed: bool,
+    /// What the request sends to the database.
+    sent: Sent,
 }
 
 /// What a statement returned.
@@ -109,29 +107,27 @@ pub enum Rendered {
 /// # Errors
 /// When its body is invalid.
 pub fn plan(user: &UserId, call: &TaskCall, body: &str, preconditions: Preconditions) -> Result<TaskPlan, ApiError> {
-    let (mut title, mut description, mut sets_completed) = (None, None, false);
+    let mut fields = TaskPatch::default();
     let statement = match call {
         TaskCall::List(query) => sql::first_page(user, query, SHORT_LIST_TASKS + 1),
         TaskCall::Create => {
             let task = NewTask::parse(body)?;
             let statement = sql::create(user, &task);
-            (title, description, sets_completed) = (Some(task.title), task.description, task.completed);
+            fields = task.fields().clone();
             statement
         }
         TaskCall::Read(id) => sql::read(user, *id),
         TaskCall::Update(id) => {
-            let patch = TaskPatch::parse(body)?;
-            let update = || sql::update(user, *id, &patch, &preconditions);
+            fields = TaskPatch::parse(body)?;
+            let update = || sql::update(user, *id, &fields, &preconditions);
             // A patch that names no field reads the task.
-            let statement = if patch.is_empty() { sql::read(user, *id) } else { update() };
-            sets_completed = patch.completed.is_some();
-            (title, description) = (patch.title, patch.description.flatten());
-            statement
+            if fields.is_empty() { sql::read(user, *id) } else { update() }
         }
         TaskCall::Complete(id) => sql::complete(user, *id, Completion::parse(body)?, &preconditions),
         TaskCall::Delete(id) => sql::delete(user, *id, &preconditions),
     };
-    Ok(TaskPlan { statement, preconditions, title, description, sets_completed })
+    let sent = Sent { writes: statement.writes, is_creation: matches!(call, TaskCall::Create), fields };
+    Ok(TaskPlan { statement, preconditions, sent })
 }
 
 /// Renders what a plan's statement returned.
@@ -144,14 +140,7 @@ pub fn render(
     plan: &TaskPlan,
     result: Result<Collected, DbError>,
 ) -> Result<Rendered, ApiError> {
-    let sent = Sent {
-        writes: plan.statement.writes,
-        is_creation: matches!(call, TaskCall::Create),
-        title: plan.title.as_ref().map(Title::as_str),
-        description: plan.description.as_ref().map(Description::as_str),
-        completed: plan.sets_completed,
-    };
-    let failed = |error| to_api_error(&error, user, sent);
+    let failed = |error| to_api_error(&error, user, &plan.sent);
     let Collected { page, rows } = result.map_err(failed)?;
     if let TaskCall::List(query) = call {
         let page = page.unwrap_or_else(|| Page::first(query)).finish();
@@ -161,18 +150,19 @@ pub fn render(
         });
     }
     let Some(row) = rows.first() else {
-        if sent.is_creation {
+        if plan.sent.is_creation {
             error!("a new task was not kept: a trigger or a rule of the table discards it");
             return Err(ApiError::Unavailable);
         }
         return Err(ApiError::TaskNotFound);
     };
     let mut reader = RowReader::new(row);
-    let read = reader.task(user).and_then(|task| Ok((task, reader.column::<Option<&str>>()?.unwrap_or_default())));
+    let read =
+        Task::read(&mut reader, user).and_then(|task| Ok((task, reader.column::<Option<&str>>()?.unwrap_or_default())));
     let (task, tag) = read.map_err(failed)?;
     // A row of nulls: the statement found the task, and a precondition failed.
     let task = task.ok_or(ApiError::PreconditionFailed)?;
-    let (reads, preconditions) = (!plan.statement.writes, &plan.preconditions);
+    let (reads, preconditions) = (!plan.sent.writes, &plan.preconditions);
     let response = match call {
         TaskCall::Create => task_response(201, &task, tag).with_header("Location", format!("/api/tasks/{}", task.id)),
         TaskCall::Delete(_) => Response::empty(204),
@@ -216,7 +206,7 @@ pub fn read_long_list(
         Err(error) if query.search.as_deref().is_some_and(|text| is_unencodable(text, &error)) => {
             Ok(with_total(Response::raw_json(200, b"[]".as_slice()), query.window.map(|_| 0)))
         }
-        Err(error) => Err(to_api_error(&error, user, Sent::default())),
+        Err(error) => Err(to_api_error(&error, user, &Sent::default())),
     }
 }
 

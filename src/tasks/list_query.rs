@@ -25,13 +25,27 @@ pub struct ListQuery {
     pub window: Option<Window>,
 }
 
-/// What a list is sorted by.
+/// What a list is sorted by. `tasks/sql.rs` has the column of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Sort {
     CreatedAt,
     UpdatedAt,
     Title,
+}
+
+impl Sort {
+    /// All of them. The first is the default.
+    pub const ALL: [Self; 3] = [Self::CreatedAt, Self::UpdatedAt, Self::Title];
+
+    /// Its names in a query, of which the first is the field's; and whether it descends where the query has no order.
+    pub fn in_query(self) -> (&'static [&'static str], bool) {
+        match self {
+            Self::CreatedAt => (&["created_at", "created"], true),
+            Self::UpdatedAt => (&["updated_at", "updated"], true),
+            Self::Title => (&["title"], false),
+        }
+    }
 }
 
 /// A part of a list.
@@ -41,6 +55,19 @@ pub struct Window {
     pub limit: Option<i64>,
     /// After so many tasks.
     pub offset: i64,
+}
+
+/// Where a page ends and the next begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    /// The sort key of the first task of the next page, in PostgreSQL's binary format.
+    pub key: Option<Vec<u8>>,
+    /// Its id.
+    pub id: i64,
+    /// How many tasks the list may still have, where the client set a limit.
+    pub remaining: Option<i64>,
+    /// How many tasks fill a page, judging by those before.
+    pub page_tasks: i64,
 }
 
 impl ListQuery {
@@ -84,11 +111,8 @@ impl ListQuery {
         if !errors.is_empty() {
             return Err(ApiError::Validation(errors));
         }
-        let sort = match value(&["sort", "sort_by"]) {
-            Some("updated_at" | "updated") => Sort::UpdatedAt,
-            Some("title") => Sort::Title,
-            _ => Sort::CreatedAt,
-        };
+        let is_named = |sort: &Sort| value(&["sort", "sort_by"]).is_some_and(|name| sort.in_query().0.contains(&name));
+        let sort = Sort::ALL.into_iter().find(is_named).unwrap_or(Sort::ALL[0]);
         Ok(Self {
             completed: match value(&["status"]) {
                 Some("pending") => Some(false),
@@ -100,7 +124,7 @@ impl ListQuery {
             descending: match value(&["order", "sort_order"]) {
                 Some("asc") => false,
                 Some("desc") => true,
-                _ => sort != Sort::Title,
+                _ => sort.in_query().1,
             },
             window: (limit.is_some() || offset.is_some()).then(|| Window { limit, offset: offset.unwrap_or_default() }),
         })
@@ -135,11 +159,6 @@ mod tests {
         fn default() -> Self {
             Self { completed: None, search: None, sort: Sort::CreatedAt, descending: true, window: None }
         }
-    }
-
-    impl Sort {
-        /// All sort orders.
-        pub const ALL: [Self; 3] = [Self::CreatedAt, Self::UpdatedAt, Self::Title];
     }
 
     #[test]

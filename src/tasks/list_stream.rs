@@ -8,9 +8,8 @@ use std::sync::Arc;
 
 use log::warn;
 
-use super::list_query::ListQuery;
+use super::list_query::{Cursor, ListQuery};
 use super::page::{self, Page};
-use super::row::Cursor;
 use crate::auth::UserId;
 use crate::db::Database;
 use crate::ops::log as request_log;

@@ -3,9 +3,9 @@
 //! A page ends after [`MAX_PAGE_TASKS`], or with the task that makes it longer than [`MAX_PAGE_BYTES`]. The first row
 //! that does not fit is the cursor of the next page. So nothing is counted, and a deleted task shifts no other.
 
-use super::list_query::{ListQuery, MAX_LIMIT, SHORT_LIST_TASKS};
-use super::row::{Cursor, RowReader};
+use super::list_query::{Cursor, ListQuery, MAX_LIMIT, SHORT_LIST_TASKS};
 use super::sql;
+use super::task::{RowReader, Task};
 use crate::auth::UserId;
 use crate::db::{Database, DbError, Row};
 
@@ -99,7 +99,7 @@ impl Page {
             return Ok(());
         }
         let mut reader = RowReader::new(row);
-        let task = reader.task(user)?;
+        let task = Task::read(&mut reader, user)?;
         let is_full = self.tasks == max_tasks || self.json.len() >= MAX_PAGE_BYTES;
         let key = if is_full || self.total == Some(0) { Some(reader.sort_key()?) } else { None };
         if self.total == Some(0) {

@@ -2,11 +2,13 @@
 //!
 //! A request is one atomic statement, and `returning` tells what it did. No check precedes it that could be outdated.
 
+use std::sync::LazyLock;
+
 use postgres::types::Type;
 
-use super::list_query::{ListQuery, Sort, Window};
-use super::row::{Cursor, task_columns};
-use super::task::{Completion, Description, NewTask, TaskId, TaskPatch, Title};
+use super::body::{Completion, Description, NewTask, TaskPatch, Title};
+use super::list_query::{Cursor, ListQuery, Sort, Window};
+use super::task::{TASK_COLUMNS, TaskId};
 use crate::auth::UserId;
 use crate::db::Statement;
 use crate::db::statement::{Param, Raw, param, text};
@@ -15,76 +17,46 @@ use crate::http::preconditions::Preconditions;
 /// The entity tag of a row without its quotes: `xmin`, the transaction that wrote the row, and `updated_at`. `xmin`
 /// alone tells the states of a row in this database apart, but a restored database uses its numbers again. A time that
 /// is infinite, or too many microseconds for a bigint, is left out.
-macro_rules! entity_tag {
-    () => {
-        "concat(xmin, '-', (case when updated_at between '0001-01-01' and '9999-12-31' \
-         then extract(epoch from updated_at) * 1000000 end)::bigint)"
-    };
-}
+const ENTITY_TAG: &str = "concat(xmin, '-', (case when updated_at between '0001-01-01' and '9999-12-31' \
+     then extract(epoch from updated_at) * 1000000 end)::bigint)";
 
-/// What a statement about a single task returns.
-macro_rules! task_and_tag {
-    () => {
-        concat!(task_columns!(), ", ", entity_tag!())
-    };
-}
-
-/// A statement that changes one task, without and with preconditions. `$if_match` and `$if_none_match` are the numbers
-/// of the two lists of entity tags. The row is locked before it is compared, so that nobody can change it in between.
-/// No row: no such task. A row of nulls: a precondition failed.
-macro_rules! change {
-    ($change:literal, $if_match:literal, $if_none_match:literal) => {
-        Change {
-            plain: concat!($change, " where user_id = $1 and id = $2 returning ", task_and_tag!()),
-            conditional: concat!(
-                "with found as (select coalesce(",
-                entity_tag!(),
-                " = any(",
-                $if_match,
-                "), true) and coalesce(",
-                entity_tag!(),
-                " <> all(",
-                $if_none_match,
-                "), true) as holds from tasks where user_id = $1 and id = $2 for update), changed as (",
-                $change,
-                " where user_id = $1 and id = $2 and (select holds from found) returning ",
-                task_and_tag!(),
-                ") select changed.* from found left join changed on true"
-            ),
-        }
-    };
-}
-
-/// The two texts of a statement that changes one task.
-struct Change {
-    plain: &'static str,
-    conditional: &'static str,
-}
-
-const READ: &str = concat!("select ", task_and_tag!(), " from tasks where user_id = $1 and id = $2");
+static READ: LazyLock<String> =
+    LazyLock::new(|| format!("select {TASK_COLUMNS}, {ENTITY_TAG} from tasks where user_id = $1 and id = $2"));
 
 /// Creates a task. It sets every column, because a table made by SQLModel has no defaults. The last column makes the
 /// statement fail if the type of `user_id` or a trigger makes the task another user's: there is no such setting.
-pub const INSERT: &str = concat!(
-    "insert into tasks (user_id, title, description, completed, created_at, updated_at) ",
-    "values ($1, $2, $3, $4, now(), now()) returning ",
-    task_and_tag!(),
-    ", case when user_id::text is distinct from $1 then current_setting('the database changes user_id') end"
-);
+static INSERT: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "insert into tasks (user_id, title, description, completed, created_at, updated_at) \
+         values ($1, $2, $3, $4, now(), now()) returning {TASK_COLUMNS}, {ENTITY_TAG}, \
+         case when user_id::text is distinct from $1 then current_setting('the database changes user_id') end"
+    )
+});
 
-const UPDATE: Change = change!(
-    "update tasks set title = coalesce($3, title), description = case when $4 then $5 else description end, \
-     completed = coalesce($6, completed), updated_at = now()",
-    "$7",
-    "$8"
-);
-const SET_COMPLETED: Change = change!("update tasks set completed = $3, updated_at = now()", "$4", "$5");
-const TOGGLE_COMPLETED: Change =
-    change!("update tasks set completed = not coalesce(completed, false), updated_at = now()", "$3", "$4");
-const DELETE: Change = change!("delete from tasks", "$3", "$4");
+/// The beginnings of the statements that change one task. Their own parameters begin with `$3`.
+const UPDATE: &str = "update tasks set title = coalesce($3, title), \
+     description = case when $4 then $5 else description end, \
+     completed = coalesce($6, completed), updated_at = now()";
+const SET_COMPLETED: &str = "update tasks set completed = $3, updated_at = now()";
+const TOGGLE_COMPLETED: &str = "update tasks set completed = not coalesce(completed, false), updated_at = now()";
+const DELETE: &str = "delete from tasks";
 
-/// What `--check` tries after [`INSERT`], in a transaction that it rolls back: read, update, delete.
-pub const PROBE: [&str; 3] = [READ, UPDATE.plain, DELETE.plain];
+/// Such a statement without preconditions. No row: no such task.
+fn plain_sql(change: &str) -> String {
+    format!("{change} where user_id = $1 and id = $2 returning {TASK_COLUMNS}, {ENTITY_TAG}")
+}
+
+/// The same with preconditions: `if_match` and `if_none_match` are the numbers of the two lists of entity tags. The row
+/// is locked before it is compared, so that nobody can change it in between. A row of nulls: a precondition failed.
+fn conditional_sql(change: &str, if_match: usize, if_none_match: usize) -> String {
+    format!(
+        "with found as (select coalesce({ENTITY_TAG} = any(${if_match}), true) \
+         and coalesce({ENTITY_TAG} <> all(${if_none_match}), true) as holds \
+         from tasks where user_id = $1 and id = $2 for update), changed as ({change} \
+         where user_id = $1 and id = $2 and (select holds from found) returning {TASK_COLUMNS}, {ENTITY_TAG}) \
+         select changed.* from found left join changed on true"
+    )
+}
 
 /// With the filters. A search compares texts in lower case, and as the bytes that a client gets, because `position` on
 /// characters is slow for repetitive texts. `position` takes `%` and `_` literally. Both sides use the default
@@ -98,82 +70,109 @@ fn from_matching() -> String {
     )
 }
 
-fn params(user: &UserId, others: impl IntoIterator<Item = Param>) -> Vec<Param> {
-    std::iter::once(text(Some(user.as_str()))).chain(others).collect()
+fn params(user: &str, others: impl IntoIterator<Item = Param>) -> Vec<Param> {
+    std::iter::once(text(Some(user))).chain(others).collect()
 }
 
 /// Reads a task.
 pub fn read(user: &UserId, id: TaskId) -> Statement {
-    Statement::read(READ, params(user, [param(id.get(), Type::INT8)]))
+    Statement::read(READ.as_str(), params(user.as_str(), [param(id.get(), Type::INT8)]))
 }
 
 /// Creates a task.
 pub fn create(user: &UserId, task: &NewTask) -> Statement {
-    let NewTask { title, description, completed } = task;
-    let description = description.as_ref().map(Description::as_str);
-    let values = [text(Some(title.as_str())), text(description), param(*completed, Type::BOOL)];
-    Statement::write(INSERT, params(user, values), None)
+    create_for(user.as_str(), task)
+}
+
+fn create_for(user: &str, task: &NewTask) -> Statement {
+    let TaskPatch { title, description, completed } = task.fields();
+    let values = [
+        text(title.as_ref().map(Title::as_str)),
+        text(description.iter().flatten().map(Description::as_str).next()),
+        param(completed.unwrap_or(false), Type::BOOL),
+    ];
+    Statement::write(&INSERT, params(user, values), None)
 }
 
 /// Changes what the patch names.
 pub fn update(user: &UserId, id: TaskId, patch: &TaskPatch, preconditions: &Preconditions) -> Statement {
+    change(user.as_str(), id.get(), UPDATE, values(patch), preconditions)
+}
+
+/// The parameters of [`UPDATE`].
+fn values(patch: &TaskPatch) -> Vec<Param> {
     let TaskPatch { title, description, completed } = patch;
-    let values = [
+    vec![
         text(title.as_ref().map(Title::as_str)),
         param(description.is_some(), Type::BOOL),
-        text(description.as_ref().and_then(Option::as_ref).map(Description::as_str)),
+        text(description.iter().flatten().map(Description::as_str).next()),
         param(*completed, Type::BOOL),
-    ];
-    change(user, id, &UPDATE, values, preconditions)
+    ]
 }
 
 /// Sets or toggles whether a task is completed.
 pub fn complete(user: &UserId, id: TaskId, completion: Completion, preconditions: &Preconditions) -> Statement {
-    match completion {
-        Completion::Set(value) => change(user, id, &SET_COMPLETED, [param(value, Type::BOOL)], preconditions),
-        Completion::Toggle => change(user, id, &TOGGLE_COMPLETED, [], preconditions),
-    }
+    let (sql, values) = match completion {
+        Completion::Set(value) => (SET_COMPLETED, vec![param(value, Type::BOOL)]),
+        Completion::Toggle => (TOGGLE_COMPLETED, Vec::new()),
+    };
+    change(user.as_str(), id.get(), sql, values, preconditions)
 }
 
 /// Deletes a task.
 pub fn delete(user: &UserId, id: TaskId, preconditions: &Preconditions) -> Statement {
-    change(user, id, &DELETE, [], preconditions)
+    change(user.as_str(), id.get(), DELETE, Vec::new(), preconditions)
 }
 
-fn change(
-    user: &UserId,
-    id: TaskId,
-    change: &Change,
-    values: impl IntoIterator<Item = Param>,
-    preconditions: &Preconditions,
-) -> Statement {
-    let mut params = params(user, [param(id.get(), Type::INT8)]);
-    params.extend(values);
+fn change(user: &str, id: i64, change: &str, values: Vec<Param>, preconditions: &Preconditions) -> Statement {
+    let mut params = params(user, [param(id, Type::INT8)].into_iter().chain(values));
     let sql = match preconditions.for_write() {
-        None => change.plain,
+        None => plain_sql(change),
         Some((if_match, if_none_match)) => {
             params.extend([if_match, if_none_match].map(|tags| param(tags, Type::TEXT_ARRAY)));
-            change.conditional
+            conditional_sql(change, params.len() - 1, params.len())
         }
     };
-    Statement::write(sql, params, Some(id.get()))
+    Statement { writes: true, locked_row: Some(id), ..Statement::read(sql, params) }
 }
 
-/// What a list is sorted by. Equal keys are told apart by `id`, so that pages neither repeat nor skip a task.
-fn key(sort: Sort) -> &'static str {
+/// What `--check` tries, in a transaction that it rolls back.
+#[derive(Debug)]
+#[allow(missing_docs)] // as the endpoints
+pub enum CheckStep {
+    Create(NewTask),
+    Read(i64),
+    Update(i64, TaskPatch),
+    Delete(i64),
+}
+
+/// The statement that a request would send, but for a user without a token: only `ops/check_probe.rs` may use this.
+pub fn for_check(user: &str, step: &CheckStep) -> Statement {
+    let unconditional = Preconditions::default();
+    match step {
+        CheckStep::Create(task) => create_for(user, task),
+        CheckStep::Read(id) => Statement::read(READ.as_str(), params(user, [param(*id, Type::INT8)])),
+        CheckStep::Update(id, patch) => change(user, *id, UPDATE, values(patch), &unconditional),
+        CheckStep::Delete(id) => change(user, *id, DELETE, Vec::new(), &unconditional),
+    }
+}
+
+/// What a list is sorted by, and the type of a parameter that is compared with it. Equal keys are told apart by `id`,
+/// so that pages neither repeat nor skip a task.
+fn key(sort: Sort) -> (&'static str, Type) {
     match sort {
-        Sort::CreatedAt => "created_at",
-        Sort::UpdatedAt => "updated_at",
-        Sort::Title => "lower(title::text)",
+        Sort::CreatedAt => ("created_at", Type::TIMESTAMPTZ),
+        Sort::UpdatedAt => ("updated_at", Type::TIMESTAMPTZ),
+        Sort::Title => ("lower(title::text)", Type::TEXT),
     }
 }
 
 /// The clauses of a list: its columns with the sort key, its rows, its order. The order names `tasks.id`: `id` alone
 /// would be the output column with its cast, which no index sorts by.
 fn clauses(query: &ListQuery) -> (String, String, String) {
-    let (key, direction) = (key(query.sort), if query.descending { " desc" } else { "" });
+    let (key, direction) = (key(query.sort).0, if query.descending { " desc" } else { "" });
     (
-        format!(concat!(task_columns!(), ", {} as key"), key),
+        format!("{TASK_COLUMNS}, {key} as key"),
         // With the filters no generic plan could count by the index alone.
         if query.is_filtered() { from_matching() } else { "from tasks where user_id = $1".to_owned() },
         format!("order by {key}{direction}, tasks.id{direction}"),
@@ -206,7 +205,7 @@ fn window_offset_sql(query: &ListQuery) -> String {
 /// There they have a query of their own, because no index serves both conditions at once.
 fn next_page_sql(query: &ListQuery, key_is_null: bool) -> String {
     let (columns, from, order) = clauses(query);
-    let key = key(query.sort);
+    let (key, _) = key(query.sort);
     let rows = |rest: String| format!("select {columns} {from} and {rest} {order} limit $6");
     match (query.descending, key_is_null) {
         (true, false) => rows(format!("({key}, id) <= ($4, $5)")),
@@ -229,20 +228,19 @@ pub fn first_page(user: &UserId, query: &ListQuery, rows: i64) -> Statement {
         Some(Window { offset: 0, .. }) => window_sql(query),
         Some(_) => window_offset_sql(query),
     };
-    Statement::read(sql, params(user, others))
+    Statement::read(sql, params(user.as_str(), others))
 }
 
 /// The page that begins at the cursor, of at most `rows` tasks.
 pub fn next_page(user: &UserId, query: &ListQuery, cursor: &Cursor, rows: i64) -> Statement {
-    let key_type = if query.sort == Sort::Title { Type::TEXT } else { Type::TIMESTAMPTZ };
     let others = [
         param(query.completed, Type::BOOL),
         text(query.search.as_deref()),
-        param(cursor.key.clone().map(Raw), key_type),
+        param(cursor.key.clone().map(Raw), key(query.sort).1),
         param(cursor.id, Type::INT8),
         param(rows, Type::INT8),
     ];
-    Statement::read(next_page_sql(query, cursor.key.is_none()), params(user, others))
+    Statement::read(next_page_sql(query, cursor.key.is_none()), params(user.as_str(), others))
 }
 
 #[cfg(test)]
@@ -251,12 +249,10 @@ mod tests {
 
     /// Every statement there is, with its name.
     fn all() -> Vec<(String, String)> {
-        let mut all = vec![("READ".to_owned(), READ.to_owned()), ("INSERT".to_owned(), INSERT.to_owned())];
-        for (name, Change { plain, conditional }) in
-            [("UPDATE", UPDATE), ("SET_COMPLETED", SET_COMPLETED), ("TOGGLE", TOGGLE_COMPLETED), ("DELETE", DELETE)]
-        {
-            all.push((name.to_owned(), plain.to_owned()));
-            all.push((format!("{name} under preconditions"), conditional.to_owned()));
+        let mut all = vec![("READ".to_owned(), READ.clone()), ("INSERT".to_owned(), INSERT.clone())];
+        for change in [UPDATE, SET_COMPLETED, TOGGLE_COMPLETED, DELETE] {
+            all.push((change.to_owned(), plain_sql(change)));
+            all.push((format!("{change} with preconditions"), conditional_sql(change, 9, 10)));
         }
         for sort in Sort::ALL {
             for (descending, completed) in [(false, None), (false, Some(true)), (true, None), (true, Some(true))] {
@@ -272,6 +268,21 @@ mod tests {
             }
         }
         all
+    }
+
+    #[test]
+    fn statement_when_made_has_a_value_for_each_parameter() {
+        let body = r#"{"title":"a"}"#;
+        for step in [
+            CheckStep::Create(NewTask::parse(body).unwrap()),
+            CheckStep::Read(1),
+            CheckStep::Update(1, TaskPatch::parse(body).unwrap()),
+            CheckStep::Delete(1),
+        ] {
+            let Statement { sql, params, .. } = for_check("ada", &step);
+            let is_used = |number: &usize| sql.contains(&format!("${number}"));
+            assert_eq!((1..).take_while(is_used).count(), params.len(), "{sql}");
+        }
     }
 
     #[test]

@@ -146,9 +146,7 @@ fn tasks(rows: &[Row]) -> Result<Response, Error> {
 
 async fn create(State(service): State<Arc<Service>>, user: User, body: Bytes) -> Result<Response, Error> {
     let new = NewTask::parse(&body)?;
-    let types = [Type::TEXT, Type::TEXT, Type::TEXT, Type::BOOL];
-    let rows =
-        service.query(&service.sql.create, &types, &[&user.id, &new.title, &new.description, &new.completed]).await?;
+    let rows = service.query(&service.sql.create, &NewTask::TYPES, &new.values(&user.id)).await?;
     let row = rows.first().ok_or(Error::Internal)?;
     let location = format!("/api/tasks/{}", Task::read(row)?.id);
     Ok(([(LOCATION, location)], tagged(StatusCode::CREATED, row)?).into_response())

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
 
 use crate::response::Error;
 
@@ -52,6 +53,14 @@ pub struct NewTask {
 }
 
 impl NewTask {
+    /// The types of [`NewTask::values`].
+    pub const TYPES: [Type; 4] = [Type::TEXT, Type::TEXT, Type::TEXT, Type::BOOL];
+
+    /// The parameters of the statement that creates it.
+    pub fn values<'v>(&'v self, user: &'v String) -> [&'v (dyn ToSql + Sync); Self::TYPES.len()] {
+        [user, &self.title, &self.description, &self.completed]
+    }
+
     /// Parses it. A title has 1 to 255 characters, a description at most 10,000; neither has a NUL.
     pub fn parse(body: &[u8]) -> Result<Self, Error> {
         let mut new: Self = serde_json::from_slice(body).map_err(|_| Error::Invalid("body"))?;
