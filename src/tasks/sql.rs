@@ -147,7 +147,7 @@ pub enum CheckStep {
 }
 
 /// The statement that a request would send, but for a user without a token: only `ops/check_probe.rs` may use this.
-pub fn for_check(user: &str, step: &CheckStep) -> Statement {
+pub(crate) fn for_check(user: &str, step: &CheckStep) -> Statement {
     let unconditional = Preconditions::default();
     match step {
         CheckStep::Create(task) => create_for(user, task),
