@@ -231,25 +231,31 @@ done
 
 # shellcheck disable=SC3045 # dash and bash both have -S
 descriptors=$(ulimit -S -n) && ulimit -S -n 128
-start_server
+start_server DB_STATEMENT_TIMEOUT_MS=60000
 # shellcheck disable=SC3045
 ulimit -S -n "$descriptors"
 PORT=$port perl -MIO::Socket::INET -e '
     my @clients = map { IO::Socket::INET->new("127.0.0.1:$ENV{PORT}") or die "no connection\n" } 1 .. 200;
     print "connected\n"; close STDOUT; sleep 600' >"$work/clients" &
 clients=$!
-helpers="$helpers $clients"
-has_connections() {
-    [ "$(sql "select count(*) from pg_stat_activity where application_name = 'todo-backend'")" = "$1" ]
+sql 'begin; lock table tasks; select pg_sleep(600)' 2>/dev/null &
+helpers="$helpers $clients $!"
+is_locked() {
+    [ "$(sql "select count(*) from pg_locks where relation = 'tasks'::regclass and granted")" = 1 ]
+}
+waiting_for_the_lock() {
+    [ "$(sql "select count(*) from pg_stat_activity where wait_event_type = 'Lock'")" = "$1" ]
 }
 wait_until 10 test -s "$work/clients"
-sql 'begin; lock table tasks; select pg_sleep(3)' &
-helpers="$helpers $!"
-for user in a b c d e f g h; do
+wait_until 10 is_locked
+# One by one, so that no two share a batch.
+for user in 1 2 3 4 5 6 7 8; do
     curl --silent --output /dev/null --header "Authorization: Bearer $(token "$user")" "$base/api/tasks" &
     helpers="$helpers $!"
+    wait_until 10 waiting_for_the_lock "$user" || break
 done
-check_that 'clients cannot take the descriptors of the database' wait_until 10 has_connections 8
+check_that 'clients cannot take the descriptors of the database' waiting_for_the_lock 8
+sql "select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'PgSleep'" >/dev/null
 kill "$clients"
 stop_server
 
