@@ -157,7 +157,7 @@ check_contains 'the error of malformed JSON has the line' 'line 2' "$(json '.det
 check_contains 'the error of malformed JSON has the column' 'column 12' "$(json '.detail[0].msg')"
 
 created 'unknown fields are ignored' 'x' .title \
-    '{"title":"x","priority":"high","tags":["a"],"due_date":null,"nested":{"title":"y"},"user_id":7}'
+    '{"title":"x","unknown":"high","others":["a"],"none":null,"nested":{"title":"y"},"user_id":7}'
 created 'created_at and updated_at of the client are ignored' true '.created_at > "2020" and .updated_at > "2020"' \
     '{"title":"x","created_at":"1999-01-01T00:00:00Z","updated_at":"1999-01-01T00:00:00Z"}'
 created 'a repeated field: the last one is used' b .title '{"title":"a","title":"b"}'

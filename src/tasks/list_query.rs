@@ -167,7 +167,7 @@ mod tests {
             ("", ListQuery::default()),
             ("page=2&foo=bar&user_id=eve", ListQuery::default()),
             ("status=all", ListQuery::default()),
-            ("status=open&sort=priority&order=up&completed=maybe&search=", ListQuery::default()),
+            ("status=open&sort=unknown&order=up&completed=maybe&search=", ListQuery::default()),
             ("status=pending", ListQuery { completed: Some(false), ..ListQuery::default() }),
             ("status=completed&completed=false", ListQuery { completed: Some(true), ..ListQuery::default() }),
             ("status=all&completed=TRUE", ListQuery { completed: Some(true), ..ListQuery::default() }),
