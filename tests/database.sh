@@ -83,6 +83,7 @@ check 'the server creates the table tasks and no other' tasks \
 check 'users are compared byte by byte, whatever the language of the database' C \
     "$(sql "select collname from pg_attribute join pg_collation on pg_collation.oid = attcollation
         where attrelid = 'tasks'::regclass and attname = 'user_id'")"
+# shellcheck disable=SC2016 # the backquotes of a table in Markdown
 check 'the table has the columns of the specification, and none that holds a credential' \
     "$(sed -n 's/^| `\([a-z_]*\)` | `\([a-z]*\)[^|]* | \(yes\|no\) |.*/\1 \2 \3/p' "$root/specs/database/schema.md")" \
     "$(sql "select concat_ws(' ', column_name, replace(data_type, 'timestamp with time zone', 'timestamptz'),
