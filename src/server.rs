@@ -50,7 +50,7 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
     let database = catch_unwind(AssertUnwindSafe(|| Database::new(config.database, config.database_limits, true)))
         .map_err(|_| "cannot start the threads of the pool of connections")?;
     let database = Arc::new(database);
-    let keys = key_source(config.jwks_url, &database);
+    let keys = key_source(config.key_source, &database);
     let dispatcher = Arc::new(Dispatcher::new(cors, config.auth, keys, Arc::clone(&database), workers));
     if let Some(listener) = admin_listener {
         let (dispatcher, server) = (Arc::clone(&dispatcher), Arc::clone(&server));
@@ -58,18 +58,22 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
     }
     info!("listening on http://{address}");
 
-    let start = |name, run: fn(&Dispatcher)| {
-        let dispatcher = Arc::clone(&dispatcher);
-        spawn(name, move || run(&dispatcher))
+    let start = |name, run: fn(&Dispatcher, &Server)| {
+        let (dispatcher, server) = (Arc::clone(&dispatcher), Arc::clone(&server));
+        spawn(name, move || {
+            // A process without this loop would only seem to serve. Whoever supervises it starts a new one.
+            if catch_unwind(AssertUnwindSafe(|| run(&dispatcher, &server))).is_err() {
+                exit_at_once();
+            }
+        })
     };
     for _ in 0..workers {
-        start("worker", |dispatcher| dispatcher.run_worker())?;
+        start("worker", |dispatcher, _| dispatcher.run_worker())?;
     }
-    start("key set", |dispatcher| dispatcher.run_key_fetches())?;
-    start("shed", |dispatcher| dispatcher.run_shedding())?;
+    start("key set", |dispatcher, _| dispatcher.run_key_fetches())?;
+    start("shed", |dispatcher, _| dispatcher.run_shedding())?;
+    start("accept", accept)?;
     spawn("warm-up", move || database.warm_up())?;
-    let receiver = Arc::clone(&server);
-    spawn("accept", move || accept(&dispatcher, &receiver))?;
 
     stop_requested.recv()?;
     match server.shutdown(config.drain_timeout) {
@@ -80,9 +84,9 @@ pub fn run(config: Config) -> Result<(), Box<dyn StdError + Send + Sync>> {
 }
 
 /// Where the issuer's keys come from: the URL that was set, or else the table `jwks`.
-pub(crate) fn key_source(at_url: Option<KeySource>, database: &Arc<Database>) -> KeySource {
+pub(crate) fn key_source(configured: Option<KeySource>, database: &Arc<Database>) -> KeySource {
     let database = Arc::clone(database);
-    at_url.unwrap_or_else(|| KeySource::new("the table `jwks`", move || jwks_table::read(&database)))
+    configured.unwrap_or_else(|| KeySource::new("the table `jwks`", move || jwks_table::read(&database)))
 }
 
 /// The receiver gets the first signal. A second one ends the process at once.
@@ -96,11 +100,16 @@ fn receive_first_signal(mut signals: Signals) -> Result<Receiver<()>, String> {
             let _ = first.send(());
         }
         if signals.next().is_some() {
-            request_log::finish();
-            std::process::exit(1);
+            exit_at_once();
         }
     })?;
     Ok(stop_requested)
+}
+
+/// Ends the process, with its log written.
+fn exit_at_once() {
+    request_log::finish();
+    std::process::exit(1);
 }
 
 /// The response to a request that the engine rejected or a panic dropped, with CORS headers so that pages can read it.

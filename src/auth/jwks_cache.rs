@@ -50,7 +50,7 @@ pub struct JwksCache<W> {
 struct State<W> {
     /// With the time at which the fetch that brought it began.
     keys: Option<(Arc<KeySet>, Instant)>,
-    /// When the fetch began that is running or about to.
+    /// When the fetch that is running was requested.
     fetching_since: Option<Instant>,
     /// The unknown `kid` that caused the last fetch; `None` if that was a refresh.
     fetched_for: Option<String>,

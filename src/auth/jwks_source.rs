@@ -65,7 +65,7 @@ impl KeySource {
     /// What is wrong with the URL. Does not quote it: it may contain a secret.
     pub fn at_url(url: &str) -> Result<Self, String> {
         let not_a_url = || "is not a URL of the form http://host or https://host".to_owned();
-        let uri: Uri = url.trim().parse().map_err(|_| not_a_url())?;
+        let uri: Uri = url.parse().map_err(|_| not_a_url())?;
         let host = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
         if host.contains('@') {
             return Err("contains a user name or password: remove them".to_owned());
@@ -82,7 +82,7 @@ impl KeySource {
     /// # Errors
     /// As for [`KeySource::at_url`].
     pub fn of_better_auth(url: &str) -> Result<Self, String> {
-        let base = url.split(['?', '#']).next().unwrap_or_default().trim().trim_end_matches('/');
+        let base = url.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/');
         let has_path = base.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
         Self::at_url(&format!("{base}{}/jwks", if has_path { "" } else { BASE_PATH }))
     }
@@ -181,7 +181,7 @@ mod tests {
     fn jwks_url_accepts_http_and_https_without_credentials() {
         for (url, shown) in [
             ("http://localhost:3000/api/auth/jwks", "http://localhost:3000/api/auth/jwks"),
-            (" https://a.example/.well-known/jwks.json ", "https://a.example/.well-known/jwks.json"),
+            ("https://a.example/.well-known/jwks.json", "https://a.example/.well-known/jwks.json"),
             ("https://a.example", "https://a.example/"),
             ("http://[::1]:3000/jwks?token=secret", "http://[::1]:3000/jwks"),
         ] {

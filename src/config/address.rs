@@ -15,10 +15,9 @@ pub struct ListenAddress {
 impl ListenAddress {
     /// The address of `HOST` and `PORT`. An IPv6 address may be in brackets.
     pub fn new(host: &str, port: u16) -> Self {
-        let trimmed = host.trim();
-        let inner = trimmed.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let inner = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         let settings = format!("HOST=`{host}` PORT={port}");
-        Self { settings, host: inner.unwrap_or(trimmed).to_owned(), port }
+        Self { settings, host: inner.unwrap_or(host).to_owned(), port }
     }
 
     /// Parses the address of `ADMIN_ADDR`.
@@ -26,7 +25,7 @@ impl ListenAddress {
     /// # Errors
     /// A message to follow the variable's name.
     pub fn parse_admin(text: &str) -> Result<Self, String> {
-        let address: SocketAddr = text.trim().parse().map_err(|_| {
+        let address: SocketAddr = text.parse().map_err(|_| {
             format!("is `{text}`: it must be an address with a port, such as 127.0.0.1:9464 or [::1]:9464")
         })?;
         let settings = format!("ADMIN_ADDR=`{text}`");
@@ -65,7 +64,6 @@ mod tests {
     fn host_is_an_address_or_a_name_with_or_without_brackets() {
         for (host, address) in [
             ("127.0.0.1", "127.0.0.1:80"),
-            (" 127.0.0.1\n", "127.0.0.1:80"),
             ("0.0.0.0", "0.0.0.0:80"),
             ("localhost", "127.0.0.1:80"),
             ("::", "[::]:80"),

@@ -36,7 +36,7 @@ pub struct Config {
     /// `BETTER_AUTH_SECRETS`, `BETTER_AUTH_SECRET`, `BETTER_AUTH_ISSUER`, `BETTER_AUTH_AUDIENCE`
     pub auth: AuthConfig,
     /// The key set at `BETTER_AUTH_JWKS_URL`, or of the Better Auth at `BETTER_AUTH_URL`
-    pub jwks_url: Option<KeySource>,
+    pub key_source: Option<KeySource>,
     /// `HOST` and `PORT`
     pub address: ListenAddress,
     /// `ALLOWED_ORIGINS`
@@ -101,7 +101,7 @@ impl Config {
                 issuer: env.verbatim("BETTER_AUTH_ISSUER"),
                 audience: env.verbatim("BETTER_AUTH_AUDIENCE"),
             },
-            jwks_url: env
+            key_source: env
                 .parse("BETTER_AUTH_JWKS_URL", KeySource::at_url)
                 .or_else(|| env.parse("BETTER_AUTH_URL", KeySource::of_better_auth)),
             address: read_address(env)?,
@@ -187,7 +187,7 @@ fn read_certificates(path: &str) -> Result<Vec<u8>, String> {
 
 fn parse_log_filter(filter: &str) -> Result<String, String> {
     let is_word = !filter.contains([',', '=', ':', '/']);
-    let is_known = !is_word || filter.trim().parse::<LevelFilter>().is_ok() || LOG_TARGETS.contains(&filter);
+    let is_known = !is_word || filter.parse::<LevelFilter>().is_ok() || LOG_TARGETS.contains(&filter);
     match env_filter::Builder::new().try_parse(filter) {
         Ok(_) if is_known => Ok(filter.to_owned()),
         _ => Err(format!("is `{filter}`: it must be error, warn, info, debug, trace, off, or a filter of env_logger")),

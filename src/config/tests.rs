@@ -82,7 +82,7 @@ fn value_when_a_line_end_is_left_at_its_end_is_trimmed_unless_it_is_verbatim() {
     .unwrap();
     assert_eq!((config.database_limits.pool_size, &*config.log_filter), (3, "warn"));
     assert_eq!((config.auth.secrets, config.auth.issuer.as_deref()), (vec![SECRET.to_owned()], Some("issuer\r")));
-    assert!(config.log_format == logging::Format::Json && config.jwks_url.is_none());
+    assert!(config.log_format == logging::Format::Json && config.key_source.is_none());
     assert!(only_error(read_with(&[("DATABASE_CA_FILE", &ca)])).contains("no certificate"));
 }
 
@@ -248,7 +248,7 @@ fn list_of_secrets_is_read_as_better_auth_reads_it() {
 
 #[test]
 fn jwks_url_is_set_or_derived_from_the_url_of_better_auth() {
-    let url = |more: &[(&str, &str)]| read_with(more).unwrap().jwks_url.map(|source| source.name().to_owned());
+    let url = |more: &[(&str, &str)]| read_with(more).unwrap().key_source.map(|source| source.name().to_owned());
     let (keys, issuer) = ("BETTER_AUTH_JWKS_URL", "BETTER_AUTH_URL");
     assert_eq!(url(&[]), None);
     assert_eq!(url(&[(issuer, "http://a:3000")]).unwrap(), "http://a:3000/api/auth/jwks");

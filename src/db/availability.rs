@@ -200,6 +200,7 @@ mod tests {
         availability.connect_failed(long_ago, &"no response", false);
         assert!(availability.is_down());
     }
+
     #[test]
     fn attempt_when_the_database_is_unreachable_waits_for_the_one_before() {
         let (availability, now) = (Availability::default(), Instant::now());

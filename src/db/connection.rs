@@ -144,7 +144,7 @@ impl Connection {
     /// Checks a connection that may have been idle, and discards its prepared statements if the table was altered.
     ///
     /// # Errors
-    /// When the connection has ended, or another was lost since this one last answered.
+    /// When the connection has ended, another was lost since this one last answered, or a ping fails.
     pub fn check(&mut self) -> Result<(), DbError> {
         if !self.availability.trusts(self.last_response_at) {
             return Err(DbError::NotSent);

@@ -32,6 +32,8 @@ pub enum DbError {
 enum Class {
     /// What was prepared no longer holds. The statement did not run.
     StalePlan,
+    /// A privilege is missing, or the table was altered under the server: our statements are constants that worked.
+    SchemaMismatch,
     /// PostgreSQL rolled the transaction back because of a concurrent one.
     Conflict,
     /// The same may succeed later: connection, resources, operator intervention, read-only server, lock not available.
@@ -44,8 +46,10 @@ impl Class {
     fn of(code: &SqlState) -> Self {
         let code = code.code();
         match (code, code.get(..2).unwrap_or_default()) {
-            // A pooler or `alter table` outdates a plan: "cached plan must not change result type" is 0A000.
-            ("0A000" | "26000" | "42P05", _) => Self::StalePlan,
+            // A pooler gave us a backend that does not know the statement, or another one of that name.
+            ("26000" | "42P05", _) => Self::StalePlan,
+            // Privilege; no such table or column, a column of another type, a view, a generated column.
+            ("42501" | "42P01" | "42703" | "42804" | "42809" | "42846" | "42883" | "428C9", _) => Self::SchemaMismatch,
             ("40001" | "40P01", _) => Self::Conflict,
             ("25006" | "55P03", _) | (_, "08" | "40" | "53" | "57") => Self::Transient,
             _ => Self::Permanent,
@@ -68,7 +72,14 @@ impl DbError {
     }
 
     fn class(&self) -> Option<Class> {
-        self.code().map(Class::of)
+        let said = self.server()?;
+        Some(match said.code().code() {
+            // "cached plan must not change result type"
+            "0A000" if said.routine() == Some("RevalidateCachedQuery") => Class::StalePlan,
+            // A column that the program never sets null. Triggers raise this too, for other tables or for none.
+            "23502" if said.table() == Some("tasks") => Class::SchemaMismatch,
+            _ => Class::of(said.code()),
+        })
     }
 
     /// Whether PostgreSQL's message is an ERROR, else it is FATAL or PANIC; `None` where it sent none.
@@ -126,14 +137,12 @@ impl DbError {
 
     /// The table was altered, so that no connection's prepared statements hold.
     pub fn is_altered_table(&self) -> bool {
-        self.is_stale_plan() && self.server().and_then(ServerError::routine) == Some("RevalidateCachedQuery")
+        self.is_stale_plan() && self.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED)
     }
 
-    /// A privilege is missing, or the table is not what the statements, which are constants, were written for: it was
-    /// altered under the server. `INSERT` raises 42704 itself.
+    /// A privilege is missing, or the table was altered under the server.
     pub fn is_schema_mismatch(&self) -> bool {
-        let code = self.code().map_or("", SqlState::code);
-        self.is_stale_plan() || code == "23502" || code.starts_with("42") && code != "42704"
+        self.class() == Some(Class::SchemaMismatch) || self.is_altered_table()
     }
 
     /// PostgreSQL takes no writes: a replica, perhaps what was the primary a moment ago.
@@ -238,7 +247,6 @@ mod tests {
     #[test]
     fn sqlstate_when_classified_matches_the_table() {
         for (code, class) in [
-            ("0A000", Class::StalePlan),
             ("26000", Class::StalePlan),
             ("42P05", Class::StalePlan),
             ("40001", Class::Conflict),
@@ -251,7 +259,10 @@ mod tests {
             ("57014", Class::Transient),
             ("57P01", Class::Transient),
             ("23505", Class::Permanent),
-            ("42703", Class::Permanent),
+            ("42501", Class::SchemaMismatch),
+            ("42703", Class::SchemaMismatch),
+            ("42601", Class::Permanent),
+            ("0A000", Class::Permanent),
             ("4", Class::Permanent),
             ("", Class::Permanent),
         ] {
@@ -320,7 +331,8 @@ mod tests {
             (error("ERROR", "23505", "duplicate key"), [false, false, false, false]),
             (duplicate_id, [false, false, true, true]),
             (error("ERROR", "23514", "check"), [false, false, false, false]),
-            (error("ERROR", "0A000", "cached plan must not change result type"), [false, false, true, true]),
+            (error("ERROR", "0A000", "cannot perform INSERT RETURNING"), [false, false, false, false]),
+            (error("ERROR", "26000", "no such prepared statement"), [false, false, true, true]),
             (error("ERROR", "40001", "could not serialize"), [false, true, true, true]),
             (error("ERROR", "57014", "statement timeout"), [false, true, false, false]),
             (error("ERROR", "53100", "disk full"), [false, true, false, false]),
@@ -349,12 +361,19 @@ mod tests {
         let altered = stale("RevalidateCachedQuery");
         assert!(altered.is_stale_plan() && altered.is_altered_table());
         let other = stale("PerformCursorOpen");
-        assert!(other.is_stale_plan() && !other.is_altered_table());
+        assert!(!other.is_stale_plan() && !other.is_altered_table());
         let unknown = error("ERROR", "26000", "prepared statement does not exist");
         assert!(unknown.is_stale_plan() && !unknown.is_altered_table());
         let conflict = server_error(&[('S', "ERROR"), ('C', "40001"), ('M', "x"), ('R', "RevalidateCachedQuery")]);
         assert!(!conflict.is_stale_plan() && !conflict.is_altered_table());
         assert!(!DbError::Timeout.is_stale_plan());
+    }
+
+    #[test]
+    fn null_when_refused_is_a_schema_mismatch_only_in_the_table_itself() {
+        let refused = |table| server_error(&[('S', "ERROR"), ('C', "23502"), ('M', "null value"), ('t', table)]);
+        assert!(refused("tasks").is_schema_mismatch() && !refused("audit").is_schema_mismatch());
+        assert!(!error("ERROR", "23502", "raised by a trigger").is_schema_mismatch());
     }
 
     #[test]

@@ -198,9 +198,9 @@ impl Database {
         if let Some((_, is_ready)) = readiness.filter(|(asked_at, _)| asked_at.elapsed() < READINESS_TTL) {
             return is_ready;
         }
-        let until = Instant::now() + PING_TIMEOUT;
-        // A connection that ended while idle says nothing of the database: the next one does.
-        let is_ready = (0..2).any(|_| self.checkout(until).is_some_and(|mut connection| connection.ping().is_ok()));
+        // The checkout may ping, too, and replace a connection that ended while idle.
+        let until = Instant::now() + 2 * PING_TIMEOUT;
+        let is_ready = self.checkout(until).is_some_and(|mut connection| connection.ping().is_ok());
         *readiness = Some((Instant::now(), is_ready));
         is_ready
     }

@@ -18,7 +18,7 @@ const SCHEMA: &str = include_str!("../../schema.sql");
 /// Returns a row where there is a table `tasks`, or anything else of that name.
 pub const EXISTS: &str = "select oid from pg_class where oid = to_regclass('tasks')";
 
-/// The causes of each problem, and what they are about. Each query returns a row for each cause.
+/// The subject of each problem, its summary, and the query for its causes, which returns a row for each.
 const PROBLEMS: [(&str, &str, &str); 4] = [
     ("pooler", "the pooler cannot be used", LOST_SEARCH_PATH),
     ("table", "the table is not found", ELSEWHERE),
@@ -45,9 +45,9 @@ const ELSEWHERE: &str = "select \
 pub struct Problem {
     /// `pooler`, `table` or `rights`.
     pub subject: &'static str,
-    /// What the causes lead to.
-    pub consequence: &'static str,
-    /// At least one; each says what to do.
+    /// What is wrong, in a few words.
+    pub summary: &'static str,
+    /// At least one: what is wrong, or the statement that mends it.
     pub causes: Vec<String>,
 }
 
@@ -61,10 +61,13 @@ pub fn find_problem<E>(
     mut texts: impl FnMut(&str) -> Result<Vec<String>, E>,
 ) -> Result<Option<Problem>, E> {
     let names_search_path = config.get_options().is_some_and(|options| options.contains("search_path"));
-    for (subject, consequence, sql) in PROBLEMS.into_iter().skip(usize::from(!names_search_path)) {
+    for (subject, summary, sql) in PROBLEMS {
+        if sql == LOST_SEARCH_PATH && !names_search_path {
+            continue;
+        }
         let causes = texts(sql)?;
         if !causes.is_empty() {
-            return Ok(Some(Problem { subject, consequence, causes }));
+            return Ok(Some(Problem { subject, summary, causes }));
         }
     }
     Ok(None)
@@ -79,8 +82,8 @@ pub fn apply(connection: &mut Connection, config: &Config, deadline: Instant) ->
     let mut texts = |sql: &str| connection.simple(sql, deadline);
     // On an error the connection is dropped, and with it the transaction.
     texts(&format!("begin; select pg_advisory_xact_lock({LOCK})"))?;
-    if let Some(Problem { consequence, causes, .. }) = find_problem(config, &mut texts)? {
-        return Err(DbError::Unusable(format!("{consequence}: {}", causes.join("; "))));
+    if let Some(Problem { summary, causes, .. }) = find_problem(config, &mut texts)? {
+        return Err(DbError::Unusable(format!("{summary}: {}", causes.join("; "))));
     }
     if texts(EXISTS)?.is_empty() {
         texts(SCHEMA)?;

@@ -20,7 +20,7 @@ pub struct PendingRequest {
     pub id: Arc<str>,
     /// Its entry in the access log.
     pub log: AccessLogEntry,
-    /// When it expires in the queue. A retry does not extend this.
+    /// When it expires in the queue. The retry of a write does not extend this.
     pub deadline: Instant,
 }
 

@@ -140,7 +140,7 @@ impl Dispatcher {
     /// Fetches the issuer's keys whenever a request needs them, for ever.
     pub fn run_key_fetches(&self) {
         loop {
-            // Also after a failed fetch.
+            // After a failed fetch, too.
             for (kid, pending) in self.jwks.fetch_when_needed() {
                 self.proceed(pending, Ok(Work::Verify { kid, has_waited: true }));
             }

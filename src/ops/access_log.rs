@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn method_when_outside_the_standards_is_other() {
+    fn method_when_the_log_does_not_name_it_is_other() {
         for (method, name) in [(Method::Get, "GET"), (Method::Head, "HEAD"), (Method::Connect, "other")] {
             assert_eq!(AccessLogEntry::new(&method).method, name);
         }

@@ -26,9 +26,9 @@ pub fn run(out: &mut dyn Write) -> io::Result<bool> {
     let has_valid_settings = print(out, inspect_settings(&config))?;
     let has_addresses = print(out, inspect_addresses(&config)?)?;
     let has_database = print(out, check_database::inspect(&config.database, &config.database_limits))?;
-    let has_url = config.jwks_url.is_some();
+    let has_url = config.key_source.is_some();
     let database = Arc::new(Database::new(config.database, config.database_limits, false));
-    let has_keys = print(out, inspect_keys(&key_source(config.jwks_url, &database), has_url))?;
+    let has_keys = print(out, inspect_keys(&key_source(config.key_source, &database), has_url))?;
     Ok(has_valid_settings && has_addresses && has_database && has_keys)
 }
 

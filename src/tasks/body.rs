@@ -162,6 +162,11 @@ impl NewTask {
     pub fn fields(&self) -> &TaskPatch {
         &self.0
     }
+
+    /// The same, without a copy.
+    pub fn into_fields(self) -> TaskPatch {
+        self.0
+    }
 }
 
 /// The fields that a body names. In a change, `None` keeps what is there: clients send partial bodies.
@@ -205,10 +210,10 @@ impl TaskPatch {
         title.chain(description)
     }
 
-    /// Whether it names a field that is no text.
-    pub fn has_other_fields(&self) -> bool {
-        let others = Self { title: None, description: None, ..self.clone() };
-        !others.is_empty()
+    /// Whether it names no field but texts.
+    pub fn has_only_texts(&self) -> bool {
+        let Self { title: _, description: _, completed } = self;
+        completed.is_none()
     }
 }
 

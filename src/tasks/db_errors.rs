@@ -8,9 +8,9 @@ use crate::auth::{AuthError, UserId};
 use crate::db::DbError;
 use crate::http::error::{ApiError, FieldError};
 
-/// Only the start creates a table: one that vanished later may be about to come back under its name.
-const SCHEMA_MISMATCH: &str = "the table or a privilege does not fit: `todo-backend --check` names the cause, \
-     a restart creates a missing table";
+/// Only the start creates a table: a missing one may only have been renamed for a moment.
+const SCHEMA_MISMATCH: &str = "the table was altered, or a privilege is missing: `todo-backend --check` may name the \
+     cause, and a restart creates a missing table";
 
 /// What a request sent to the database.
 #[derive(Debug, Default)]
@@ -72,8 +72,8 @@ pub fn to_api_error(error: &DbError, user: &UserId, sent: &Sent) -> ApiError {
             ApiError::Internal
         }
         // A check, or a trigger that raises an exception, may be about any field.
-        "23514" | "P0001" => {
-            let wrong = if sent.fields.has_other_fields() { &[] } else { &*texts };
+        "23514" | "P0001" | "23502" if !error.is_schema_mismatch() => {
+            let wrong = if sent.fields.has_only_texts() { &*texts } else { &[] };
             refused_value(wrong, "check_violation", "Value is refused by a rule of the database")
         }
         "23503" if sent.is_creation && error.may_concern("user_id") => {
@@ -100,6 +100,7 @@ pub fn to_api_error(error: &DbError, user: &UserId, sent: &Sent) -> ApiError {
         "22003" | "23505" | "2200H" if sent.is_creation => {
             unavailable("no task can be created, because the sequence of `id` is behind or at its end", error)
         }
+        "26000" | "42P05" => unavailable("a pooler takes prepared statements away, and was not recognised", error),
         _ if error.is_schema_mismatch() => unavailable(SCHEMA_MISMATCH, error),
         _ if error.is_transient() => ApiError::Unavailable,
         _ => {

@@ -113,7 +113,7 @@ pub fn plan(user: &UserId, call: &TaskCall, body: &str, preconditions: Precondit
         TaskCall::Create => {
             let task = NewTask::parse(body)?;
             let statement = sql::create(user, &task);
-            fields = task.fields().clone();
+            fields = task.into_fields();
             statement
         }
         TaskCall::Read(id) => sql::read(user, *id),

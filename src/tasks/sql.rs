@@ -1,4 +1,4 @@
-//! The SQL statements on tasks. In each, `$1` is the user: every function takes a [`UserId`] first.
+//! The SQL statements on tasks. In each, `$1` is the user: every public function takes a [`UserId`] first.
 //!
 //! A request is one atomic statement, and `returning` tells what it did. No check precedes it that could be outdated.
 
@@ -146,7 +146,7 @@ pub enum CheckStep {
     Delete(i64),
 }
 
-/// The statement that a request would send, but for a user without a token: only `ops/check_probe.rs` may use this.
+/// The statement that a request would send, for a user without a token. Only `ops/check_probe.rs` may use this.
 pub(crate) fn for_check(user: &str, step: &CheckStep) -> Statement {
     let unconditional = Preconditions::default();
     match step {
