@@ -47,12 +47,12 @@ fn defines(code: &str, function: &str) -> bool {
     ["(", "<"].iter().any(|end| code.contains(&format!("fn {function}{end}")))
 }
 
-/// Whether the code calls a function of this name.
+/// Whether the code calls a function of this name, or passes it on.
 fn calls(code: &str, function: &str) -> bool {
-    let call = format!("{function}(");
-    code.match_indices(&call).any(|(at, _)| {
-        let before = &code[..at];
-        !before.ends_with("fn ") && !before.ends_with(|last: char| last.is_alphanumeric() || last == '_')
+    code.match_indices(function).any(|(at, _)| {
+        let (before, after) = (&code[..at], &code[at + function.len()..]);
+        let is_whole = !before.ends_with(|last: char| last.is_alphanumeric() || last == '_');
+        is_whole && !before.ends_with("fn ") && after.starts_with(['(', ')'])
     })
 }
 

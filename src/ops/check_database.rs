@@ -114,10 +114,8 @@ fn inspect_client(client: &mut Client, config: &Config, tell: &impl Fn(Finding))
     }
     tell(Finding::ok("server", format!("PostgreSQL {version}")));
     if let Some(problem) = schema::find_problem(config, |sql| all_texts(client, sql))? {
-        let hint = "until this is mended, requests get 503 (specs/database/schema.md)";
-        for cause in problem.causes {
-            tell(Finding::fail(problem.subject, format!("{}: {cause}", problem.summary), hint));
-        }
+        let hint = format!("{}, and requests get 503 (specs/database/schema.md)", problem.summary);
+        problem.causes.into_iter().for_each(|cause| tell(Finding::fail(problem.subject, cause, &*hint)));
         return Ok(());
     }
     if text(client, schema::EXISTS)?.is_empty() {
