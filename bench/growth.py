@@ -20,7 +20,8 @@ from workloads import LIMIT, WORKLOADS, Data, record_statements, workload_named,
 SIZES, FULL_SIZES = (10_000, 1_000_000), (10_000, 1_000_000, 10_000_000)
 MEASURED = ("read", "list_20", "create")
 CONNECTIONS = 64
-CONNECTION_COUNTS = (2, 4, 16, 64, 256, 1_024)
+# All their requests have a place in the queue (specs/api/limits.md), which sheds a few of 1,024 at once.
+CONNECTION_COUNTS = (2, 4, 16, 64, 256, 512)
 LIST_LENGTHS = (1, 100, 1_000, 10_000, 100_000)
 STALLED_READERS = 50
 # Measurements of a size are short and many, because the speed of the machine varies by a tenth from one to the next.
