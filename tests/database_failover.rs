@@ -288,6 +288,28 @@ fn requests_when_the_table_is_altered_succeed() {
     assert_eq!(create(&server, "bread").status, 201);
 }
 
+/// Another one, later, could take a table that is being renamed for a missing one.
+#[test]
+fn table_when_several_connections_open_at_once_is_created_by_one() {
+    const LOCK_OF_THE_START: i64 = 0x746f_646f;
+    let cluster = Cluster::start();
+    let (mut holder, mut watcher) = (cluster.client(), cluster.client());
+    holder.batch_execute(&format!("select pg_advisory_lock({LOCK_OF_THE_START})")).unwrap();
+    let server = Server::start(&cluster.url());
+    let lists = ["ada", "eve"].map(|user| server.send("GET", "/api/tasks", &token(user)));
+    let mut count = |sql| watcher.query_one(sql, &[]).unwrap().get::<_, i64>(0);
+    let open = "select count(*) from pg_stat_activity where application_name = 'todo-backend'";
+    wait_until("several connections", || count(open) >= 2);
+    wait_until("the first of them", || count("select count(*) from pg_locks where not granted") > 0);
+    // Time for the others to come as far.
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!(count("select count(*) from pg_locks where not granted"), 1);
+    holder.batch_execute(&format!("select pg_advisory_unlock({LOCK_OF_THE_START})")).unwrap();
+    for list in lists {
+        assert_eq!(Response::read(list).status, 200);
+    }
+}
+
 /// No defect of the server, and over as soon as the table is mended: clients are told to come again.
 #[test]
 fn requests_when_the_table_no_longer_fits_get_503_until_it_is_mended() {

@@ -201,10 +201,10 @@ fn reads_when_not_preparable_fail_alone_under_their_own_request_id() {
     for stream in lists {
         assert_eq!(Response::read(stream).status, 200);
     }
-    let log = log.wait_until("the lines in the log", |log| log.matches("does not fit").count() == READS);
+    let log = log.wait_until("the lines in the log", |log| log.matches("the table was altered").count() == READS);
     for number in 0..READS {
         let whose = format!("request_id=of-user-{number}");
-        let lines = log.lines().filter(|line| line.contains("does not fit") && line.ends_with(&whose));
+        let lines = log.lines().filter(|line| line.contains("the table was altered") && line.ends_with(&whose));
         assert_eq!(lines.count(), 1, "{log}");
     }
 }

@@ -1,8 +1,8 @@
 //! The connection manager of the pool: opens and checks connections.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use log::warn;
@@ -28,8 +28,9 @@ pub struct ConnectionManager {
     availability: Arc<Availability>,
     /// A pooler refused our start-up options: they are not sent again.
     refuses_options: AtomicBool,
-    /// This process has created or checked the table.
-    is_schema_applied: AtomicBool,
+    /// This process has created or checked the table. Locked meanwhile, so that no second connection does it later: the
+    /// table may have been renamed by then.
+    is_schema_applied: Mutex<bool>,
     /// The log says that TLS failed.
     is_tls_warned: AtomicBool,
 }
@@ -43,7 +44,7 @@ impl ConnectionManager {
             limits,
             availability,
             refuses_options: AtomicBool::new(false),
-            is_schema_applied: AtomicBool::new(!applies_schema),
+            is_schema_applied: Mutex::new(!applies_schema),
             is_tls_warned: AtomicBool::new(false),
         }
     }
@@ -74,9 +75,11 @@ impl ConnectionManager {
         if connection.simple(PREPARE_SESSION, deadline)?.contains(&session) {
             connection.enable_prepared_statements();
         }
-        if !self.is_schema_applied.load(Ordering::Relaxed) {
+        let mut is_schema_applied = self.is_schema_applied.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*is_schema_applied {
             let has_row_security = schema::apply(&mut connection, &host.config, deadline)?;
-            if !self.is_schema_applied.swap(true, Ordering::Relaxed) && has_row_security {
+            *is_schema_applied = true;
+            if has_row_security {
                 warn!(
                     "row-level security hides the tasks that no policy shows to this role; try `todo-backend --check`"
                 );
