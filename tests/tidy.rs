@@ -18,7 +18,7 @@ const MAX_FUNCTION_LINES: usize = 66;
 /// The most characters of a line.
 const MAX_LINE_CHARS: usize = 120;
 /// The most lines of code in `src/`: no unit tests, comments or blank lines.
-const MAX_CODE_LINES: usize = 5_950;
+const MAX_CODE_LINES: usize = 6_000;
 /// The most words of README, ARCHITECTURE and specs together.
 const MAX_DOC_WORDS: usize = 14_000;
 /// The most terms of the glossary.
