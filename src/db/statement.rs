@@ -71,8 +71,13 @@ impl Statement {
     }
 
     /// A statement that changes or deletes the row with the id `locked_row`, or adds one.
-    pub fn write(sql: &'static str, params: Vec<Param>, locked_row: Option<i64>) -> Self {
+    pub fn write(sql: impl Into<Cow<'static, str>>, params: Vec<Param>, locked_row: Option<i64>) -> Self {
         Self { sql: sql.into(), params, writes: true, locked_row }
+    }
+
+    /// The parameters as the library takes them where nothing is prepared.
+    pub fn typed_params(&self) -> impl ExactSizeIterator<Item = (&(dyn ToSql + Sync), Type)> {
+        self.params.iter().map(|(value, kind)| (&**value as _, kind.clone()))
     }
 }
 

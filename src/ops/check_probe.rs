@@ -2,7 +2,6 @@
 
 use postgres::Transaction;
 use postgres::error::SqlState;
-use postgres::types::ToSql;
 use serde_json::json;
 use tokio_postgres::{Error as PgError, Row};
 
@@ -94,9 +93,7 @@ fn insert(transaction: &mut Transaction, tell: &impl Fn(Finding)) -> Result<Opti
 /// Runs a statement in a savepoint, which is undone where the statement fails.
 fn attempt(transaction: &mut Transaction, statement: &Statement) -> Result<Result<Vec<Row>, PgError>, PgError> {
     let mut savepoint = transaction.savepoint("attempt")?;
-    let params: Vec<(&(dyn ToSql + Sync), _)> =
-        statement.params.iter().map(|(value, kind)| (&**value as _, kind.clone())).collect();
-    let result = savepoint.query_typed(&statement.sql, &params);
+    let result = savepoint.query_typed(&statement.sql, &statement.typed_params().collect::<Vec<_>>());
     if result.is_ok() {
         savepoint.commit()?
     } else {

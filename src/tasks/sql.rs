@@ -76,7 +76,11 @@ fn params(user: &str, others: impl IntoIterator<Item = Param>) -> Vec<Param> {
 
 /// Reads a task.
 pub fn read(user: &UserId, id: TaskId) -> Statement {
-    Statement::read(READ.as_str(), params(user.as_str(), [param(id.get(), Type::INT8)]))
+    read_for(user.as_str(), id.get())
+}
+
+fn read_for(user: &str, id: i64) -> Statement {
+    Statement::read(READ.as_str(), params(user, [param(id, Type::INT8)]))
 }
 
 /// Creates a task.
@@ -91,7 +95,7 @@ fn create_for(user: &str, task: &NewTask) -> Statement {
         text(description.iter().flatten().map(Description::as_str).next()),
         param(completed.unwrap_or(false), Type::BOOL),
     ];
-    Statement::write(&INSERT, params(user, values), None)
+    Statement::write(INSERT.as_str(), params(user, values), None)
 }
 
 /// Changes what the patch names.
@@ -133,7 +137,7 @@ fn change(user: &str, id: i64, change: &str, values: Vec<Param>, preconditions: 
             conditional_sql(change, params.len() - 1, params.len())
         }
     };
-    Statement { writes: true, locked_row: Some(id), ..Statement::read(sql, params) }
+    Statement::write(sql, params, Some(id))
 }
 
 /// What `--check` tries, in a transaction that it rolls back.
@@ -151,7 +155,7 @@ pub(crate) fn for_check(user: &str, step: &CheckStep) -> Statement {
     let unconditional = Preconditions::default();
     match step {
         CheckStep::Create(task) => create_for(user, task),
-        CheckStep::Read(id) => Statement::read(READ.as_str(), params(user, [param(*id, Type::INT8)])),
+        CheckStep::Read(id) => read_for(user, *id),
         CheckStep::Update(id, patch) => change(user, *id, UPDATE, values(patch), &unconditional),
         CheckStep::Delete(id) => change(user, *id, DELETE, Vec::new(), &unconditional),
     }

@@ -16,10 +16,9 @@ pub type Plan = Option<Prepared>;
 
 /// Sends a statement, and returns its rows.
 pub async fn query(client: &Client, plan: Result<Plan, DbError>, statement: &Statement) -> Result<RowStream, DbError> {
-    let Statement { sql, params, .. } = statement;
     Ok(match plan? {
-        Some(prepared) => client.query_raw(&prepared, params.iter().map(value)).await?,
-        None => client.query_typed_raw(sql, params.iter().map(|param| (value(param), param.1.clone()))).await?,
+        Some(prepared) => client.query_raw(&prepared, statement.params.iter().map(value)).await?,
+        None => client.query_typed_raw(&statement.sql, statement.typed_params()).await?,
     })
 }
 
