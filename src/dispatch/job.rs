@@ -6,10 +6,9 @@ use std::time::Instant;
 use tiny_http::Request;
 
 use super::scheduler::BatchClass;
-use crate::auth::UserId;
 use crate::ops::access_log::AccessLogEntry;
 use crate::ops::log::{RequestScope, enter_request};
-use crate::tasks::handlers::{TaskCall, TaskPlan};
+use crate::tasks::handlers::{Endpoint, TaskCall, TaskPlan};
 use crate::tasks::page::Page;
 
 /// A request without a response yet. If it is dropped, for example by a panic, the engine answers 500.
@@ -57,19 +56,11 @@ pub enum Work {
         has_waited: bool,
     },
     /// Runs the statement of a call.
-    Task(Task),
+    Call(TaskCall),
     /// Runs a planned write again, alone.
-    Retry(Task, TaskPlan),
+    Retry(TaskPlan),
     /// Reads the rest of a list that begins with this page.
-    RemainingList(Task, Page),
-}
-
-/// A call of a user whose token was verified.
-pub struct Task {
-    /// Whose tasks.
-    pub user: UserId,
-    /// What is asked for.
-    pub call: TaskCall,
+    RemainingList(TaskCall, Page),
 }
 
 impl Work {
@@ -80,11 +71,11 @@ impl Work {
             Self::Verify { .. } => BatchClass::Verify,
             Self::Retry(..) => BatchClass::LoneWrite,
             Self::RemainingList(..) => BatchClass::Slow,
-            Self::Task(task) => match &task.call {
-                TaskCall::Read(_) => BatchClass::Read,
-                TaskCall::List(query) if query.is_batchable() => BatchClass::List,
-                TaskCall::List(_) => BatchClass::Slow,
-                TaskCall::Create | TaskCall::Update(_) | TaskCall::Complete(_) | TaskCall::Delete(_) => {
+            Self::Call(call) => match &call.endpoint {
+                Endpoint::Read(_) => BatchClass::Read,
+                Endpoint::List(query) if query.is_batchable() => BatchClass::List,
+                Endpoint::List(_) => BatchClass::Slow,
+                Endpoint::Create | Endpoint::Update(_) | Endpoint::Complete(_) | Endpoint::Delete(_) => {
                     BatchClass::Write
                 }
             },

@@ -31,8 +31,8 @@ use crate::ops::access_log::{AccessLogEntry, UserPseudonyms};
 use crate::ops::metrics::Metrics;
 use crate::ops::origin_log::{RefusedOrigins, is_same_origin};
 use crate::ops::{admin, docs};
-use crate::tasks::handlers::TaskCall;
-use job::{Job, PendingRequest, Task, Work};
+use crate::tasks::handlers::{Endpoint, TaskCall, TaskPlan};
+use job::{Job, PendingRequest, Work};
 use job_queue::JobQueue;
 use scheduler::{Owner, QUEUE_TIMEOUT};
 
@@ -108,7 +108,7 @@ impl Dispatcher {
             Verdict::Verified(Identity { user, .. }) => {
                 log.set_user(&user, &self.pseudonyms);
                 let (route, id) = found?;
-                Work::Task(Task { user, call: TaskCall::parse(route, id, query)? })
+                Work::Call(TaskCall { user, endpoint: Endpoint::parse(route, id, query)? })
             }
         })
     }
@@ -128,8 +128,8 @@ impl Dispatcher {
         let owner = match &work {
             Work::Probe => Owner::Probes,
             Work::Verify { .. } => Owner::Verification,
-            Work::Task(task) | Work::Retry(task, _) | Work::RemainingList(task, _) => {
-                Owner::User(self.owner_hasher.hash_one(task.user.as_str()))
+            Work::Call(call) | Work::Retry(TaskPlan { call, .. }) | Work::RemainingList(call, _) => {
+                Owner::User(self.owner_hasher.hash_one(call.user.as_str()))
             }
         };
         if let Err(job) = self.queue.submit(owner, work.class(), Box::new(Job { pending, work }), deadline) {

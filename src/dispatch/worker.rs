@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 use log::error;
 
 use super::Dispatcher;
-use super::job::{Job, PendingRequest, Task, Work};
+use super::job::{Job, PendingRequest, Work};
 use super::scheduler::{Batch, BatchClass};
 use crate::db::{BatchOutcome, DbError, Statement};
 use crate::http::error::ApiError;
 use crate::http::preconditions::Preconditions;
 use crate::http::{Response, preconditions, read_body};
-use crate::tasks::handlers::{self, Collected, Rendered, TaskPlan};
+use crate::tasks::handlers::{self, Collected, Rendered, TaskCall, TaskPlan};
 use crate::tasks::page::Page;
 
-/// A request with its call and its plan.
-type Planned = (PendingRequest, Task, TaskPlan);
+/// A request with its plan.
+type Planned = (PendingRequest, TaskPlan);
 
 impl Dispatcher {
     /// Runs jobs for ever.
@@ -41,10 +41,10 @@ impl Dispatcher {
             match work {
                 Work::Probe => self.probe(pending),
                 Work::Verify { kid, has_waited } => self.verify(pending, kid, has_waited),
-                Work::Task(task) if class == BatchClass::Slow => self.read_long_list(pending, task, None),
-                Work::RemainingList(task, first) => self.read_long_list(pending, task, Some(first)),
-                Work::Task(task) => planned.extend(self.plan(pending, task)),
-                Work::Retry(task, plan) => planned.push((pending, task, plan)),
+                Work::Call(call) if class == BatchClass::Slow => self.read_long_list(pending, &call, None),
+                Work::RemainingList(call, first) => self.read_long_list(pending, &call, Some(first)),
+                Work::Call(call) => planned.extend(self.plan(pending, call)),
+                Work::Retry(plan) => planned.push((pending, plan)),
             }
         }
         if class == BatchClass::Write && planned.len() > 1 {
@@ -71,14 +71,14 @@ impl Dispatcher {
     }
 
     /// Plans a request. If its body is invalid, answers it and returns `None`.
-    fn plan(&self, mut pending: PendingRequest, task: Task) -> Option<Planned> {
+    fn plan(&self, mut pending: PendingRequest, call: TaskCall) -> Option<Planned> {
         let _scope = pending.enter("plan");
-        let (call, request) = (&task.call, &mut pending.request);
-        let body = if call.has_body() { read_body(request) } else { Ok(String::new()) };
+        let (endpoint, request) = (&call.endpoint, &mut pending.request);
+        let body = if endpoint.has_body() { read_body(request) } else { Ok(String::new()) };
         let preconditions =
-            if call.has_preconditions() { preconditions(request) } else { Ok(Preconditions::default()) };
-        match body.and_then(|body| handlers::plan(&task.user, call, &body, preconditions?)) {
-            Ok(plan) => Some((pending, task, plan)),
+            if endpoint.has_preconditions() { preconditions(request) } else { Ok(Preconditions::default()) };
+        match body.and_then(|body| handlers::plan(call, &body, preconditions?)) {
+            Ok(plan) => Some((pending, plan)),
             Err(error) => {
                 self.respond(pending, error);
                 None
@@ -88,13 +88,10 @@ impl Dispatcher {
 
     /// Runs each statement in a transaction of its own, all in one round trip.
     fn execute_each(&self, planned: Vec<Planned>) {
-        let statements: Vec<&Statement> = planned.iter().map(|(.., plan)| &plan.statement).collect();
+        let statements: Vec<&Statement> = planned.iter().map(|(_, plan)| &plan.statement).collect();
         let began_at = Instant::now();
         let start = |at: usize| (at, Collected::default());
-        let add = |(at, collected): &mut (usize, Collected), row| {
-            let (_, task, _) = &planned[*at];
-            collected.add(&task.user, &task.call, row)
-        };
+        let add = |(at, collected): &mut (usize, Collected), row| collected.add(&planned[*at].1.call, row);
         let results = self.database.fold_each(&statements, start, add);
         let duration = began_at.elapsed();
         for (planned, result) in planned.into_iter().zip(results) {
@@ -104,8 +101,8 @@ impl Dispatcher {
 
     /// Runs writes in one transaction and one round trip. If that is rolled back, each write is tried again alone.
     fn execute_transaction(&self, planned: Vec<Planned>) {
-        let (planned, conflicting) = split_row_conflicts(planned, |(.., plan)| plan.statement.locked_row);
-        let statements: Vec<&Statement> = planned.iter().map(|(.., plan)| &plan.statement).collect();
+        let (planned, conflicting) = split_row_conflicts(planned, |(_, plan)| plan.statement.locked_row);
+        let statements: Vec<&Statement> = planned.iter().map(|(_, plan)| &plan.statement).collect();
         let began_at = Instant::now();
         let outcome = self.database.execute_transaction(&statements);
         let duration = began_at.elapsed();
@@ -116,9 +113,9 @@ impl Dispatcher {
                 }
             }
             BatchOutcome::RolledBack => {
-                for (mut pending, task, plan) in planned {
+                for (mut pending, plan) in planned {
                     pending.log.database.add(duration);
-                    self.submit(pending, Work::Retry(task, plan));
+                    self.submit(pending, Work::Retry(plan));
                 }
             }
             BatchOutcome::Unknown => {
@@ -126,28 +123,30 @@ impl Dispatcher {
             }
         }
         // Only after the transaction, which must come first: another worker may take these at once.
-        for (pending, task, plan) in conflicting {
-            self.submit(pending, Work::Retry(task, plan));
+        for (pending, plan) in conflicting {
+            self.submit(pending, Work::Retry(plan));
         }
     }
 
     /// Answers a request with what its statement returned.
-    fn finish(&self, (mut pending, task, plan): Planned, result: Result<Collected, DbError>, duration: Duration) {
+    fn finish(&self, (mut pending, plan): Planned, result: Result<Collected, DbError>, duration: Duration) {
         pending.log.database.add(duration);
         let scope = pending.enter("render");
-        let rendered = handlers::render(&task.user, &task.call, &plan, result);
+        let rendered = handlers::render(&plan, result);
         drop(scope);
         match rendered {
             Ok(Rendered::Response(response)) => self.respond(pending, response),
-            Ok(Rendered::ListStream(page)) => self.submit(pending, Work::RemainingList(task, page.without_long_json())),
+            Ok(Rendered::ListStream(page)) => {
+                self.submit(pending, Work::RemainingList(plan.call, page.without_long_json()))
+            }
             Err(error) => self.respond(pending, error),
         }
     }
 
     /// Reads a list that may be long. `first` is its beginning, if that was read already.
-    fn read_long_list(&self, mut pending: PendingRequest, task: Task, first: Option<Page>) {
+    fn read_long_list(&self, mut pending: PendingRequest, call: &TaskCall, first: Option<Page>) {
         let scope = pending.enter("list");
-        let read = || handlers::read_long_list(&self.database, &task.user, &task.call, first);
+        let read = || handlers::read_long_list(&self.database, call, first);
         let response = pending.log.database.measure(read).unwrap_or_else(Response::from);
         drop(scope);
         self.respond(pending, response);

@@ -19,10 +19,19 @@ use crate::http::error::ApiError;
 use crate::http::preconditions::Preconditions;
 use crate::http::router::ApiRoute;
 
-/// A call of an endpoint, parsed from the head of the request.
+/// A user's call of an endpoint, parsed from the head of the request.
+#[derive(Debug)]
+pub struct TaskCall {
+    /// Whose tasks.
+    pub user: UserId,
+    /// What is asked for.
+    pub endpoint: Endpoint,
+}
+
+/// An endpoint with what the URL says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)] // each is an endpoint
-pub enum TaskCall {
+pub enum Endpoint {
     List(ListQuery),
     Create,
     Read(TaskId),
@@ -31,7 +40,7 @@ pub enum TaskCall {
     Delete(TaskId),
 }
 
-impl TaskCall {
+impl Endpoint {
     /// Reads the `{id}` of the path, or the query of a list.
     ///
     /// # Errors
@@ -58,9 +67,11 @@ impl TaskCall {
     }
 }
 
-/// A statement, and what rendering its rows needs.
+/// The statement of a call, and what rendering its rows needs.
 #[derive(Debug)]
 pub struct TaskPlan {
+    /// The call.
+    pub call: TaskCall,
     /// What is asked of the database.
     pub statement: Statement,
     /// The statement itself checks those of a write.
@@ -83,10 +94,10 @@ impl Collected {
     ///
     /// # Errors
     /// When a row of a list is not what its statement returns, or another user's.
-    pub fn add(&mut self, user: &UserId, call: &TaskCall, row: Row) -> Result<(), DbError> {
-        match call {
-            TaskCall::List(query) => {
-                self.page.get_or_insert_with(|| Page::first(query)).add(&row, user, SHORT_LIST_TASKS)?;
+    pub fn add(&mut self, call: &TaskCall, row: Row) -> Result<(), DbError> {
+        match &call.endpoint {
+            Endpoint::List(query) => {
+                self.page.get_or_insert_with(|| Page::first(query)).add(&row, &call.user, SHORT_LIST_TASKS)?;
             }
             _ => self.rows.push(row),
         }
@@ -102,47 +113,44 @@ pub enum Rendered {
     ListStream(Page),
 }
 
-/// Makes the statement of a request.
+/// Makes the statement of a call.
 ///
 /// # Errors
 /// When its body is invalid.
-pub fn plan(user: &UserId, call: &TaskCall, body: &str, preconditions: Preconditions) -> Result<TaskPlan, ApiError> {
+pub fn plan(call: TaskCall, body: &str, preconditions: Preconditions) -> Result<TaskPlan, ApiError> {
+    let TaskCall { user, endpoint } = &call;
     let mut fields = TaskPatch::default();
-    let statement = match call {
-        TaskCall::List(query) => sql::first_page(user, query, SHORT_LIST_TASKS + 1),
-        TaskCall::Create => {
+    let statement = match endpoint {
+        Endpoint::List(query) => sql::first_page(user, query, SHORT_LIST_TASKS + 1),
+        Endpoint::Create => {
             let task = NewTask::parse(body)?;
             let statement = sql::create(user, &task);
             fields = task.into_fields();
             statement
         }
-        TaskCall::Read(id) => sql::read(user, *id),
-        TaskCall::Update(id) => {
+        Endpoint::Read(id) => sql::read(user, *id),
+        Endpoint::Update(id) => {
             fields = TaskPatch::parse(body)?;
             let update = || sql::update(user, *id, &fields, &preconditions);
             // A patch that names no field reads the task.
             if fields.is_empty() { sql::read(user, *id) } else { update() }
         }
-        TaskCall::Complete(id) => sql::complete(user, *id, Completion::parse(body)?, &preconditions),
-        TaskCall::Delete(id) => sql::delete(user, *id, &preconditions),
+        Endpoint::Complete(id) => sql::complete(user, *id, Completion::parse(body)?, &preconditions),
+        Endpoint::Delete(id) => sql::delete(user, *id, &preconditions),
     };
-    let sent = Sent { writes: statement.writes, is_creation: matches!(call, TaskCall::Create), fields };
-    Ok(TaskPlan { statement, preconditions, sent })
+    let sent = Sent { writes: statement.writes, is_creation: matches!(endpoint, Endpoint::Create), fields };
+    Ok(TaskPlan { call, statement, preconditions, sent })
 }
 
 /// Renders what a plan's statement returned.
 ///
 /// # Errors
 /// When there is no such task, a precondition failed, or the statement did.
-pub fn render(
-    user: &UserId,
-    call: &TaskCall,
-    plan: &TaskPlan,
-    result: Result<Collected, DbError>,
-) -> Result<Rendered, ApiError> {
+pub fn render(plan: &TaskPlan, result: Result<Collected, DbError>) -> Result<Rendered, ApiError> {
+    let TaskCall { user, endpoint } = &plan.call;
     let failed = |error| to_api_error(&error, user, &plan.sent);
     let Collected { page, rows } = result.map_err(failed)?;
-    if let TaskCall::List(query) = call {
+    if let Endpoint::List(query) = endpoint {
         let page = page.unwrap_or_else(|| Page::first(query)).finish();
         return Ok(match page.cursor {
             None => Rendered::Response(list_response(page)),
@@ -163,11 +171,11 @@ pub fn render(
     // A row of nulls: the statement found the task, and a precondition failed.
     let task = task.ok_or(ApiError::PreconditionFailed)?;
     let (reads, preconditions) = (!plan.sent.writes, &plan.preconditions);
-    let response = match call {
-        TaskCall::Create => task_response(201, &task, tag).with_header("Location", format!("/api/tasks/{}", task.id)),
-        TaskCall::Delete(_) => Response::empty(204),
+    let response = match endpoint {
+        Endpoint::Create => task_response(201, &task, tag).with_header("Location", format!("/api/tasks/{}", task.id)),
+        Endpoint::Delete(_) => Response::empty(204),
         _ if reads && preconditions.fails_if_match(tag) => return Err(ApiError::PreconditionFailed),
-        TaskCall::Read(_) if preconditions.fails_if_none_match(tag) => {
+        Endpoint::Read(_) if preconditions.fails_if_none_match(tag) => {
             Response::empty(304).with_header("ETag", quoted(tag))
         }
         _ if reads && preconditions.fails_if_none_match(tag) => return Err(ApiError::PreconditionFailed),
@@ -180,13 +188,8 @@ pub fn render(
 ///
 /// # Errors
 /// When the database cannot answer.
-pub fn read_long_list(
-    database: &Arc<Database>,
-    user: &UserId,
-    call: &TaskCall,
-    first: Option<Page>,
-) -> Result<Response, ApiError> {
-    let TaskCall::List(query) = call else { return Err(ApiError::RouteNotFound) };
+pub fn read_long_list(database: &Arc<Database>, call: &TaskCall, first: Option<Page>) -> Result<Response, ApiError> {
+    let TaskCall { user, endpoint: Endpoint::List(query) } = call else { return Err(ApiError::RouteNotFound) };
     let read = match first {
         Some(Page { json, cursor: Some(cursor), total, .. }) if !json.is_empty() => {
             let mut read = Page::read_next(database, user, query, &cursor, &json);
