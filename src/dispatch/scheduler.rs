@@ -17,6 +17,10 @@ const MAX_BATCH: usize = 16;
 /// The same for lists, each of which takes as long as several reads.
 const MAX_LIST_BATCH: usize = 8;
 
+/// The most jobs of a batch that an owner has in one turn. With one, the second of two simultaneous requests of a user
+/// waits until every other user had a turn.
+const JOBS_PER_TURN: usize = 4;
+
 /// The class of a job. Only jobs of one class share a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BatchClass {
@@ -143,7 +147,7 @@ impl<T> Scheduler<T> {
         let class = self.next_class()?;
         let size = if batching { class.batch_size(self.queued[class as usize]) } else { 1 };
         let (mut jobs, mut owners) = (Vec::with_capacity(size), Vec::new());
-        // One job per turn, around the ring. An owner without a job of this class keeps its place.
+        // Around the ring. An owner without a job of this class keeps its place.
         let mut place = 0;
         while jobs.len() < size
             && let Some(&owner) = self.ring.get(place)
@@ -151,16 +155,21 @@ impl<T> Scheduler<T> {
         {
             let is_new = !owners.contains(&owner);
             let may_run = !is_new || queue.running < self.limit;
-            let position = if may_run { queue.jobs.iter().position(|job| job.class == class) } else { None };
-            let Some(taken) = position.and_then(|at| queue.jobs.remove(at)) else {
+            let (before, end) = (jobs.len(), size.min(jobs.len() + JOBS_PER_TURN));
+            while may_run
+                && jobs.len() < end
+                && let Some(at) = queue.jobs.iter().position(|job| job.class == class)
+            {
+                jobs.extend(queue.jobs.remove(at).map(|taken| taken.job));
+            }
+            if jobs.len() == before {
                 place += 1;
                 continue;
-            };
+            }
             if is_new {
                 owners.push(owner);
                 queue.running += 1;
             }
-            jobs.push(taken.job);
             self.ring.remove(place);
             if !queue.jobs.is_empty() {
                 self.ring.push_back(owner);
