@@ -70,7 +70,10 @@ impl KeySource {
         if host.contains('@') {
             return Err("contains a user name or password: remove them".to_owned());
         }
-        let Some("http" | "https") = uri.scheme_str().filter(|_| !host.is_empty()) else { return Err(not_a_url()) };
+        let has_wrong_port = uri.port_u16().is_none() && uri.host() != Some(host);
+        let Some("http" | "https") = uri.scheme_str().filter(|_| !host.is_empty() && !has_wrong_port) else {
+            return Err(not_a_url());
+        };
         let name = uri.to_string().split('?').next().unwrap_or_default().to_owned();
         let agent = agent(FETCH_TIMEOUT);
         Ok(Self::new(name, move || fetch(&agent, &uri).map(Some)))
@@ -196,6 +199,9 @@ mod tests {
             "https:a.example",
             "",
             "http://a b/",
+            "http://a:99999/",
+            "http://a:port/",
+            "http://[::1]:99999/",
             "https://ada:s3cr3t@a.example/",
         ] {
             let why = KeySource::at_url(url).err().unwrap();
