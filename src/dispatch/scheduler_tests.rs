@@ -72,15 +72,6 @@ fn users_when_they_have_jobs_are_served_in_turn() {
 }
 
 #[test]
-fn users_when_they_have_several_reads_share_a_batch() {
-    let of = |owner, jobs: std::ops::Range<usize>| jobs.map(move |job| (owner, BatchClass::Read, job));
-    let all = of(ADA, 0..6).chain(of(BOB, 10..12)).chain(of(EVE, 20..21)).chain(of(ADA, 6..9));
-    let mut scheduler = scheduler(8, all);
-    assert_eq!(jobs(scheduler.take(true)), Some(vec![0, 1, 2, 3, 10, 11]), "half of the reads");
-    assert_eq!(jobs(scheduler.take(true)), Some(vec![20, 4, 5]), "who had a turn is behind who waited");
-}
-
-#[test]
 fn user_when_running_on_half_of_the_workers_waits_and_others_do_not() {
     for (workers, half) in [(1, 1), (2, 1), (3, 1), (4, 2), (8, 4), (128, 64)] {
         let mut scheduler = scheduler(workers, (0..200).map(|job| (ADA, BatchClass::Write, job)));
