@@ -308,6 +308,7 @@ mod tests {
         let set = KeySet::read(&[first.clone(), second, third, other]).unwrap();
         assert!(!serves(&set, Algorithm::EdDsa));
         assert!(serves(&set, Algorithm::Es256), "another algorithm tells them apart");
+        assert_eq!(set.rejected, ["key \"a\": its `kid` is repeated"]);
         assert_eq!(KeySet::read(&[first.clone(), first]).unwrap().count(), 0);
     }
 

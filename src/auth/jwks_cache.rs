@@ -8,7 +8,7 @@ use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
+use log::{Level, log};
 
 use super::error::AuthError;
 use super::jwks::KeySet;
@@ -83,6 +83,24 @@ impl<W> State<W> {
     fn is_known_missing(&self, kid: &str, keys: &KeySet) -> bool {
         let has_succeeded = self.fetching_since.is_none() && self.failures == 0;
         has_succeeded && (keys.is_absent || self.fetched_for.as_deref() == Some(kid))
+    }
+
+    /// What differs from the last fetch, for the log.
+    fn changes(&self, source: &str, outcome: &Result<KeySet, String>) -> Vec<(Level, String)> {
+        let has_failed = self.failures > 0;
+        let before = self.keys.as_ref().map(|(keys, _)| keys).filter(|_| !has_failed);
+        let is_new = |keys: &KeySet| {
+            before.is_none_or(|before| (before.count(), &before.rejected) != (keys.count(), &keys.rejected))
+        };
+        match outcome {
+            Err(why) if !has_failed => vec![(Level::Warn, format!("cannot fetch the key set from {source}: {why}"))],
+            Ok(keys) if is_new(keys) => {
+                let usable = (Level::Info, format!("{} usable keys from {source}", keys.count()));
+                let rejected = keys.rejected.iter().map(|key| (Level::Warn, format!("rejected from {source}: {key}")));
+                std::iter::once(usable).chain(rejected).collect()
+            }
+            Ok(_) | Err(_) => Vec::new(),
+        }
     }
 
     /// A fetch that failed, or did not bring the `kid` that caused it, is followed by a pause.
@@ -192,27 +210,11 @@ impl<W> JwksCache<W> {
         drop(state);
         let outcome = self.source.fetch();
         let mut state = self.lock();
-        self.log_change(&state, &outcome);
+        for (level, message) in state.changes(self.source.name(), &outcome) {
+            log!(level, "{message}");
+        }
         state.record_fetch(begun, outcome);
         mem::take(&mut state.waiting).into_iter().map(|(kid, waiter, _)| (kid, waiter)).collect()
-    }
-
-    /// Logs what differs from the last fetch.
-    fn log_change(&self, state: &State<W>, outcome: &Result<KeySet, String>) {
-        let source = self.source.name();
-        let has_failed = state.failures > 0;
-        let before = state.keys.as_ref().map(|(keys, _)| keys).filter(|_| !has_failed);
-        let is_new = |keys: &KeySet| {
-            before.is_none_or(|before| (before.count(), &before.rejected) != (keys.count(), &keys.rejected))
-        };
-        match outcome {
-            Err(why) if !has_failed => warn!("cannot fetch the key set from {source}: {why}"),
-            Ok(keys) if is_new(keys) => {
-                info!("{} usable keys from {source}", keys.count());
-                keys.rejected.iter().for_each(|rejected| warn!("rejected from {source}: {rejected}"));
-            }
-            Ok(_) | Err(_) => {}
-        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<W>> {

@@ -249,6 +249,35 @@ fn panic_in_the_source_is_a_failed_fetch() {
 }
 
 #[test]
+fn fetch_when_it_differs_from_the_last_one_is_logged() {
+    let cache = JwksCache::<()>::new(KeySource::new("the test", || Ok(None)));
+    let mut state = cache.lock();
+    let keys = |kids: &[&str]| KeySet::read(&set(kids).unwrap().unwrap());
+    let with_rejected = || KeySet::read(&[set(&["a"]).unwrap().unwrap(), vec![json!({"kid": "old"})]].concat());
+    let [one, two] = [1, 2].map(|count| (Level::Info, format!("{count} usable keys from x")));
+    let failed = (Level::Warn, "cannot fetch the key set from x: down".to_owned());
+    let rejected = "rejected from x: key \"old\": ";
+    for (outcome, expected) in [
+        (Err("down".to_owned()), vec![failed.clone()]),
+        (Err("down".to_owned()), vec![]),
+        (keys(&["a"]), vec![one.clone()]),
+        (keys(&["b"]), vec![]),
+        (keys(&["a", "b"]), vec![two]),
+        (Err("down".to_owned()), vec![failed]),
+        (keys(&["a"]), vec![one.clone()]),
+        (with_rejected(), vec![one, (Level::Warn, rejected.to_owned())]),
+        (with_rejected(), vec![]),
+    ] {
+        let changes = state.changes("x", &outcome);
+        assert_eq!(changes.len(), expected.len(), "{changes:?}");
+        for ((level, message), (expected_level, start)) in changes.iter().zip(&expected) {
+            assert!(level == expected_level && message.starts_with(start), "{changes:?}");
+        }
+        state.record_fetch(Instant::now(), outcome);
+    }
+}
+
+#[test]
 fn source_when_fetched_directly_reports_rejected_keys() {
     let jwk = json!({"kty": "OKP", "crv": "Ed25519", "kid": "a", "x": PUBLIC_KEY, "use": "enc"});
     let source = KeySource::new("the test", move || Ok(Some(vec![jwk.clone()])));

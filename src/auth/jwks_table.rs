@@ -54,3 +54,25 @@ fn keys_sql(columns: &[String]) -> Option<String> {
          order by \"{created_at}\" desc limit {MAX_KEYS}"
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sql(columns: &[&str]) -> Option<String> {
+        keys_sql(&columns.iter().map(|column| (*column).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn query_when_made_uses_the_columns_that_there_are() {
+        let own = sql(&["id", "publicKey", "privateKey", "createdAt", "expiresAt", "alg"]).unwrap();
+        for part in ["\"publicKey\"::text, alg::text", "\"expiresAt\" > now()", "order by \"createdAt\" desc limit "] {
+            assert!(own.contains(part), "{part}: {own}");
+        }
+        let old = sql(&["id", "public_key", "created_at"]).unwrap();
+        for part in ["\"public_key\"::text, null::text", "null::timestamptz is null", "order by \"created_at\" desc"] {
+            assert!(old.contains(part), "{part}: {old}");
+        }
+        assert!(!own.contains("private") && sql(&["id", "createdAt"]).is_none() && sql(&[]).is_none());
+    }
+}

@@ -210,6 +210,7 @@ fn user_id_is_the_first_present_of_four_claims() {
     ] {
         assert!(refused(with(claims.clone())), "{claims}");
     }
+    assert_eq!(with(json!({})), Err(AuthError::Invalid("no user id: `sub` is missing")));
     let twice = format!(r#"{{"sub":"a","sub":"b","exp":{}}}"#, NOW + 60.0);
     assert!(refused(verify(&sign(SECRET, r#"{"alg":"HS256"}"#, &twice))));
 }

@@ -178,6 +178,7 @@ mod tests {
             ("https://*.example.com:8443", "https://a.example.com:8443", true),
             ("http://*.localhost:3000", "http://a.localhost:3000", true),
             ("http://[::1]:3000", "http://[::1]:3000", true),
+            ("http://[::1]", "http://[::1]", true),
             ("capacitor://localhost", "capacitor://localhost", true),
             ("https://*.example.com", "https://example.com", false),
             ("https://*.example.com", "https://a.b.example.com", false),

@@ -155,6 +155,11 @@ mod tests {
             let found = (parsed.fails_if_match("1-2"), parsed.fails_if_none_match("1-2"), parsed.for_write().is_some());
             assert_eq!(found, (fails_first, fails_second, decides), "{if_match:?} {if_none_match:?}");
         }
+        let lists = |if_match, if_none_match| Preconditions::parse(if_match, if_none_match).unwrap().for_write();
+        let some = |tags: &[&str]| Some(tags.iter().map(|tag| (*tag).to_owned()).collect::<Vec<_>>());
+        assert_eq!(lists(Some("\"é\", \"1-2\""), None), Some((some(&["1-2"]), None)), "a tag of a task is ASCII");
+        assert_eq!(lists(None, Some("*")), Some((some(&[]), None)));
+        assert_eq!(lists(Some("\"a\""), Some("\"b\"")), Some((some(&["a"]), some(&["b"]))));
         assert!(matches!(Preconditions::parse(Some("x"), None), Err(ApiError::BadRequest(_))));
         assert!(matches!(Preconditions::parse(None, Some("x")), Err(ApiError::BadRequest(_))));
     }

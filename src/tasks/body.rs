@@ -323,6 +323,9 @@ mod tests {
         let change = TaskPatch::parse(r#"{"description":null}"#).unwrap();
         assert_eq!(change, TaskPatch { title: None, description: Some(None), completed: None });
         assert!(TaskPatch::parse(r#"{"tags":[]}"#).unwrap().is_empty());
+        for body in [r#"{"title":"a"}"#, r#"{"description":null}"#, r#"{"completed":false}"#] {
+            assert!(!TaskPatch::parse(body).unwrap().is_empty(), "{body}");
+        }
     }
 
     #[test]
