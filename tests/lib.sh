@@ -87,6 +87,7 @@ fail() {
     printf 'not ok - %s\n' "$1"
     shift
     printf '    %s\n' "$@" | cut -c 1-600
+    [ -z "${STOP_AT_FAILURE:-}" ] || exit 1
 }
 
 # wait_until SECONDS COMMAND…
