@@ -56,7 +56,7 @@ pub enum Work {
         has_waited: bool,
     },
     /// Runs the statement of a call.
-    Call(TaskCall),
+    Task(TaskCall),
     /// Runs a planned write again, alone.
     Retry(TaskPlan),
     /// Reads the rest of a list that begins with this page.
@@ -71,7 +71,7 @@ impl Work {
             Self::Verify { .. } => BatchClass::Verify,
             Self::Retry(..) => BatchClass::LoneWrite,
             Self::RemainingList(..) => BatchClass::Slow,
-            Self::Call(call) => match &call.endpoint {
+            Self::Task(call) => match &call.endpoint {
                 Endpoint::Read(_) => BatchClass::Read,
                 Endpoint::List(query) if query.is_batchable() => BatchClass::List,
                 Endpoint::List(_) => BatchClass::Slow,

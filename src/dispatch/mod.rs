@@ -108,7 +108,7 @@ impl Dispatcher {
             Verdict::Verified(Identity { user, .. }) => {
                 log.set_user(&user, &self.pseudonyms);
                 let (route, id) = found?;
-                Work::Call(TaskCall { user, endpoint: Endpoint::parse(route, id, query)? })
+                Work::Task(TaskCall { user, endpoint: Endpoint::parse(route, id, query)? })
             }
         })
     }
@@ -128,7 +128,7 @@ impl Dispatcher {
         let owner = match &work {
             Work::Probe => Owner::Probes,
             Work::Verify { .. } => Owner::Verification,
-            Work::Call(call) | Work::Retry(TaskPlan { call, .. }) | Work::RemainingList(call, _) => {
+            Work::Task(call) | Work::Retry(TaskPlan { call, .. }) | Work::RemainingList(call, _) => {
                 Owner::User(self.owner_hasher.hash_one(call.user.as_str()))
             }
         };

@@ -41,9 +41,9 @@ impl Dispatcher {
             match work {
                 Work::Probe => self.probe(pending),
                 Work::Verify { kid, has_waited } => self.verify(pending, kid, has_waited),
-                Work::Call(call) if class == BatchClass::Slow => self.read_long_list(pending, &call, None),
+                Work::Task(call) if class == BatchClass::Slow => self.read_long_list(pending, &call, None),
                 Work::RemainingList(call, first) => self.read_long_list(pending, &call, Some(first)),
-                Work::Call(call) => planned.extend(self.plan(pending, call)),
+                Work::Task(call) => planned.extend(self.plan(pending, call)),
                 Work::Retry(plan) => planned.push((pending, plan)),
             }
         }
