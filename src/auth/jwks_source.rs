@@ -70,10 +70,11 @@ impl KeySource {
         if host.contains('@') {
             return Err("contains a user name or password: remove them".to_owned());
         }
+        let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
         let has_wrong_port = uri.port_u16().is_none() && uri.host() != Some(host);
-        let Some("http" | "https") = uri.scheme_str().filter(|_| !host.is_empty() && !has_wrong_port) else {
+        if !is_http || host.is_empty() || has_wrong_port {
             return Err(not_a_url());
-        };
+        }
         let name = uri.to_string().split('?').next().unwrap_or_default().to_owned();
         let agent = agent(FETCH_TIMEOUT);
         Ok(Self::new(name, move || fetch(&agent, &uri).map(Some)))
@@ -169,7 +170,7 @@ mod tests {
             ("HTTP/1.1 307 Moved\r\nLocation: /\r\nContent-Length: 0\r\n\r\n", "answered 307 Temporary Redirect"),
             ("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", "not a JSON Web Key Set"),
             ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "not a JSON Web Key Set"),
-            (&too_long, "larger than request limit"),
+            (&too_long, "larger than request limit: 65537"),
         ] {
             // Only what is to time out does so soon, however busy the machine is.
             let timeout = if cause == "timeout" { Duration::from_millis(100) } else { FETCH_TIMEOUT };

@@ -91,7 +91,10 @@ impl Dispatcher {
         let statements: Vec<&Statement> = planned.iter().map(|(_, plan)| &plan.statement).collect();
         let began_at = Instant::now();
         let start = |at: usize| (at, Collected::default());
-        let add = |(at, collected): &mut (usize, Collected), row| collected.add(&planned[*at].1.call, row);
+        let add = |(at, collected): &mut (usize, Collected), row| {
+            let (_, plan) = &planned[*at];
+            collected.add(&plan.call, row)
+        };
         let results = self.database.fold_each(&statements, start, add);
         let duration = began_at.elapsed();
         for (planned, result) in planned.into_iter().zip(results) {

@@ -158,7 +158,7 @@ pub fn render(plan: &TaskPlan, result: Result<Collected, DbError>) -> Result<Ren
         });
     }
     let Some(row) = rows.first() else {
-        if plan.sent.is_creation {
+        if matches!(endpoint, Endpoint::Create) {
             error!("a new task was not kept: a trigger or a rule of the table discards it");
             return Err(ApiError::Unavailable);
         }
@@ -170,7 +170,7 @@ pub fn render(plan: &TaskPlan, result: Result<Collected, DbError>) -> Result<Ren
     let (task, tag) = read.map_err(failed)?;
     // A row of nulls: the statement found the task, and a precondition failed.
     let task = task.ok_or(ApiError::PreconditionFailed)?;
-    let (reads, preconditions) = (!plan.sent.writes, &plan.preconditions);
+    let (reads, preconditions) = (!plan.statement.writes, &plan.preconditions);
     let response = match endpoint {
         Endpoint::Create => task_response(201, &task, tag).with_header("Location", format!("/api/tasks/{}", task.id)),
         Endpoint::Delete(_) => Response::empty(204),
