@@ -114,6 +114,10 @@ check_logged 'the log has the cause' 'title'
 sql 'alter table tasks rename column heading to title'
 as ada GET "/api/tasks/$id"
 check 'after the table is repaired, GET works again' '200 milk' "$(response .title)"
+sql "alter table tasks add check (title <> 'refused')"
+send ada POST /api/tasks '{"title":"refused"}'
+check 'a title that a rule of the database refuses is a 422' \
+    '422 VALIDATION_ERROR body.title check_violation' "$(violation)"
 sql 'alter table tasks add check (1 / (length(title) - 7) < 2)'
 send ada POST /api/tasks '{"title":"by zero"}'
 check 'any other failed statement is a 500' '500 INTERNAL_ERROR' "$(refusal)"

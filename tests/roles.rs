@@ -17,7 +17,7 @@ fn prepare(cluster: &Cluster, number: usize, sql: &str) -> String {
 }
 
 #[test]
-fn setting_of_the_role_does_not_change_an_response() {
+fn setting_of_the_role_does_not_change_a_response() {
     let cluster = Cluster::start();
     let settings = [
         "timezone to 'Asia/Tokyo'",

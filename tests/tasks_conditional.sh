@@ -84,8 +84,12 @@ check 'If-None-Match may be sent twice' 304 "$status"
 overtake
 as ada GET "$task" --header "If-None-Match: $seen"
 check 'If-None-Match after a change gets the task' '200 cream' "$(response .title)"
-as ada GET /api/tasks --header 'If-None-Match: *'
-check 'If-None-Match: * of a list is ignored' 200 "$status"
+for value in '*' malformed; do
+    as ada GET /api/tasks --header "If-None-Match: $value"
+    check "If-None-Match: $value of a list is ignored" 200 "$status"
+    send ada POST /api/tasks '{"title":"milk"}' --header "If-Match: $value"
+    check "If-Match: $value of a creation is ignored" 201 "$status"
+done
 as ada GET /api/tasks/2147483647 --header 'If-None-Match: *'
 check 'If-None-Match: * of an absent task is a 404' '404 RESOURCE_NOT_FOUND' "$(refusal)"
 

@@ -27,6 +27,12 @@ impl UserId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The user of a unit test.
+    #[cfg(test)]
+    pub(crate) fn of_test(id: &str) -> Self {
+        Self(id.to_owned())
+    }
 }
 
 /// The user of a verified token.

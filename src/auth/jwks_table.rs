@@ -58,6 +58,7 @@ fn keys_sql(columns: &[String]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::db::error::server_error;
 
     fn sql(columns: &[&str]) -> Option<String> {
         keys_sql(&columns.iter().map(|column| (*column).to_owned()).collect::<Vec<_>>())
@@ -74,5 +75,12 @@ mod tests {
             assert!(old.contains(part), "{part}: {old}");
         }
         assert!(!own.contains("private") && sql(&["id", "createdAt"]).is_none() && sql(&[]).is_none());
+    }
+
+    #[test]
+    fn table_when_the_role_may_not_read_it_names_the_privilege() {
+        let refused = |code| explain(&server_error(&[('S', "ERROR"), ('C', code), ('M', "refused")]));
+        assert!(refused("42501").contains("grant select on jwks"));
+        assert_eq!(refused("42703"), "ERROR: refused (42703)");
     }
 }

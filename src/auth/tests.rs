@@ -96,8 +96,10 @@ fn malformed_jws_is_refused() {
     ] {
         assert!(refused(verify(&bad)), "{bad}");
     }
-    let long = token(&json!({"sub": "ada", "exp": NOW + 60.0, "image": "x".repeat(MAX_TOKEN_BYTES)}));
-    assert_eq!(verify(&long), Err(AuthError::Invalid("longer than 16384 bytes")));
+    assert_eq!(verify(&format!("{header}..{signature}")), Err(AuthError::Invalid("not a JWS: expected three parts")));
+    let (longest, longer) = ("x".repeat(MAX_TOKEN_BYTES), "x".repeat(MAX_TOKEN_BYTES + 1));
+    assert_ne!(verify(&longest), Err(AuthError::Invalid("longer than 16384 bytes")));
+    assert_eq!(verify(&longer), Err(AuthError::Invalid("longer than 16384 bytes")));
     let avatar = token(&json!({"sub": "ada", "exp": NOW + 60.0, "image": "x".repeat(8 * 1024)}));
     assert!(verify(&avatar).is_ok(), "a token of 8 KB is a real one");
 }
@@ -280,6 +282,8 @@ fn token_signed_with_a_key_needs_that_key_before_its_claims_are_read() {
     let authorization = format!("Bearer {token}");
     let verdict = verifier(&[SECRET]).authenticate(Some(&authorization), None, NOW);
     assert_eq!(verdict, Ok(Verdict::NeedsKey { kid: "a".to_owned() }));
+    let nameless = Signer::new("", "EdDSA").token(&json!({"sub": "ada", "exp": NOW + 60.0}));
+    assert_eq!(verify(&nameless), Err(AuthError::Invalid("`kid` is missing or not a string")));
 }
 
 #[test]

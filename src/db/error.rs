@@ -233,6 +233,9 @@ impl fmt::Display for DbError {
 impl StdError for DbError {}
 
 #[cfg(test)]
+pub(crate) use tests::server_error;
+
+#[cfg(test)]
 mod tests {
     use std::future::{Ready, ready};
 
@@ -301,7 +304,7 @@ mod tests {
     }
 
     /// The same with an `ErrorResponse` of these fields (PostgreSQL 17, section 53.8).
-    fn server_error(fields: &[(char, &str)]) -> DbError {
+    pub(crate) fn server_error(fields: &[(char, &str)]) -> DbError {
         let body: String = fields.iter().map(|(kind, value)| format!("{kind}{value}\0")).collect();
         let length = u32::try_from(4 + body.len() + 1).unwrap().to_be_bytes();
         failure(&[b"E", length.as_slice(), body.as_bytes(), b"\0"].concat())
@@ -370,6 +373,30 @@ mod tests {
     }
 
     #[test]
+    fn transaction_when_another_was_in_the_way_is_a_serialization_failure() {
+        for (code, expected) in [("40001", true), ("40P01", true), ("40003", false), ("23505", false)] {
+            assert_eq!(error("ERROR", code, "x").is_serialization_failure(), expected, "{code}");
+        }
+        assert!(!DbError::Timeout.is_serialization_failure());
+    }
+
+    #[test]
+    fn key_when_violated_tells_its_columns_or_its_name() {
+        let violated =
+            |kind, value| server_error(&[('S', "ERROR"), ('C', "23503"), ('M', "no such key"), (kind, value)]);
+        let detail = "Key (user_id, title)=(ada, a) is not present in table \"lists\".";
+        for (error, [user_id, title, id]) in [
+            (violated('D', detail), [true, true, false]),
+            (violated('n', "tasks_user_id_fkey"), [true, false, true]),
+            (violated('n', "a_rule"), [true, true, true]),
+            (violated('D', "no columns"), [true, true, true]),
+        ] {
+            let found = ["user_id", "title", "id"].map(|column| error.may_concern(column));
+            assert_eq!(found, [user_id, title, id], "{error:?}");
+        }
+    }
+
+    #[test]
     fn null_when_refused_is_a_schema_mismatch_only_in_the_table_itself() {
         let refused = |table| server_error(&[('S', "ERROR"), ('C', "23502"), ('M', "null value"), ('t', table)]);
         assert!(refused("tasks").is_schema_mismatch() && !refused("audit").is_schema_mismatch());
@@ -385,6 +412,8 @@ mod tests {
             (error("FATAL", "3D000", "database does not exist"), true),
             (error("FATAL", "57P03", "the database system is starting up"), false),
             (failure(b""), false),
+            // It asks for a password in clear text, and there is none.
+            (failure(b"R\0\0\0\x08\0\0\0\x03"), true),
             (DbError::Unusable("no table".to_owned()), true),
             (DbError::Timeout, false),
         ] {

@@ -152,6 +152,20 @@ fn job_when_its_deadline_passes_is_removed() {
 
 /// Random submits, takes, finishes and expiries beside a simple model of what must hold.
 #[test]
+fn queue_when_a_deadline_has_passed_gives_the_job_back() {
+    let queue = JobQueue::new(2);
+    let (now, later) = (Instant::now(), later());
+    for (job, deadline) in [("late", now), ("early", later), ("too late", now)] {
+        assert!(queue.submit(ADA, BatchClass::Read, job, deadline).is_ok());
+    }
+    assert_eq!(queue.queued(), 3);
+    assert_eq!(queue.expire(now), ["late", "too late"]);
+    assert_eq!(queue.queued(), 1);
+    assert_eq!(queue.take(None, || true).jobs, ["early"]);
+    assert_eq!(queue.queued(), 0);
+}
+
+#[test]
 fn scheduler_when_driven_at_random_keeps_its_invariants() {
     const WORKERS: usize = 6;
     const CLASSES: [BatchClass; 5] =

@@ -216,6 +216,8 @@ mod tests {
             "http://[::1",
             "http://[::1]3000",
             "http://[a]",
+            "1http://a.example",
+            "ht_tp://a.example",
             "https://user@a.example",
         ] {
             let bad = Policy::parse(entry).unwrap_err();

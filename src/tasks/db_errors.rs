@@ -131,6 +131,87 @@ fn column_length(error: &DbError) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::db::error::server_error;
+
+    const NO_USER: (char, &str) = ('D', "Key (user_id)=(ada) is not present in table \"user\".");
+    const NO_TITLE: (char, &str) = ('D', "Key (title)=(four) is not present in table \"titles\".");
+    const NO_LIST: (char, &str) = ('D', "Key (list)=(1) is not present in table \"lists\".");
+    const SAME_ID: (char, &str) = ('D', "Key (id)=(7) already exists.");
+    const PARAMETER: (char, &str) = ('W', "unnamed portal parameter $3");
+    const PARAMETERS: (char, &str) = ('W', "unnamed portal with parameters: $1 = 'ada'");
+    const TASKS: (char, &str) = ('t', "tasks");
+    const NOTHING: (char, &str) = ('D', "");
+
+    fn sent(is_creation: bool, body: &str) -> Sent {
+        Sent { writes: true, is_creation, fields: TaskPatch::parse(body).unwrap() }
+    }
+
+    /// What a client gets when PostgreSQL answers with this SQLSTATE and field: the status, or place and kind of a 422.
+    fn response((code, field): (&str, (char, &str)), user: &str, sent: &Sent) -> String {
+        let message = ('M', "value too long for type character varying(3)");
+        let error = server_error(&[('S', "ERROR"), ('C', code), message, field]);
+        match to_api_error(&error, &UserId::of_test(user), sent) {
+            ApiError::Validation(errors) => format!("{} {}", errors[0].loc.join("."), errors[0].kind),
+            other => other.description().0.to_string(),
+        }
+    }
+
+    #[test]
+    fn write_when_the_database_refuses_it_has_the_response_of_the_cause() {
+        let created = sent(true, r#"{"title":"é","description":"four"}"#);
+        let changed = sent(false, r#"{"title":"four","completed":true}"#);
+        for (error, creation, change) in [
+            (("22001", NOTHING), "body.description string_too_long", "body.title string_too_long"),
+            (("54000", NOTHING), "body.description string_too_long", "body.title string_too_long"),
+            (("22P05", PARAMETER), "body.title string_unencodable", "500"),
+            (("22021", PARAMETER), "body.title string_unencodable", "500"),
+            (("22P05", PARAMETERS), "500", "500"),
+            (("22P05", NOTHING), "500", "500"),
+            (("23514", NOTHING), "body check_violation", "body check_violation"),
+            (("P0001", NOTHING), "body check_violation", "body check_violation"),
+            (("23502", NOTHING), "body check_violation", "body check_violation"),
+            (("23502", TASKS), "503", "503"),
+            (("23503", NO_USER), "401", "path.id foreign_key_violation"),
+            (("23503", NO_TITLE), "body.title foreign_key_violation", "body.title foreign_key_violation"),
+            (("23503", NO_LIST), "503", "path.id foreign_key_violation"),
+            (("23505", NOTHING), "body unique_violation", "body.title unique_violation"),
+            (("23P01", NOTHING), "body unique_violation", "body.title unique_violation"),
+            (("23505", SAME_ID), "503", "500"),
+            (("22003", NOTHING), "503", "500"),
+            (("2200H", NOTHING), "503", "500"),
+            (("26000", NOTHING), "503", "503"),
+            (("42501", NOTHING), "503", "503"),
+            (("57014", NOTHING), "503", "503"),
+            (("XX000", NOTHING), "500", "500"),
+        ] {
+            assert_eq!(response(error, "ada", &created), creation, "{error:?} to a creation");
+            assert_eq!(response(error, "ada", &changed), change, "{error:?} to a change");
+        }
+        let titled = sent(false, r#"{"title":"four"}"#);
+        assert_eq!(response(("23514", NOTHING), "ada", &titled), "body.title check_violation");
+    }
+
+    #[test]
+    fn user_id_when_the_database_cannot_store_it_is_a_401() {
+        let (created, changed) = (sent(true, r#"{"title":"abc"}"#), sent(false, r#"{"title":"abc"}"#));
+        for (error, user, creation, change) in [
+            (("22001", NOTHING), "four", "401", "body string_too_long"),
+            (("22001", NOTHING), "ada", "body string_too_long", "body string_too_long"),
+            (("22P05", PARAMETER), "é", "401", "401"),
+            (("22P05", NOTHING), "é", "500", "500"),
+        ] {
+            assert_eq!(response(error, user, &created), creation, "{error:?} to a creation by {user}");
+            assert_eq!(response(error, user, &changed), change, "{error:?} to a change by {user}");
+        }
+    }
+
+    #[test]
+    fn read_when_a_rule_of_the_database_prevents_it_is_a_503() {
+        for code in ["22001", "54000", "P0001", "23503", "23514"] {
+            assert_eq!(response((code, NOTHING), "ada", &Sent::default()), "503", "{code}");
+        }
+        assert_eq!(response(("22003", NOTHING), "ada", &Sent::default()), "500");
+    }
 
     #[test]
     fn value_when_refused_by_the_database_names_the_field() {

@@ -224,15 +224,14 @@ fn next_page_sql(query: &ListQuery, key_is_null: bool) -> String {
 
 /// The first page of a list, of at most `rows` tasks where it has no window.
 pub fn first_page(user: &UserId, query: &ListQuery, rows: i64) -> Statement {
-    let mut others = vec![param(query.completed, Type::BOOL), text(query.search.as_deref())];
-    others.extend(query.window.map(|window| param(window.limit.unwrap_or(rows), Type::INT8)));
-    others.extend(query.window.filter(|window| window.offset > 0).map(|window| param(window.offset, Type::INT8)));
-    let sql = match query.window {
-        None => first_page_sql(query, rows),
-        Some(Window { offset: 0, .. }) => window_sql(query),
-        Some(_) => window_offset_sql(query),
+    let (sql, window) = match query.window {
+        None => (first_page_sql(query, rows), vec![]),
+        Some(Window { limit, offset: 0 }) => (window_sql(query), vec![limit.unwrap_or(rows)]),
+        Some(Window { limit, offset }) => (window_offset_sql(query), vec![limit.unwrap_or(rows), offset]),
     };
-    Statement::read(sql, params(user.as_str(), others))
+    let filters = [param(query.completed, Type::BOOL), text(query.search.as_deref())];
+    let window = window.into_iter().map(|number| param(number, Type::INT8));
+    Statement::read(sql, params(user.as_str(), filters.into_iter().chain(window)))
 }
 
 /// The page that begins at the cursor, of at most `rows` tasks.

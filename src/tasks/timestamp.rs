@@ -76,6 +76,7 @@ mod tests {
         ] {
             assert_eq!(Timestamp(microseconds).to_string(), expected, "{microseconds}");
         }
+        assert_eq!(Timestamp::UNIX_EPOCH.to_string(), "1970-01-01T00:00:00.000000Z");
         assert_eq!(serde_json::to_string(&Timestamp(0)).unwrap(), "\"2000-01-01T00:00:00.000000Z\"");
     }
 }
