@@ -142,6 +142,22 @@ check_contains 'the challenge is error="invalid_token"' 'Bearer error="invalid_t
 verdict "$("$dev" sign "$typed" "{\"sub\":\"ada\",\"image\":\"$(text_of 20000 x)\",\"exp\":$later}")" >/dev/null
 check_contains 'a token of more than 16 KiB is refused' "$status" '401 431'
 
+# --- Keys in the table jwks; tests/better_auth.sh has a table and tokens of Better Auth ---
+
+# message KID: why a token with this kid and a wrong signature is refused
+message() {
+    verdict "$("$dev" sign "{\"alg\":\"EdDSA\",\"kid\":\"$1\"}" "{\"sub\":\"ada\",\"exp\":$later}")" >/dev/null
+    response .message
+}
+
+sql 'create table jwks (id text, "publicKey" text, "createdAt" timestamptz)'
+# The public key of RFC 8037, appendix A.2.
+sql "insert into jwks values
+    ('a', '{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}', now())"
+check 'a token is verified with the key that it names' '401 Invalid token: signature verification failed' \
+    "$(message a)"
+check_contains 'a token that names another key is refused' 'names no key' "$(message b)"
+
 # --- Requests without a token ---
 
 # no_token NAME CURL_OPTION…

@@ -79,6 +79,11 @@ origin_is() {
         "$status $(header Access-Control-Allow-Origin) $(header Vary)"
 }
 
+request GET /health --header "Origin: $base"
+request GET /health --header 'Origin: http://first.example'
+check_logged 'a refused origin is logged' 'origin "http://first.example" is not in ALLOWED_ORIGINS'
+check_lacks 'an allowed origin is not, nor is that of the server itself' "$(cat "$work/server.log")" \
+    "origin \"$base\"" 'origin "http://localhost:3000"'
 origin_is allowed http://localhost:3000
 origin_is allowed http://127.0.0.1:3000
 for origin in null https://localhost:3000 http://localhost http://localhost:3001 http://localhost:30000 \

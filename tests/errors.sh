@@ -38,6 +38,10 @@ error 405 METHOD_NOT_ALLOWED DELETE /api/tasks
 error 413 PAYLOAD_TOO_LARGE POST /api/tasks --data-binary "@$work/large"
 error 415 UNSUPPORTED_MEDIA_TYPE POST /api/tasks --header 'Content-Encoding: gzip' --data-binary "@$work/bytes"
 check 'a 415 says which encoding is accepted' identity "$(header Accept-Encoding)"
+for encoding in 'Content-Encoding: Identity' 'Content-Encoding;'; do
+    send ada POST /api/tasks '{"title":"plain"}' --header "$encoding"
+    check "$encoding: the body is taken as it is" 201 "$status"
+done
 error 422 VALIDATION_ERROR POST /api/tasks --data-raw '{"title":"","description":1}'
 error 422 VALIDATION_ERROR POST /api/tasks --data-raw '{bad'
 error 422 VALIDATION_ERROR GET '/api/tasks?limit=x&offset=y'

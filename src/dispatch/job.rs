@@ -82,3 +82,31 @@ impl Work {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::UserId;
+    use crate::tasks::list_query::ListQuery;
+    use crate::tasks::task::TaskId;
+
+    #[test]
+    fn work_when_classified_shares_batches_with_its_kind() {
+        let id = TaskId::parse("1").unwrap();
+        let list = |query| Endpoint::List(ListQuery::parse(query).unwrap());
+        for (endpoint, class) in [
+            (list("limit=20"), BatchClass::List),
+            (list("search=milk"), BatchClass::Slow),
+            (Endpoint::Read(id), BatchClass::Read),
+            (Endpoint::Create, BatchClass::Write),
+            (Endpoint::Update(id), BatchClass::Write),
+            (Endpoint::Complete(id), BatchClass::Write),
+            (Endpoint::Delete(id), BatchClass::Write),
+        ] {
+            let work = Work::Task(TaskCall { user: UserId::of_test("ada"), endpoint });
+            assert_eq!(work.class(), class);
+        }
+        assert_eq!(Work::Probe.class(), BatchClass::Probe);
+        assert_eq!(Work::Verify { kid: "a".to_owned(), has_waited: false }.class(), BatchClass::Verify);
+    }
+}

@@ -184,6 +184,8 @@ mod tests {
             ("https://*.example.com", "https://a.b.example.com", false),
             ("*", "https://anything.example", true),
             ("*", "null", false),
+            ("*", "", false),
+            ("*", "https://a.example b", false),
             ("", "https://anything.example", false),
         ];
         for (list, origin, expected) in table {
