@@ -101,7 +101,7 @@ check 'a 404 of HEAD has its headers' '404 application/json' "$status $(header C
 # --- 503 and 500: a statement that the database refuses; the client sees no cause ---
 
 sql 'alter table tasks rename column title to heading'
-for request_line in 'GET /api/tasks' 'POST /api/tasks' "GET /api/tasks/$id" "PUT /api/tasks/$id" \
+for request_line in 'GET /api/tasks' 'GET /api/tasks?search=x' 'POST /api/tasks' "GET /api/tasks/$id" "PUT /api/tasks/$id" \
     "DELETE /api/tasks/$id" "PATCH /api/tasks/$id/complete"; do
     method=${request_line% *}
     [ "$method" != DELETE ] || sql 'alter table tasks rename column user_id to whose'

@@ -28,6 +28,8 @@ as ada GET "/api/tasks/00$id"
 check 'leading zeros of an id are ignored' "200 $task" "$status $body"
 as ada GET "/api/tasks/$id" --header 'Content-Type: application/json' --data-raw '{bad'
 check 'a body is ignored' "200 $task" "$status $body"
+as ada GET "/api/tasks/$id" --header 'Content-Encoding: gzip' --data-raw x
+check 'so is an encoded one, which would be refused elsewhere' "200 $task" "$status $body"
 
 # --- Integers that are no task's id ---
 
