@@ -28,9 +28,9 @@ const STALLED: usize = 50;
 /// first page that is queued, and three quarters of both for what the allocator keeps.
 const CROWD: usize = 300;
 const MAX_CROWD_GROWTH_KIB: usize = 72 * 1024;
-/// Lists of 100 of the largest tasks at each of 8 workers: the first pages of 3 in each batch, a row, and the engine's
+/// Lists of 100 of the largest tasks at each of 8 workers: the first pages of 8 in each batch, a row, and the engine's
 /// 32 MiB.
-const MAX_BATCH_GROWTH_KIB: usize = 64 * 1024;
+const MAX_BATCH_GROWTH_KIB: usize = 128 * 1024;
 /// How many of them are sent at once.
 const WAVE: usize = 20;
 /// Receive buffers, in bytes: a reader with the first stalls at once, one with the second after some pages.

@@ -16,7 +16,7 @@ use support::{Cluster, Response, Server, ServerLog, token, wait_until};
 /// The most reads of a batch.
 const MAX_BATCH: usize = 16;
 /// The most lists of a batch.
-const MAX_LIST_BATCH: usize = 3;
+const MAX_LIST_BATCH: usize = 8;
 
 /// Waits until the requests that were sent are in the queue.
 fn let_them_queue() {
@@ -145,8 +145,8 @@ fn reads_when_another_users_write_is_blocked_are_answered() {
 }
 
 #[test]
-fn lists_when_many_are_queued_go_in_batches_of_at_most_three() {
-    const LISTS: usize = 12;
+fn lists_when_many_are_queued_go_in_batches_of_at_most_eight() {
+    const LISTS: usize = 24;
     let cluster = Cluster::start();
     let distance = Distance::start(cluster.port);
     let server = Server::start_with(&distance.url(), &[("DB_POOL_SIZE", "2")]);
@@ -166,7 +166,7 @@ fn lists_when_many_are_queued_go_in_batches_of_at_most_three() {
     for stream in sent {
         assert_eq!(Response::read(stream).status, 200);
     }
-    let batches = [MAX_LIST_BATCH, MAX_LIST_BATCH, MAX_LIST_BATCH, 2, 1];
+    let batches = [MAX_LIST_BATCH, MAX_LIST_BATCH, 4, 2, 1, 1];
     assert_eq!(batches.iter().sum::<usize>(), LISTS);
     assert_eq!(distance.sent() - before, 1 + batches.len());
 }

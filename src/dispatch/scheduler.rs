@@ -14,8 +14,9 @@ pub const MAX_QUEUED: usize = 1_024;
 pub const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most jobs of a batch.
 const MAX_BATCH: usize = 16;
-/// The same for lists: with eight, the p99 of lists of 100 tasks is three times as long, and no more are read.
-const MAX_LIST_BATCH: usize = 3;
+/// The same for lists, each of which takes as long as several reads. With three, 4 connections read 0.85 as many lists of
+/// 20 tasks, and the p99 is half as long again.
+const MAX_LIST_BATCH: usize = 8;
 
 /// The class of a job. Only jobs of one class share a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
