@@ -101,8 +101,8 @@ check 'a 404 of HEAD has its headers' '404 application/json' "$status $(header C
 # --- 503 and 500: a statement that the database refuses; the client sees no cause ---
 
 sql 'alter table tasks rename column title to heading'
-for request_line in 'GET /api/tasks' 'GET /api/tasks?search=x' 'POST /api/tasks' "GET /api/tasks/$id" "PUT /api/tasks/$id" \
-    "DELETE /api/tasks/$id" "PATCH /api/tasks/$id/complete"; do
+for request_line in 'GET /api/tasks' 'GET /api/tasks?search=x' 'POST /api/tasks' "GET /api/tasks/$id" \
+    "PUT /api/tasks/$id" "DELETE /api/tasks/$id" "PATCH /api/tasks/$id/complete"; do
     method=${request_line% *}
     [ "$method" != DELETE ] || sql 'alter table tasks rename column user_id to whose'
     send ada "$method" "${request_line#* }" '{"title":"x"}' --header 'Origin: http://localhost:3000'

@@ -14,8 +14,8 @@ pub const MAX_QUEUED: usize = 1_024;
 pub const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most jobs of a batch.
 const MAX_BATCH: usize = 16;
-/// The same for lists, each of which takes as long as several reads. With three, 4 connections read 0.85 as many lists of
-/// 20 tasks, and the p99 is half as long again.
+/// The same for lists, each of which takes as long as several reads. With three, 4 connections read 0.85 as many lists
+/// of 20 tasks, and the p99 is half as long again.
 const MAX_LIST_BATCH: usize = 8;
 
 /// The class of a job. Only jobs of one class share a batch.
