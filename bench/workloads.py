@@ -12,7 +12,8 @@ from machine import BenchError
 HERE = Path(__file__).resolve().parent
 # The number of different requests of a workload; the load generator repeats them.
 REQUESTS = 4_000
-# The number of users who send requests, in each group.
+# The number of users of a group who read and change tasks. As many others create tasks: else a fast server would have
+# longer lists to send in the mix than a slow one.
 ASKING_USERS = 50
 # Threads of the load generator.
 THREADS = 2
@@ -102,15 +103,20 @@ def request(kind, group, user, number):
             return "PATCH", f"/api/tasks/{task}/complete", json.dumps({"completed": number % 2 == 0})
 
 
+def users_of(kind, group):
+    """The users of a group who send requests of this kind, counted from 0."""
+    users = min(ASKING_USERS, group.users // 2)
+    return range(users, 2 * users) if kind == "create" else range(users)
+
+
 def write_requests(path, workload, data, token_of):
     """Writes the file that load.lua reads."""
     generator, group = random.Random(7), data.groups[workload.tasks]
-    users = min(ASKING_USERS, group.users)
-    tokens = [token_of(group.first_user + user) for user in range(users)]
+    tokens = [token_of(group.first_user + user) for user in range(2 * ASKING_USERS)]
     lines = []
     for _ in range(REQUESTS):
         kind = generator.choices(list(workload.shares), list(workload.shares.values()))[0]
-        user, number = generator.randrange(users), generator.randrange(group.tasks)
+        user, number = generator.choice(users_of(kind, group)), generator.randrange(group.tasks)
         method, target, body = request(kind, group, user, number)
         token = tokens[user] if kind != "unauthorized" else tokens[user][:-4] + "AAAA"
         lines.append("\t".join([method, target, token, body]))
@@ -170,10 +176,10 @@ def record_statements(server, database, data, token_of):
 def pgbench_script(kind, statement, group):
     """The statement as pgbench reads it, for random users and tasks of the group."""
     sql = re.sub(r"\$\d", lambda found: PARAMETERS[kind].get(found[0], "null"), statement)
-    last_user, last_number = min(ASKING_USERS, group.users) - 1, group.tasks - 1
+    users = users_of(kind, group)
     return (
-        f"\\set number random(0, {last_user})\n\\set user {FIRST_USER + group.first_user} + :number\n"
-        f"\\set id {group.first_id} + :number + random(0, {last_number}) * {group.users}\n"
+        f"\\set number random({users[0]}, {users[-1]})\n\\set user {FIRST_USER + group.first_user} + :number\n"
+        f"\\set id {group.first_id} + :number + random(0, {group.tasks - 1}) * {group.users}\n"
         f"\\set completed random(0, 1)\n{sql};\n"
     )
 
