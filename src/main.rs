@@ -15,8 +15,8 @@ use todo_backend::server;
 
 /// Exit code after a wrong command line.
 const USAGE_ERROR: u8 = 2;
-/// Size of a block that is allocated and freed at the start, in bytes. From then on glibc keeps twice as much free memory
-/// in each arena (`mallopt(3)`). Its default, 128 KiB, is less than a batch of lists needs anew each time.
+/// Size of a block that is allocated and freed at the start, in bytes. From then on glibc keeps twice as much free
+/// memory in each arena (`mallopt(3)`). Its default, 128 KiB, is less than a batch of lists needs anew each time.
 const FREED_BLOCK_BYTES: usize = 262_144;
 
 fn main() -> ExitCode {
